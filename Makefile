@@ -1,0 +1,44 @@
+# One verb per action. `make verify` never writes to the tree; `make fix` may.
+
+CARGO ?= cargo
+LAB ?= target/debug/atoll-lab
+NAME ?= demo
+
+.PHONY: help install build demo demo-down test verify fix report first-light
+
+help: ## Lists the verbs.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: ## Installs missing Debian packages (OVN, Open vSwitch, iproute2, ...); says which.
+	@tests/install.sh
+
+build: ## Builds all programs.
+	$(CARGO) build --workspace --bins
+
+demo: install build ## A whole pod network on this machine, step by step; leaves it running.
+	@tests/demo.sh $(NAME)
+
+demo-down: build ## Ends the demo; nothing is left behind.
+	@$(LAB) down --name $(NAME)
+
+verify: ## Read-only: format, lints, docs, layers, unit tests.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	$(CARGO) test --workspace --lib --bins --quiet
+	$(CARGO) test -p atoll-tests --test layering --quiet
+
+fix: ## Formats, and applies what clippy can apply by itself.
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# Suites that bring up networks share two cores and measure time: one after another.
+test: install ## All tests: unit, real ovsdb-server, real OVN, packets. Needs root.
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace -- --test-threads=2
+
+first-light: install build ## The report first-light: the whole way of a pod, under every fault.
+	$(CARGO) test -p atoll-tests --test first_light -- --test-threads=1 --nocapture
+
+report: ## Prints the reports in target/report.
+	@$(CARGO) run --quiet -p atoll-tests --bin atoll-report

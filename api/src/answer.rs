@@ -1,0 +1,135 @@
+//! Three answers on the wire: a reply, *nothing was done*, or neither: *outcome unknown*.
+//!
+//! A gRPC status code alone cannot carry the difference (`UNAVAILABLE` comes from a refused
+//! connection as well as from one that broke after the request was sent), so a server that is sure
+//! that it did nothing says so in the metadata.
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+/// Metadata key by which a server vouches that nothing was done.
+const NOTHING_DONE: &str = "atoll-nothing-done";
+/// Metadata key with the leader's address.
+const LEADER: &str = "atoll-leader";
+
+/// "Nothing was done, because I do not lead"; `leader` is its address, if known.
+#[must_use]
+pub fn not_leader(leader: Option<&str>) -> Status {
+    let text = match leader {
+        Some(address) => format!("this member does not lead; {address} does"),
+        None => "no member leads at the moment".to_owned(),
+    };
+    let mut status = Status::failed_precondition(text);
+    if let Some(value) = leader.and_then(|address| MetadataValue::try_from(address).ok()) {
+        status.metadata_mut().insert(LEADER, value);
+    }
+    vouched(status)
+}
+
+/// "Nothing was done", with the reason.
+#[must_use]
+pub fn unavailable(why: impl Into<String>) -> Status {
+    vouched(Status::unavailable(why))
+}
+
+/// "Nothing was done, and it never will be": the request itself is wrong.
+#[must_use]
+pub fn invalid(why: impl Into<String>) -> Status {
+    vouched(Status::invalid_argument(why))
+}
+
+/// "Nothing was done: you may not ask for this."
+#[must_use]
+pub fn denied(why: impl Into<String>) -> Status {
+    vouched(Status::permission_denied(why))
+}
+
+/// "It may have been done or not."
+#[must_use]
+pub fn unknown(why: impl Into<String>) -> Status {
+    Status::unknown(why)
+}
+
+fn vouched(mut status: Status) -> Status {
+    status.metadata_mut().insert(NOTHING_DONE, MetadataValue::from_static("1"));
+    status
+}
+
+/// What a client may conclude from a failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ask there (or anywhere) instead; nothing was done.
+    NotLeader(Option<String>),
+    /// Nothing was done; trying again may help.
+    NothingDone(String),
+    /// Nothing was done, and trying again does not help.
+    Invalid(String),
+    /// It may have been done.
+    Unknown(String),
+}
+
+/// Reads a failed call.
+#[must_use]
+pub fn verdict(status: &Status) -> Verdict {
+    let text = status.message().to_owned();
+    if status.metadata().contains_key(NOTHING_DONE) {
+        return match status.code() {
+            Code::FailedPrecondition => {
+                let leader = status.metadata().get(LEADER).and_then(|it| it.to_str().ok());
+                Verdict::NotLeader(leader.map(ToOwned::to_owned))
+            }
+            Code::InvalidArgument | Code::PermissionDenied => Verdict::Invalid(text),
+            _ => Verdict::NothingDone(text),
+        };
+    }
+    match never_sent(status) {
+        Some(why) => Verdict::NothingDone(why),
+        None => Verdict::Unknown(text),
+    }
+}
+
+/// A connection that was never made cannot have carried the request.
+fn never_sent(status: &Status) -> Option<String> {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind as Kind;
+            let kinds = [
+                Kind::ConnectionRefused,
+                Kind::NotFound,
+                Kind::HostUnreachable,
+                Kind::NetworkUnreachable,
+                Kind::TimedOut,
+            ];
+            return kinds.contains(&io.kind()).then(|| io.to_string());
+        }
+        source = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vouched_refusal_is_told_from_a_broken_connection() {
+        assert_eq!(verdict(&not_leader(Some("a:1"))), Verdict::NotLeader(Some("a:1".to_owned())));
+        assert_eq!(verdict(&not_leader(None)), Verdict::NotLeader(None));
+        assert_eq!(verdict(&unavailable("full")), Verdict::NothingDone("full".to_owned()));
+        assert_eq!(verdict(&invalid("bad")), Verdict::Invalid("bad".to_owned()));
+        // The same codes without the vouching server: they may come from the transport.
+        assert_eq!(verdict(&Status::unavailable("x")), Verdict::Unknown("x".to_owned()));
+        assert_eq!(verdict(&Status::cancelled("x")), Verdict::Unknown("x".to_owned()));
+    }
+
+    #[test]
+    fn a_refused_connection_sent_nothing() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let status = Status::from_error(Box::new(refused));
+        assert!(matches!(verdict(&status), Verdict::NothingDone(_)), "{status:?}");
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let status = Status::from_error(Box::new(broken));
+        assert!(matches!(verdict(&status), Verdict::Unknown(_)), "{status:?}");
+    }
+}

@@ -1,0 +1,363 @@
+//! A client of the store: finds the leader, retries under one request id, resumes watches.
+//!
+//! * One logical write = one [`RequestId`], however often it is sent: the store carries it out at
+//!   most once, so a retry after a lost reply is safe.
+//! * Every call has a deadline; no attempt waits longer than its share of it.
+//! * A watch goes on after the last revision it delivered, on whichever member answers.
+
+mod endpoint;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use atoll_model::{
+    NodeName, Object, ObjectKey, Operation, Outcome, Precondition, RequestId, Revision,
+};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::answer::{Verdict, verdict};
+use crate::proto::cluster_client::ClusterClient;
+use crate::proto::store_client::StoreClient;
+use crate::proto::{
+    HistoryRequest, HistoryResponse, Kind, ReadRequest, StatusRequest, StatusResponse, SubnetUsage,
+    TransferRequest, TxnRequest,
+};
+pub use endpoint::{Endpoint, EndpointError};
+pub(crate) use watch::lineage_of;
+pub use watch::{BOOKMARK, Watch, WatchEvent};
+
+/// Largest message taken from a server: a full state of 100,000 objects comes in parts below it.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long one attempt may take before the next member is asked.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// Pause after a round in which nobody led, growing up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// Why a call did not get its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No endpoint was given.
+    #[error("no endpoint given; set ATOLL_ENDPOINTS or --endpoints to HOST:PORT or unix:PATH")]
+    NoEndpoints,
+    /// An endpoint cannot be read.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// Nothing was done: no member could take the request before the deadline.
+    #[error("no member took the request within {0:?}; nothing was done. Last answer: {1}")]
+    Unavailable(Duration, String),
+    /// The request was sent at least once and no answer came.
+    #[error(
+        "no answer within {0:?}; the outcome is unknown: look at the state before you repeat it. \
+         Last answer: {1}"
+    )]
+    Unknown(Duration, String),
+    /// The request itself is wrong; nothing was done.
+    #[error("{0}")]
+    Invalid(String),
+    /// A member sent something that this release does not understand.
+    #[error("the member's answer cannot be read")]
+    Protocol(#[source] atoll_codec::DecodeError),
+}
+
+/// Objects at one revision.
+#[derive(Debug, Clone)]
+pub struct ReadResult {
+    /// The revision that the objects are from.
+    pub revision: Revision,
+    /// The objects, in the order of their keys.
+    pub objects: Vec<Object>,
+    /// Usage of each subnet among the objects.
+    pub usage: Vec<SubnetUsage>,
+}
+
+/// A handle to the cluster; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    members: Vec<Member>,
+    /// The member to ask first: the one that answered last.
+    preferred: AtomicUsize,
+    /// The highest revision seen: the `born` of the next request id.
+    seen: AtomicU64,
+    actor: String,
+    node: Option<NodeName>,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Member {
+    endpoint: Endpoint,
+    channel: Channel,
+}
+
+impl Client {
+    /// Makes a client; connections are made when they are needed.
+    ///
+    /// `actor` names the caller in the history. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoEndpoints`] if the list is empty.
+    pub fn new(endpoints: Vec<Endpoint>, actor: &str) -> Result<Self, ClientError> {
+        if endpoints.is_empty() {
+            return Err(ClientError::NoEndpoints);
+        }
+        let members = endpoints
+            .into_iter()
+            .map(|endpoint| Member { channel: endpoint.connect_lazy(), endpoint })
+            .collect();
+        let shared = Shared {
+            members,
+            preferred: AtomicUsize::new(0),
+            seen: AtomicU64::new(0),
+            actor: actor.to_owned(),
+            node: None,
+            timeout: Duration::from_secs(10),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The same client, acting as a node's agent.
+    #[must_use]
+    pub fn for_node(self, node: NodeName) -> Self {
+        self.changed(|shared| shared.node = Some(node))
+    }
+
+    /// The same client with another deadline per call.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        self.changed(|shared| shared.timeout = timeout)
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let old = &self.shared;
+        let members = old.members.iter().map(|member| Member {
+            endpoint: member.endpoint.clone(),
+            channel: member.channel.clone(),
+        });
+        let mut shared = Shared {
+            members: members.collect(),
+            preferred: AtomicUsize::new(old.preferred.load(Ordering::Relaxed)),
+            seen: AtomicU64::new(old.seen.load(Ordering::Relaxed)),
+            actor: old.actor.clone(),
+            node: old.node.clone(),
+            timeout: old.timeout,
+        };
+        change(&mut shared);
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Carries out one transaction, at most once, however often it had to be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Unavailable`] and [`ClientError::Invalid`]: nothing was done.
+    /// [`ClientError::Unknown`]: it may have been done. A refusal is no error but an [`Outcome`].
+    pub async fn txn(
+        &self,
+        preconditions: Vec<Precondition>,
+        operations: Vec<Operation>,
+    ) -> Result<Outcome, ClientError> {
+        let request = RequestId { id: random(), born: self.born().await? };
+        let message = TxnRequest {
+            request: Some((&request).into()),
+            preconditions: preconditions.iter().map(Into::into).collect(),
+            operations: operations.iter().map(Into::into).collect(),
+            actor: self.shared.actor.clone(),
+            node: self.shared.node.as_ref().map(ToString::to_string),
+        };
+        let answer = self
+            .call(|channel| {
+                let message = message.clone();
+                async move { store(channel).txn(message).await.map(tonic::Response::into_inner) }
+            })
+            .await?;
+        let outcome = answer.outcome.unwrap_or_default();
+        let outcome = Outcome::try_from(outcome).map_err(ClientError::Protocol)?;
+        if let Outcome::Applied { revision, .. } = &outcome {
+            self.saw(*revision);
+        }
+        Ok(outcome)
+    }
+
+    /// Reads objects of some kinds (all if empty), or one object; linearizable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::txn`]; a read changes nothing.
+    pub async fn read(
+        &self,
+        kinds: &[Kind],
+        key: Option<&ObjectKey>,
+    ) -> Result<ReadResult, ClientError> {
+        let request = ReadRequest {
+            kinds: kinds.iter().map(|kind| i32::from(*kind)).collect(),
+            key: key.map(Into::into),
+            stale: false,
+            min_revision: 0,
+        };
+        let answer = self
+            .call(|channel| {
+                let request = request.clone();
+                async move { store(channel).read(request).await.map(tonic::Response::into_inner) }
+            })
+            .await?;
+        let objects = answer.objects.iter().map(Object::try_from);
+        let objects = objects.collect::<Result<_, _>>().map_err(ClientError::Protocol)?;
+        let revision = Revision(answer.revision);
+        self.saw(revision);
+        Ok(ReadResult { revision, objects, usage: answer.usage })
+    }
+
+    /// Who held an address, or every change of an object.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`].
+    pub async fn history(&self, request: HistoryRequest) -> Result<HistoryResponse, ClientError> {
+        self.call(|channel| {
+            let request = request.clone();
+            async move { store(channel).history(request).await.map(tonic::Response::into_inner) }
+        })
+        .await
+    }
+
+    /// Follows the state from a revision on; `None` starts with the full state.
+    #[must_use]
+    pub fn watch(&self, after: Option<(String, Revision)>) -> Watch {
+        Watch::new(self.clone(), after)
+    }
+
+    /// What each member says of itself, in the order of the endpoints.
+    pub async fn statuses(&self) -> Vec<(Endpoint, Result<StatusResponse, String>)> {
+        let ask = |member: &Member| {
+            let (endpoint, channel) = (member.endpoint.clone(), member.channel.clone());
+            async move {
+                let call = async { cluster(channel).status(StatusRequest {}).await };
+                let answer = match tokio::time::timeout(ATTEMPT, call).await {
+                    Ok(Ok(answer)) => Ok(answer.into_inner()),
+                    Ok(Err(status)) => Err(say(&verdict(&status))),
+                    Err(_) => Err(format!("no answer within {ATTEMPT:?}")),
+                };
+                (endpoint, answer)
+            }
+        };
+        futures::future::join_all(self.shared.members.iter().map(ask)).await
+    }
+
+    /// Asks the leader to hand leadership over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`].
+    pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<(), ClientError> {
+        self.call(|channel| async move {
+            cluster(channel).transfer(TransferRequest { to }).await.map(|_| ())
+        })
+        .await
+    }
+
+    /// A revision that this client has seen; asks a member for one the first time.
+    async fn born(&self) -> Result<Revision, ClientError> {
+        let seen = self.shared.seen.load(Ordering::Relaxed);
+        if seen > 0 {
+            return Ok(Revision(seen));
+        }
+        let status = self
+            .call(|channel| async move {
+                cluster(channel).status(StatusRequest {}).await.map(tonic::Response::into_inner)
+            })
+            .await?;
+        self.saw(Revision(status.revision));
+        Ok(Revision(status.revision))
+    }
+
+    fn saw(&self, revision: Revision) {
+        self.shared.seen.fetch_max(revision.0, Ordering::Relaxed);
+    }
+
+    /// Asks one member after another until one answers or the deadline has come.
+    async fn call<T, F, Fut>(&self, send: F) -> Result<T, ClientError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<T, tonic::Status>>,
+    {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.timeout;
+        let (mut unknown, mut last) = (false, "none".to_owned());
+        let mut pause = PAUSE_FIRST;
+        let mut at = shared.preferred.load(Ordering::Relaxed) % shared.members.len();
+        for attempt in 1_usize.. {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let channel = shared.members[at].channel.clone();
+            let told = match tokio::time::timeout(left.min(ATTEMPT), send(channel)).await {
+                Ok(Ok(answer)) => {
+                    shared.preferred.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Ok(Err(status)) => verdict(&status),
+                Err(_) => Verdict::Unknown(format!("no answer within {ATTEMPT:?}")),
+            };
+            last = format!("{}: {}", shared.members[at].endpoint, say(&told));
+            unknown |= matches!(told, Verdict::Unknown(_));
+            if let Verdict::Invalid(why) = told {
+                return Err(ClientError::Invalid(why));
+            }
+            let hinted = match &told {
+                Verdict::NotLeader(Some(address)) => shared.position(address),
+                _ => None,
+            };
+            at = hinted.filter(|it| *it != at).unwrap_or((at + 1) % shared.members.len());
+            if hinted.is_none() && attempt % shared.members.len() == 0 {
+                tokio::time::sleep(pause.min(left)).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+        Err(match unknown {
+            true => ClientError::Unknown(shared.timeout, last),
+            false => ClientError::Unavailable(shared.timeout, last),
+        })
+    }
+}
+
+impl Shared {
+    fn position(&self, address: &str) -> Option<usize> {
+        self.members.iter().position(|member| member.endpoint.to_string() == address)
+    }
+}
+
+fn say(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::NotLeader(_) => "does not lead".to_owned(),
+        Verdict::NothingDone(why) | Verdict::Invalid(why) => why.clone(),
+        Verdict::Unknown(why) => format!("{why} (outcome unknown)"),
+    }
+}
+
+fn store(channel: Channel) -> StoreClient<Channel> {
+    StoreClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+fn cluster(channel: Channel) -> ClusterClient<Channel> {
+    ClusterClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// 128 random bits for a request id.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the kernel's random source answers after boot");
+    u128::from_ne_bytes(bytes)
+}

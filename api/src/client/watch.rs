@@ -1,0 +1,175 @@
+//! A watch that goes on where it stopped, on whichever member answers.
+
+use std::time::Duration;
+
+use atoll_codec::DecodeError;
+use atoll_model::{ChangeSet, ClusterId, Lineage, Object, Revision};
+use tonic::Streaming;
+
+use super::Client;
+use crate::proto::watch_response::{self, Kind};
+use crate::proto::{self, WatchRequest, WatchResponse};
+
+/// Pause between two members that did not answer.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A server sends at least a bookmark this often; three missed ones end the stream.
+pub const BOOKMARK: Duration = Duration::from_secs(5);
+
+/// What a watcher is told.
+#[derive(Debug, Clone)]
+pub enum WatchEvent {
+    /// The whole state: forget what you had.
+    Resync(Lineage, Vec<Object>),
+    /// One revision's changes, each exactly once, in order.
+    Changes(ChangeSet),
+    /// Nothing that concerns you happened up to this revision.
+    Bookmark(Lineage),
+    /// No member answers at the moment, with the last reason; the watch goes on trying.
+    Interrupted(String),
+}
+
+/// A resumable stream of [`WatchEvent`]s; it never ends by itself.
+#[derive(Debug)]
+pub struct Watch {
+    client: Client,
+    after: Option<(String, Revision)>,
+    stream: Option<Streaming<WatchResponse>>,
+    parts: Vec<Object>,
+    member: usize,
+}
+
+impl Watch {
+    pub(super) fn new(client: Client, after: Option<(String, Revision)>) -> Self {
+        Self { client, after, stream: None, parts: Vec::new(), member: 0 }
+    }
+
+    /// Forgets the position: the next event is the full state.
+    pub fn restart(&mut self) {
+        self.after = None;
+        self.stream = None;
+        self.parts.clear();
+    }
+
+    /// Leaves the member that answers at present, because what it says cannot be taken (an older
+    /// or foreign state), and goes on with the next one after a pause.
+    pub async fn turn_away(&mut self) {
+        self.stream = None;
+        self.parts.clear();
+        self.member += 1;
+        tokio::time::sleep(PAUSE * 10).await;
+    }
+
+    /// The next event. Cancel-safe: no event is lost if the future is dropped.
+    pub async fn next(&mut self) -> WatchEvent {
+        loop {
+            let interrupted = match &mut self.stream {
+                None => match self.connect().await {
+                    Ok(()) => continue,
+                    Err(why) => why,
+                },
+                Some(stream) => match tokio::time::timeout(BOOKMARK * 3, stream.message()).await {
+                    Ok(Ok(Some(message))) => match self.take(message) {
+                        Ok(Some(event)) => return event,
+                        Ok(None) => continue,
+                        Err(error) => format!("unreadable event: {error}"),
+                    },
+                    Ok(Ok(None)) => "the member ended the watch".to_owned(),
+                    Ok(Err(status)) => status.message().to_owned(),
+                    Err(_) => format!("nothing came for {:?}", BOOKMARK * 3),
+                },
+            };
+            self.stream = None;
+            self.parts.clear();
+            self.member += 1;
+            tokio::time::sleep(PAUSE).await;
+            return WatchEvent::Interrupted(interrupted);
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), String> {
+        let shared = &self.client.shared;
+        let member = &shared.members[self.member % shared.members.len()];
+        let request = WatchRequest {
+            after: self.after.as_ref().map_or(0, |(_, revision)| revision.0),
+            node: shared.node.as_ref().map(ToString::to_string),
+            cluster: self.after.as_ref().map(|(cluster, _)| cluster.clone()),
+        };
+        let mut store = super::store(member.channel.clone());
+        let call = store.watch(request);
+        let answer = match tokio::time::timeout(super::ATTEMPT, call).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(status)) => return Err(format!("{}: {}", member.endpoint, status.message())),
+            Err(_) => return Err(format!("{}: no answer", member.endpoint)),
+        };
+        self.stream = Some(answer.into_inner());
+        Ok(())
+    }
+
+    fn take(&mut self, message: WatchResponse) -> Result<Option<WatchEvent>, DecodeError> {
+        let missing = || DecodeError::Field { field: "watch", why: "is empty".to_owned() };
+        match message.kind.ok_or_else(missing)? {
+            Kind::Resync(part) => self.take_part(part),
+            Kind::Changes(changes) => {
+                let changes = ChangeSet::try_from(changes)?;
+                self.advance(changes.revision);
+                Ok(Some(WatchEvent::Changes(changes)))
+            }
+            Kind::Bookmark(bookmark) => {
+                let lineage = lineage_of(bookmark.lineage)?;
+                self.after = Some((lineage.cluster.to_string(), lineage.revision));
+                Ok(Some(WatchEvent::Bookmark(lineage)))
+            }
+        }
+    }
+
+    fn take_part(
+        &mut self,
+        part: watch_response::Resync,
+    ) -> Result<Option<WatchEvent>, DecodeError> {
+        for object in &part.objects {
+            self.parts.push(object.try_into()?);
+        }
+        if !part.last {
+            return Ok(None);
+        }
+        let lineage = lineage_of(part.lineage)?;
+        self.after = Some((lineage.cluster.to_string(), lineage.revision));
+        Ok(Some(WatchEvent::Resync(lineage, std::mem::take(&mut self.parts))))
+    }
+
+    fn advance(&mut self, revision: Revision) {
+        self.client.saw(revision);
+        if let Some((_, after)) = &mut self.after {
+            *after = revision;
+        }
+    }
+}
+
+/// The lineage of a message.
+///
+/// # Errors
+///
+/// [`DecodeError`] if it is missing or a cluster id is none.
+pub(crate) fn lineage_of(message: Option<proto::Lineage>) -> Result<Lineage, DecodeError> {
+    let bad = |why: String| DecodeError::Field { field: "lineage", why };
+    let message = message.ok_or_else(|| bad("is missing".to_owned()))?;
+    let id = |text: &str| text.parse::<ClusterId>().map_err(|error| bad(error.to_string()));
+    Ok(Lineage {
+        cluster: id(&message.cluster)?,
+        parent: message.parent.as_deref().map(id).transpose()?,
+        epoch: message.epoch,
+        revision: Revision(message.revision),
+    })
+}
+
+impl From<&Lineage> for proto::Lineage {
+    fn from(lineage: &Lineage) -> Self {
+        Self {
+            cluster: lineage.cluster.to_string(),
+            parent: lineage.parent.map(|parent| parent.to_string()),
+            epoch: lineage.epoch,
+            revision: lineage.revision.0,
+        }
+    }
+}

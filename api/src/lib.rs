@@ -1,0 +1,32 @@
+//! The wire, and how to use it.
+//!
+//! * [`proto`]: services generated from `proto/atoll/v1`; their objects are `atoll-codec`'s, so an
+//!   object has one encoding on disk and on the wire.
+//! * [`answer`]: how a server tells "nothing was done" from "who knows", and how a client reads it.
+//! * [`client`]: finds the leader, retries safely under one request id, resumes watches.
+//! * [`saved`]: a state on a client's disk.
+//! * [`manifest`]: the `kubeovn.io/v1` forms of Subnet and IP, as `kubectl` shows them.
+//!
+//! Absent on purpose: servers (`atolld`), raft, and any rule of the state machine.
+#![warn(missing_docs)]
+
+pub mod answer;
+pub mod client;
+pub mod manifest;
+pub mod saved;
+
+/// Messages and services, generated from `proto/atoll/v1/*.proto`; documented there.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code"
+)]
+pub mod proto {
+    tonic::include_proto!("atoll.v1");
+}
+
+pub use client::{Client, ClientError, Endpoint, ReadResult, WatchEvent};

@@ -1,0 +1,356 @@
+//! `Subnet`: manifest → spec, and object → manifest with status.
+
+use std::net::IpAddr;
+
+use atoll_model::{
+    AddressRange, Cidr, Family, NamespaceName, Normalised, Subnet, SubnetName, SubnetNet,
+    SubnetSpec,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{API_VERSION, Manifest, ManifestError};
+use crate::proto::{FamilyUsage, SubnetUsage};
+
+/// Fields of kube-ovn's schema that are not implemented, with the values that mean what is done
+/// anyway. `null`, an empty string and an empty list mean "not set" for each of them.
+const FIXED: &[(&str, &[&str])] = &[
+    ("vpc", &["ovn-cluster"]),
+    ("provider", &["ovn"]),
+    ("gatewayType", &["distributed"]),
+    ("gatewayNode", &[]),
+    ("gatewayNodeSelectors", &[]),
+    ("namespaceSelectors", &[]),
+    ("natOutgoingPolicyRules", &[]),
+    ("externalEgressGateway", &[]),
+    ("policyRoutingPriority", &["0"]),
+    ("policyRoutingTableID", &["0"]),
+    ("private", &["false"]),
+    ("allowSubnets", &[]),
+    ("acls", &[]),
+    ("allowEWTraffic", &["false"]),
+    ("vlan", &[]),
+    ("logicalGateway", &["false"]),
+    ("u2oInterconnection", &["false"]),
+    ("u2oInterconnectionIP", &[]),
+    ("u2oFeatures", &[]),
+    ("vips", &[]),
+    ("disableGatewayCheck", &["false"]),
+    ("disableInterConnection", &["false", "true"]),
+    ("enableDHCP", &["false"]),
+    ("dhcpV4Options", &[]),
+    ("dhcpV6Options", &[]),
+    ("enableIPv6RA", &["false"]),
+    ("ipv6RAConfigs", &[]),
+    ("enableLb", &["false"]),
+    ("enableEcmp", &["false"]),
+    ("enableMulticastSnoop", &["false"]),
+    ("enableExternalLBAddress", &["false"]),
+    ("routeTable", &[]),
+    ("nodeNetwork", &[]),
+];
+
+/// The fields that are implemented, as they are written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Fields {
+    default: bool,
+    protocol: String,
+    namespaces: Vec<String>,
+    cidr_block: String,
+    gateway: String,
+    exclude_ips: Vec<String>,
+    nat_outgoing: bool,
+    mtu: u32,
+}
+
+const IMPLEMENTED: &[&str] = &[
+    "default",
+    "protocol",
+    "namespaces",
+    "cidrBlock",
+    "gateway",
+    "excludeIps",
+    "natOutgoing",
+    "mtu",
+];
+
+pub(super) fn parse(value: &Value) -> Result<Manifest, ManifestError> {
+    let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let object = format!("Subnet {name}");
+    let name = SubnetName::new(name).map_err(|error| ManifestError::Field {
+        object: object.clone(),
+        field: "metadata.name",
+        rule: error.to_string(),
+    })?;
+    for key in value.as_object().into_iter().flat_map(Map::keys) {
+        if !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str()) {
+            return Err(ManifestError::UnknownField { object, field: key.clone() });
+        }
+    }
+    let reader = Reader { object };
+    let empty = Value::Object(Map::new());
+    let spec = value.get("spec").unwrap_or(&empty);
+    reader.fixed(spec)?;
+    let fields = Fields::deserialize(spec).map_err(|error| reader.field("spec", error))?;
+    let (spec, notes) = reader.spec(name, &fields)?;
+    Ok(Manifest::Subnet(spec, notes))
+}
+
+struct Reader {
+    object: String,
+}
+
+impl Reader {
+    fn field(&self, field: &'static str, rule: impl ToString) -> ManifestError {
+        ManifestError::Field { object: self.object.clone(), field, rule: rule.to_string() }
+    }
+
+    fn fixed(&self, spec: &Value) -> Result<(), ManifestError> {
+        let Some(spec) = spec.as_object() else {
+            return Err(self.field("spec", "must be an object"));
+        };
+        for (key, value) in spec {
+            if IMPLEMENTED.contains(&key.as_str()) {
+                continue;
+            }
+            let Some((field, allowed)) = FIXED.iter().find(|(field, _)| field == key) else {
+                let (object, field) = (self.object.clone(), format!("spec.{key}"));
+                return Err(ManifestError::UnknownField { object, field });
+            };
+            let text = match value {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                Value::Array(items) if items.is_empty() => String::new(),
+                other => other.to_string(),
+            };
+            if !text.is_empty() && !allowed.contains(&text.as_str()) {
+                let object = self.object.clone();
+                return Err(ManifestError::NotImplemented { object, field, value: text });
+            }
+        }
+        Ok(())
+    }
+
+    fn spec(
+        &self,
+        name: SubnetName,
+        fields: &Fields,
+    ) -> Result<(SubnetSpec, Vec<String>), ManifestError> {
+        let mut notes = Vec::new();
+        let nets = self.nets(fields, &mut notes)?;
+        let protocol = protocol(&nets);
+        if !fields.protocol.is_empty() && fields.protocol != protocol {
+            let rule = format!("{} was asked for, but cidrBlock is {protocol}", fields.protocol);
+            return Err(self.field("spec.protocol", rule));
+        }
+        let mut excluded = Vec::new();
+        for text in &fields.exclude_ips {
+            let range: AddressRange = text.trim().parse().map_err(|error| {
+                self.field(
+                    "spec.excludeIps",
+                    format!("{text:?} is no address and no a..b: {error}"),
+                )
+            })?;
+            // kube-ovn lists the gateway itself here; it is never handed out anyway.
+            let gateway = |net: &SubnetNet| range == AddressRange::from(net.gateway);
+            if !nets.iter().any(gateway) {
+                excluded.push(range);
+            }
+        }
+        excluded.sort();
+        let namespaces = fields.namespaces.iter().map(|text| {
+            NamespaceName::new(text).map_err(|error| self.field("spec.namespaces", error))
+        });
+        let mtu = match fields.mtu {
+            0 => None,
+            mtu => Some(u16::try_from(mtu).map_err(|_| self.field("spec.mtu", "at most 65535"))?),
+        };
+        let spec = SubnetSpec {
+            name,
+            nets,
+            excluded,
+            namespaces: namespaces.collect::<Result<_, _>>()?,
+            default: fields.default,
+            nat_outgoing: fields.nat_outgoing,
+            mtu,
+        };
+        Ok((spec, notes))
+    }
+
+    fn nets(
+        &self,
+        fields: &Fields,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<SubnetNet>, ManifestError> {
+        if fields.cidr_block.trim().is_empty() {
+            return Err(self.field("spec.cidrBlock", "must be set, as \"v4\", \"v6\" or \"v4,v6\""));
+        }
+        let mut gateways = Vec::new();
+        for text in fields.gateway.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            let wrong = |_| self.field("spec.gateway", format!("{text:?} is no address"));
+            gateways.push(text.parse::<IpAddr>().map_err(wrong)?);
+        }
+        let mut nets: Vec<SubnetNet> = Vec::new();
+        for text in fields.cidr_block.split(',').map(str::trim) {
+            let wrong = |error| self.field("spec.cidrBlock", error);
+            let (cidr, normalised) = Cidr::parse(text).map_err(wrong)?;
+            if normalised == Normalised::Yes {
+                notes.push(format!("{}: {text} has host bits; taken as {cidr}", self.object));
+            }
+            let family = |address: &&IpAddr| Family::of(**address) == cidr.family();
+            let gateway = match gateways.iter().find(family) {
+                Some(&gateway) => gateway,
+                None => cidr.assignable().first(),
+            };
+            if !cidr.contains(gateway) {
+                let rule = format!("{gateway} is not in {cidr}; choose an address of the subnet");
+                return Err(self.field("spec.gateway", rule));
+            }
+            if nets.iter().any(|net| net.cidr.family() == cidr.family()) {
+                return Err(self.field("spec.cidrBlock", "at most one range of each family"));
+            }
+            nets.push(SubnetNet { cidr, gateway });
+        }
+        if let Some(spare) = gateways.iter().find(|it| nets.iter().all(|net| net.gateway != **it)) {
+            let rule = format!("{spare} belongs to no range of cidrBlock");
+            return Err(self.field("spec.gateway", rule));
+        }
+        nets.sort_by_key(|net| net.cidr.family());
+        Ok(nets)
+    }
+}
+
+fn protocol(nets: &[SubnetNet]) -> &'static str {
+    match nets {
+        [net] if net.cidr.family() == Family::V4 => "IPv4",
+        [_] => "IPv6",
+        _ => "Dual",
+    }
+}
+
+fn joined<T: ToString>(parts: impl Iterator<Item = T>) -> String {
+    parts.map(|part| part.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// The object as `kubectl get -o json` shows it, with its status.
+#[must_use]
+pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
+    let spec = &subnet.spec;
+    let mut fields = json!({
+        "default": spec.default,
+        "protocol": protocol(&spec.nets),
+        "cidrBlock": joined(spec.nets.iter().map(|net| net.cidr)),
+        "gateway": joined(spec.nets.iter().map(|net| net.gateway)),
+        "excludeIps": spec.excluded.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "namespaces": spec.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "gatewayType": "distributed",
+        "natOutgoing": spec.nat_outgoing,
+        "provider": "ovn",
+        "vpc": "ovn-cluster",
+    });
+    if let Some(mtu) = spec.mtu {
+        fields["mtu"] = json!(mtu);
+    }
+    let mut status = json!({
+        "conditions": [{ "type": "Ready", "status": "True", "reason": "Allocatable" }],
+        "v4gateway": gateway(spec, Family::V4),
+        "v6gateway": gateway(spec, Family::V6),
+        "ovn": {
+            "logicalSwitch": spec.name.as_str(),
+            "tunnelKey": subnet.datapath_key,
+            "routerMac": subnet.router_mac.to_string(),
+            "revision": subnet.changed.0,
+        },
+    });
+    for (family, usage) in [
+        ("v4", usage.and_then(|usage| usage.v4.as_ref())),
+        ("v6", usage.and_then(|usage| usage.v6.as_ref())),
+    ] {
+        let none = FamilyUsage { available: "0".into(), using: "0".into(), ..Default::default() };
+        let usage = usage.unwrap_or(&none);
+        status[format!("{family}availableIPs")] = number(&usage.available);
+        status[format!("{family}usingIPs")] = number(&usage.using);
+        status[format!("{family}availableIPrange")] = json!(usage.available_ranges);
+        status[format!("{family}usingIPrange")] = json!(usage.using_ranges);
+    }
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "Subnet",
+        "metadata": { "name": spec.name.as_str(), "generation": subnet.generation },
+        "spec": fields,
+        "status": status,
+    })
+}
+
+fn gateway(spec: &SubnetSpec, family: Family) -> String {
+    spec.gateways().get(family).map(|address| address.to_string()).unwrap_or_default()
+}
+
+/// kube-ovn's schema has these as numbers without a size (a /64 has more than 64 bits of them).
+fn number(decimal: &str) -> Value {
+    decimal.parse::<u64>().map_or_else(|_| json!(decimal), Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(spec: Value) -> Result<Manifest, ManifestError> {
+        parse(&json!({
+            "apiVersion": API_VERSION, "kind": "Subnet",
+            "metadata": { "name": "blue" }, "spec": spec,
+        }))
+    }
+
+    fn message(spec: Value) -> String {
+        read(spec).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_shortest_manifest_gets_its_gateways_chosen() {
+        let Manifest::Subnet(spec, notes) =
+            read(json!({ "cidrBlock": "10.1.0.0/16,fd00:1::/64" })).unwrap();
+        assert_eq!(spec.gateways().to_string(), "10.1.0.1,fd00:1::1");
+        assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn host_bits_are_normalised_and_said() {
+        let Manifest::Subnet(spec, notes) =
+            read(json!({ "cidrBlock": "10.1.2.3/16", "gateway": "10.1.0.254" })).unwrap();
+        assert_eq!(spec.nets[0].cidr.to_string(), "10.1.0.0/16");
+        assert_eq!(notes, ["Subnet blue: 10.1.2.3/16 has host bits; taken as 10.1.0.0/16"]);
+    }
+
+    #[test]
+    fn each_bad_field_is_named_with_its_rule() {
+        let outside = message(json!({ "cidrBlock": "10.1.0.0/16", "gateway": "10.2.0.1" }));
+        assert_eq!(
+            outside,
+            "Subnet blue: spec.gateway: 10.2.0.1 is not in 10.1.0.0/16; choose an address of the subnet"
+        );
+        assert!(message(json!({})).contains("spec.cidrBlock: must be set"));
+        assert!(message(json!({ "cidrBlock": "x" })).contains("spec.cidrBlock"));
+        assert!(message(json!({ "cidrBlock": "10.1.0.0/16,10.2.0.0/16" })).contains("one range"));
+        let unknown = message(json!({ "cidrBlock": "10.1.0.0/16", "gatway": "10.1.0.1" }));
+        assert!(unknown.contains("unknown field spec.gatway"), "{unknown}");
+        let private = message(json!({ "cidrBlock": "10.1.0.0/16", "private": true }));
+        assert!(private.contains("private: true is not implemented"), "{private}");
+        let excluded = message(json!({ "cidrBlock": "10.1.0.0/16", "excludeIps": ["10.1.0"] }));
+        assert!(excluded.contains("spec.excludeIps: \"10.1.0\""), "{excluded}");
+        let family = message(json!({ "cidrBlock": "10.1.0.0/16", "gateway": "fd00::1" }));
+        assert!(family.contains("fd00::1 belongs to no range"), "{family}");
+    }
+
+    #[test]
+    fn fields_that_say_what_is_done_anyway_are_accepted() {
+        let spec = json!({
+            "cidrBlock": "10.1.0.0/16", "vpc": "ovn-cluster", "provider": "ovn", "private": false,
+            "gatewayType": "distributed", "gatewayNode": "", "allowSubnets": [], "enableLb": null,
+            "excludeIps": ["10.1.0.1", "10.1.0.9..10.1.0.20"], "protocol": "IPv4",
+        });
+        let Manifest::Subnet(spec, _) = read(spec).unwrap();
+        assert_eq!(spec.excluded.len(), 1, "the gateway itself needs no exclusion");
+    }
+}

@@ -1,0 +1,136 @@
+//! `atollctl get`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use atoll_api::manifest::{ip_object, node_object, subnet_object};
+use atoll_api::proto::Kind as ObjectKind;
+use atoll_api::{Client, ReadResult};
+use atoll_model::{Allocation, Node, Object, Owner, Pod, PodKey, PortName, Subnet, SubnetName};
+use serde_json::Value;
+
+use crate::Failure;
+use crate::arguments::{Format, Get, Kind};
+use crate::output::{Column, column, objects, wide};
+
+const SUBNETS: &[Column] = &[
+    column("NAME", &["/metadata/name"]),
+    column("PROTOCOL", &["/spec/protocol"]),
+    column("CIDR", &["/spec/cidrBlock"]),
+    column("GATEWAY", &["/spec/gateway"]),
+    column("NAT", &["/spec/natOutgoing"]),
+    column("DEFAULT", &["/spec/default"]),
+    column("V4USED", &["/status/v4usingIPs"]),
+    column("V4AVAILABLE", &["/status/v4availableIPs"]),
+    column("V6USED", &["/status/v6usingIPs"]),
+    column("V6AVAILABLE", &["/status/v6availableIPs"]),
+    column("NAMESPACES", &["/spec/namespaces"]),
+    wide("EXCLUDED", &["/spec/excludeIps"]),
+    wide("V4RANGE", &["/status/v4usingIPrange"]),
+    wide("V6RANGE", &["/status/v6usingIPrange"]),
+];
+
+const IPS: &[Column] = &[
+    column("NAME", &["/metadata/name"]),
+    column("V4IP", &["/spec/v4IpAddress"]),
+    column("V6IP", &["/spec/v6IpAddress"]),
+    column("MAC", &["/spec/macAddress"]),
+    column("NODE", &["/spec/nodeName"]),
+    column("SUBNET", &["/spec/subnet"]),
+    wide("GATEWAY", &["/status/gateway"]),
+    wide("CONTAINER", &["/spec/containerID"]),
+];
+
+const NODES: &[Column] = &[
+    column("NAME", &["/metadata/name"]),
+    column("ADDRESSES", &["/spec/addresses"]),
+    column("JOIN", &["/status/join"]),
+    column("CHASSIS", &["/status/chassis"]),
+    column("ENCAP", &["/status/encap"]),
+    wide("EPOCH", &["/status/nodeEpoch"]),
+    wide("MAC", &["/status/joinMac"]),
+];
+
+pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<(), Failure> {
+    let kinds = [ObjectKind::Subnet, ObjectKind::Node, ObjectKind::Pod, ObjectKind::Allocation];
+    let wanted = match get.kind {
+        Kind::Subnets => &kinds[..1],
+        Kind::Nodes => &kinds[1..],
+        Kind::Ips => &kinds[..],
+    };
+    let view = View::new(client.read(wanted, None).await?);
+    let (mut items, columns) = match get.kind {
+        Kind::Subnets => (view.subnets(), SUBNETS),
+        Kind::Ips => (view.ips(get), IPS),
+        Kind::Nodes => (view.nodes(), NODES),
+    };
+    if let Some(name) = &get.name {
+        items.retain(|item| item["metadata"]["name"] == name.as_str());
+        if items.is_empty() {
+            let kind = format!("{:?}", get.kind).to_lowercase();
+            return Err(Failure::Refused(format!("there is no {name} among the {kind}")));
+        }
+    }
+    objects(items, columns, format, get.name.is_some())
+}
+
+/// One consistent read, by name.
+struct View {
+    usage: Vec<atoll_api::proto::SubnetUsage>,
+    subnets: BTreeMap<SubnetName, Arc<Subnet>>,
+    nodes: Vec<Arc<Node>>,
+    pods: BTreeMap<PodKey, Arc<Pod>>,
+    allocations: BTreeMap<PortName, Arc<Allocation>>,
+}
+
+impl View {
+    fn new(read: ReadResult) -> Self {
+        let mut view = Self {
+            usage: read.usage,
+            subnets: BTreeMap::new(),
+            nodes: Vec::new(),
+            pods: BTreeMap::new(),
+            allocations: BTreeMap::new(),
+        };
+        for object in read.objects {
+            match object {
+                Object::Subnet(it) => drop(view.subnets.insert(it.spec.name.clone(), it)),
+                Object::Node(it) => view.nodes.push(it),
+                Object::Pod(it) => drop(view.pods.insert(it.spec.key.clone(), it)),
+                Object::Allocation(it) => drop(view.allocations.insert(it.port.clone(), it)),
+                _ => {}
+            }
+        }
+        view
+    }
+
+    fn subnets(&self) -> Vec<Value> {
+        let usage = |name: &SubnetName| self.usage.iter().find(|it| it.subnet == name.as_str());
+        let subnets = self.subnets.values();
+        subnets.map(|subnet| subnet_object(subnet, usage(&subnet.spec.name))).collect()
+    }
+
+    fn ips(&self, get: &Get) -> Vec<Value> {
+        let object = |allocation: &Arc<Allocation>| {
+            let pod = match &allocation.owner {
+                Owner::Pod(key, _) => self.pods.get(key).map(AsRef::as_ref),
+                Owner::Node(_) => None,
+            };
+            let subnet = self.subnets.get(&allocation.subnet).map(AsRef::as_ref);
+            ip_object(allocation, pod, subnet)
+        };
+        let asked = |item: &Value, field: &str, value: &Option<String>| {
+            value.as_ref().is_none_or(|value| item["spec"][field] == value.as_str())
+        };
+        let mut items: Vec<Value> = self.allocations.values().map(object).collect();
+        items.retain(|item| {
+            asked(item, "subnet", &get.subnet) && asked(item, "nodeName", &get.node)
+        });
+        items
+    }
+
+    fn nodes(&self) -> Vec<Value> {
+        let join = |node: &Node| self.allocations.get(&PortName::of_node(&node.spec.name));
+        self.nodes.iter().map(|node| node_object(node, join(node).map(AsRef::as_ref))).collect()
+    }
+}

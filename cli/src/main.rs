@@ -1,0 +1,74 @@
+//! `atollctl`: what people type.
+//!
+//! Results go to standard output, everything else to standard error. Exit status: 0 done, 1
+//! failed (unreachable, or outcome unknown), 2 wrong usage or manifest, 3 refused by the store.
+
+mod arguments;
+mod change;
+mod get;
+mod output;
+mod status;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use atoll_api::{Client, ClientError, Endpoint};
+use clap::Parser;
+
+/// How a command ended, other than well.
+#[derive(Debug)]
+enum Failure {
+    /// The store or the network.
+    Failed(anyhow::Error),
+    /// What was typed or written.
+    Usage(anyhow::Error),
+    /// The store said no; nothing was changed.
+    Refused(String),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NoEndpoints | ClientError::Endpoint(_) => Self::Usage(error.into()),
+            ClientError::Invalid(why) => Self::Refused(why),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => Err(error.into()),
+    };
+    let (text, code) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => (format!("{error:#}"), 1),
+        Err(Failure::Usage(error)) => (format!("{error:#}"), 2),
+        Err(Failure::Refused(why)) => (format!("refused: {why}"), 3),
+    };
+    // If even standard error is gone, the exit status still tells.
+    let _ = writeln!(std::io::stderr(), "atollctl: {text}");
+    ExitCode::from(code)
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let endpoints = Endpoint::parse_list(&arguments.endpoints).map_err(ClientError::from)?;
+    let actor = std::env::var("USER").unwrap_or_else(|_| "atollctl".to_owned());
+    let client = Client::new(endpoints, &actor)?.with_timeout(arguments.timeout());
+    match &arguments.command {
+        Command::Status => status::run(&client, arguments.output).await,
+        Command::Get(get) => get::run(&client, get, arguments.output).await,
+        Command::Create { files } => change::create(&client, files, arguments.output).await,
+        Command::Delete { files, target } => change::delete(&client, files, target).await,
+    }
+}

@@ -1,0 +1,163 @@
+//! `atollctl status`.
+
+use std::io::Write as _;
+
+use atoll_api::proto::StatusResponse;
+use atoll_api::{Client, Endpoint};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::arguments::Format;
+use crate::output::{document, rows};
+
+pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> {
+    let statuses = client.statuses().await;
+    let any = statuses.iter().any(|(_, status)| status.is_ok());
+    match format {
+        Format::Json | Format::Yaml => document(&as_value(&statuses), format)?,
+        Format::Name => {
+            let mut out = std::io::stdout().lock();
+            for (_, status) in &statuses {
+                if let Ok(status) = status {
+                    writeln!(out, "member/{}", status.name)?;
+                }
+            }
+        }
+        Format::Table | Format::Wide => table(&statuses, format == Format::Wide)?,
+    }
+    match any {
+        true => Ok(()),
+        false => Err(Failure::Failed(anyhow::Error::msg("no member answers"))),
+    }
+}
+
+type Asked = (Endpoint, Result<StatusResponse, String>);
+
+fn table(statuses: &[Asked], wide: bool) -> Result<(), Failure> {
+    let mut header =
+        vec!["MEMBER", "PHASE", "ROLE", "TERM", "REVISION", "NB", "CENTRAL", "ENDPOINT"];
+    if wide {
+        header.push("ID");
+    }
+    let row = |(endpoint, status): &Asked| {
+        let mut row = match status {
+            Ok(status) => vec![
+                status.name.clone(),
+                status.phase.clone(),
+                status.role.clone(),
+                status.term.to_string(),
+                status.revision.to_string(),
+                projected(status),
+                central(status),
+                endpoint.to_string(),
+            ],
+            Err(_) => {
+                let mut row = vec!["-".to_owned(); 7];
+                row[1] = "unreachable".to_owned();
+                row.push(endpoint.to_string());
+                row
+            }
+        };
+        if wide {
+            row.push(status.as_ref().map_or("-".to_owned(), |it| format!("{:016x}", it.id)));
+        }
+        row
+    };
+    rows(header.into_iter().map(ToOwned::to_owned).collect(), statuses.iter().map(row).collect())?;
+    let mut out = std::io::stdout().lock();
+    for (endpoint, status) in statuses {
+        match status {
+            Ok(status) if !status.why.is_empty() => {
+                writeln!(out, "{}: {}", status.name, status.why)?;
+            }
+            Ok(status) => {
+                for error in [
+                    status.projection.as_ref().map(|it| &it.error),
+                    status.processes.as_ref().map(|it| &it.error),
+                ] {
+                    if let Some(error) = error.filter(|error| !error.is_empty()) {
+                        writeln!(out, "{}: {error}", status.name)?;
+                    }
+                }
+            }
+            Err(why) => writeln!(out, "{endpoint}: {why}")?,
+        }
+    }
+    Ok(())
+}
+
+/// The revision that the member's NB is equal to.
+fn projected(status: &StatusResponse) -> String {
+    status.projection.as_ref().map_or("-".to_owned(), |it| it.revision.to_string())
+}
+
+fn central(status: &StatusResponse) -> String {
+    let word = status.processes.as_ref().map(|it| match (it.active, it.serving, it.healthy) {
+        (true, true, true) => "serving",
+        (true, _, true) => "starting",
+        (false, _, true) => "standby",
+        (_, _, false) => "broken",
+    });
+    word.unwrap_or("-").to_owned()
+}
+
+fn as_value(statuses: &[Asked]) -> Value {
+    let members = statuses.iter().map(|(endpoint, status)| match status {
+        Ok(status) => json!({
+            "endpoint": endpoint.to_string(),
+            "id": format!("{:016x}", status.id),
+            "name": status.name,
+            "phase": status.phase,
+            "why": status.why,
+            "cluster": status.cluster,
+            "role": status.role,
+            "term": status.term,
+            "leader": status.leader.map(|leader| format!("{leader:016x}")),
+            "revision": status.revision,
+            "applied": status.applied,
+            "lastLog": status.last_log,
+            "version": status.version,
+            "members": status.members.iter().map(|member| json!({
+                "id": format!("{:016x}", member.id),
+                "name": member.name,
+                "address": member.address,
+                "voter": member.voter,
+                "heardMs": member.heard_ms,
+            })).collect::<Vec<_>>(),
+            "projection": status.projection.as_ref().map(|it| json!({
+                "revision": it.revision,
+                "passes": it.passes,
+                "transactions": it.transactions,
+                "conflicts": it.conflicts,
+                "error": it.error,
+            })),
+            "central": status.processes.as_ref().map(|it| json!({
+                "active": it.active,
+                "serving": it.serving,
+                "nb": it.nb,
+                "sb": it.sb,
+                "northd": it.northd,
+                "healthy": it.healthy,
+                "error": it.error,
+            })),
+        }),
+        Err(why) => json!({ "endpoint": endpoint.to_string(), "unreachable": why }),
+    });
+    let newest = statuses
+        .iter()
+        .filter_map(|(_, status)| status.as_ref().ok())
+        .max_by_key(|status| (status.term, status.revision));
+    let central = newest.and_then(|status| status.central.as_ref()).map(|central| {
+        json!({
+            "member": central.name,
+            "since": central.since,
+            "nb": central.nb,
+            "sb": central.sb,
+        })
+    });
+    json!({
+        "cluster": newest.and_then(|status| status.cluster.clone()),
+        "members": members.collect::<Vec<_>>(),
+        "central": central,
+    })
+}

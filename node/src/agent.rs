@@ -1,0 +1,96 @@
+//! The agent: which loops run, and in which order they start and stop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use atoll_api::Client;
+use atoll_cni_wire::Tombstone;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attach::Attacher;
+use crate::cni::{Attachments as _, DelRequest, Limits, Server};
+use crate::config::Config;
+use crate::ovs::Ovs;
+use crate::queue::Queue;
+use crate::{cache, follow, leg};
+
+/// How long a deletion may take that the plugin could not tell.
+const TOMBSTONE: Duration = Duration::from_secs(10);
+
+/// How long a call to the store may take; the loops come back by themselves.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Runs the agent until `cancel`. Stopping changes nothing on the node: pods go on talking.
+///
+/// # Errors
+///
+/// Whatever keeps it from starting.
+pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("cannot make {}", config.state_dir.display()))?;
+    let cached = cache::load(&config.state_dir);
+    if let Some(lineage) = cached.lineage() {
+        tracing::info!(revision = %lineage.revision, "working from the cache until a member answers");
+    }
+    let (views, view) = watch::channel(cached);
+    let actor = format!("node/{}", config.node);
+    let client = Client::new(config.endpoints.clone(), &actor)?
+        .for_node(config.node.clone())
+        .with_timeout(CALL);
+    let queue = Queue::open(&config.state_dir.join("queue")).context("cannot open the queue")?;
+    let ovs = Ovs::start(&config.ovs_db, cancel.clone());
+    let attacher = Arc::new(Attacher {
+        config: config.clone(),
+        views: view.clone(),
+        ovs: ovs.clone(),
+        queue: queue.clone(),
+    });
+    // Bound before tombstones are read: a plugin either reaches us or has left one by now.
+    let server = Server::bind(&config.cni_socket, Limits::default()).await?;
+
+    let tasks = TaskTracker::new();
+    tasks.spawn(follow::run(client.clone(), views, cancel.clone()));
+    tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
+    tasks.spawn(queue.drain(client.clone(), config.node.clone(), cancel.clone()));
+    tasks.spawn(leg::keep(config.clone(), client, ovs, view, cancel.clone()));
+    tracing::info!(node = %config.node, "agent started");
+    bury(&config.tombstones, &attacher).await;
+    server.serve(attacher, cancel.clone()).await;
+    cancel.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Carries out the deletions that plugins left while no agent listened.
+async fn bury(dir: &Path, attacher: &Arc<Attacher>) {
+    let found = match Tombstone::read_all(dir) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "tombstones cannot be read");
+            return;
+        }
+    };
+    for tombstone in found {
+        let (path, tombstone) = match tombstone {
+            Ok(tombstone) => tombstone,
+            Err(error) => {
+                tracing::warn!(%error, "a tombstone cannot be read");
+                continue;
+            }
+        };
+        let request = DelRequest::from_tombstone(tombstone, Instant::now() + TOMBSTONE);
+        let outcome = attacher.del(request).await;
+        match outcome.map(|()| Tombstone::remove(&path)) {
+            Ok(Ok(())) => tracing::info!(path = %path.display(), "a late deletion was carried out"),
+            Ok(Err(error)) => tracing::warn!(%error, "a tombstone cannot be removed"),
+            Err(error) => tracing::warn!(%error, "a late deletion failed; the next start tries"),
+        }
+    }
+}

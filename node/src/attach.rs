@@ -1,0 +1,284 @@
+//! One pod, from the plugin's call to packets: the order of the steps, and how each is undone.
+//!
+//! ADD: what the store decided (from the cache) → veth pair → port on the bridge → the flows are
+//! in (an event) → the report to the store is on disk. Nothing waits for a member: a node whose
+//! store is away still plugs announced pods in. DEL needs no cache: the port's own row says whose
+//! it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
+use atoll_model::{Allocation, Pod, PodKey, PortName, Sandbox, Subnet, Uid};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::cni::{AddRequest, Attachments, DelRequest};
+use crate::config::Config;
+use crate::leg::pod_network;
+use crate::link::{self, Mac, PodLink, host_ifname};
+use crate::ovs::port::{self, PodPort};
+use crate::ovs::{Ovs, Session, transact};
+use crate::queue::{Happened, Queue, Report};
+use crate::view::View;
+
+/// How long an ADD waits for its pod to be announced: kubelet may be ahead of the store by a watch
+/// round trip, and asks again later anyway.
+const ANNOUNCED: Duration = Duration::from_secs(10);
+
+/// How long a call waits for Open vSwitch's database.
+const OVS: Duration = Duration::from_secs(3);
+
+/// Kept back of the deadline to undo a half-made attachment.
+const UNDO: Duration = Duration::from_secs(2);
+
+/// Attaches pods of this node.
+#[derive(Debug)]
+pub struct Attacher {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// What the store says.
+    pub views: watch::Receiver<View>,
+    /// Open vSwitch.
+    pub ovs: Ovs,
+    /// Reports for the store.
+    pub queue: Queue,
+}
+
+/// What the store decided for a pod.
+struct Decided {
+    pod: Arc<Pod>,
+    allocation: Arc<Allocation>,
+    subnet: Arc<Subnet>,
+}
+
+fn later(message: impl Into<String>) -> CniError {
+    CniError::new(Code::TRY_AGAIN_LATER, message)
+}
+
+fn failed(what: &str, error: impl Into<anyhow::Error>) -> CniError {
+    CniError::new(Code::PLUMBING, what).with_details(format!("{:#}", error.into()))
+}
+
+impl Attachments for Attacher {
+    async fn add(&self, request: AddRequest) -> Result<Added, CniError> {
+        let started = Instant::now();
+        let decided = self.decided(&request).await?;
+        let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
+        let made = self.make(&request, &decided, &session).await;
+        if let Err(error) = &made {
+            tracing::warn!(pod = %decided.pod.spec.key, %error, "ADD failed; undone");
+            self.undo(&host_ifname(&request.container_id), &session).await;
+        }
+        let added = made?;
+        let (pod, address) = (&decided.pod.spec.key, &decided.allocation.addresses);
+        tracing::info!(%pod, %address, took = ?started.elapsed(), "pod attached");
+        Ok(added)
+    }
+
+    async fn del(&self, request: DelRequest) -> Result<(), CniError> {
+        let interface = host_ifname(&request.container_id);
+        let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
+        let plugged = port::plugged(&interface, &session.monitor.replica());
+        self.unplug(&interface, &session)
+            .await
+            .map_err(|error| failed("the pod could not be unplugged; it is tried again", error))?;
+        if let Some(plugged) = plugged {
+            tracing::info!(pod = format!("{}/{}", plugged.namespace, plugged.name), "pod detached");
+            let report = Report {
+                happened: Happened::Unplugged,
+                namespace: plugged.namespace,
+                name: plugged.name,
+                uid: plugged.uid,
+                sandbox: plugged.sandbox,
+            };
+            let pushed = self.queue.push(report).await;
+            pushed.map_err(|error| failed("the report to the store cannot be kept", error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Attacher {
+    /// What the store decided, as soon as it has; else why not, in words for `kubectl describe`.
+    async fn decided(&self, request: &AddRequest) -> Result<Decided, CniError> {
+        let name = format!("{}/{}", request.pod.namespace, request.pod.name);
+        let key = PodKey::parse(&name)
+            .map_err(|error| CniError::new(Code::INVALID_ENVIRONMENT, error.to_string()))?;
+        let deadline = (Instant::now() + ANNOUNCED).min(request.deadline);
+        let mut views = self.views.clone();
+        loop {
+            let why = {
+                let view = views.borrow_and_update();
+                match self.lookup(&view, &key, request.pod.uid.as_deref()) {
+                    Ok(decided) => return Ok(decided),
+                    Err(Undecided::Waiting(why)) => return Err(later(why)),
+                    Err(Undecided::NotYet(why)) => why,
+                }
+            };
+            if !matches!(tokio::time::timeout_at(deadline, views.changed()).await, Ok(Ok(()))) {
+                return Err(later(why));
+            }
+        }
+    }
+
+    fn lookup(&self, view: &View, key: &PodKey, uid: Option<&str>) -> Result<Decided, Undecided> {
+        let not_yet = |why: String| Err(Undecided::NotYet(why));
+        let Some(pod) = view.pod(key) else {
+            let (node, has) = (&self.config.node, view.lineage().is_some());
+            let hint = match has {
+                true => "it has not been announced to the store as a pod of this node",
+                false => "this node has not heard of any store yet: is a member reachable?",
+            };
+            return not_yet(format!("pod {key} is not known on node {node}: {hint}"));
+        };
+        if let Some(uid) = uid.filter(|uid| *uid != pod.spec.uid.as_str()) {
+            let known = &pod.spec.uid;
+            return not_yet(format!("pod {key} has uid {known} in the store, not {uid}"));
+        }
+        if let Some(reason) = &pod.waiting {
+            return Err(Undecided::Waiting(format!("pod {key} has no address: {reason}")));
+        }
+        let allocation = view.allocation_of(pod);
+        let subnet = allocation.and_then(|allocation| view.subnet(&allocation.subnet));
+        match (allocation, subnet) {
+            (Some(allocation), Some(subnet)) => Ok(Decided {
+                pod: pod.clone(),
+                allocation: allocation.clone(),
+                subnet: subnet.clone(),
+            }),
+            _ => not_yet(format!("the address of pod {key} has not arrived on this node")),
+        }
+    }
+
+    async fn make(
+        &self,
+        request: &AddRequest,
+        decided: &Decided,
+        session: &Session,
+    ) -> Result<Added, CniError> {
+        let spec = self.port(request, decided)?;
+        let link = self.link(request, decided)?;
+        let attached = link::attach(&link)
+            .await
+            .map_err(|error| failed("the pod's interface could not be made", error))?;
+        let plan = port::plug(&spec, &session.monitor.replica());
+        transact(session, &plan)
+            .await
+            .map_err(|error| failed("the pod's port could not be added to the bridge", error))?;
+        let left = request.deadline.saturating_duration_since(Instant::now() + UNDO);
+        port::wait_installed(session, &spec, left)
+            .await
+            .map_err(|error| self.not_installed(&error))?;
+        let report = Report {
+            happened: Happened::Plugged,
+            namespace: request.pod.namespace.clone(),
+            name: request.pod.name.clone(),
+            uid: spec.uid.to_string(),
+            sandbox: spec.sandbox.to_string(),
+        };
+        self.queue
+            .push(report)
+            .await
+            .map_err(|error| failed("the report to the store cannot be kept", error))?;
+        added(&link, &attached.host, decided)
+    }
+
+    fn not_installed(&self, error: &port::InstallError) -> CniError {
+        let node = self.views.borrow().node(&self.config.node).cloned();
+        let hint = match node {
+            Some(node) if node.chassis.is_none() => {
+                "this node is not registered with the store yet: are the members reachable?"
+            }
+            _ => "the southbound may be away, or the port's chassis another; see `atollctl status`",
+        };
+        later(format!("{error}; {hint}"))
+    }
+
+    fn port(&self, request: &AddRequest, decided: &Decided) -> Result<PodPort, CniError> {
+        let sandbox = Sandbox::new(&request.container_id)
+            .map_err(|error| CniError::new(Code::INVALID_ENVIRONMENT, error.to_string()))?;
+        let Pod { spec, .. } = decided.pod.as_ref();
+        let uid: Uid = spec.uid.clone();
+        Ok(PodPort {
+            interface: host_ifname(&request.container_id),
+            port: PortName::of_pod(&spec.key),
+            key: spec.key.clone(),
+            uid,
+            netns: request.netns.display().to_string(),
+            sandbox,
+            addresses: decided.allocation.addresses,
+        })
+    }
+
+    fn link(&self, request: &AddRequest, decided: &Decided) -> Result<PodLink, CniError> {
+        let (addresses, routes) = pod_network(decided.allocation.addresses, &decided.subnet)
+            .map_err(|error| failed("the pod's addresses are unusable", error))?;
+        Ok(PodLink {
+            netns: request.netns.clone(),
+            ifname: request.ifname.clone(),
+            host_ifname: host_ifname(&request.container_id),
+            mac: Mac(decided.allocation.mac.octets()),
+            mtu: u32::from(decided.subnet.spec.mtu.unwrap_or(self.config.mtu)),
+            addresses,
+            routes,
+            turn_off_tx_checksums: self.config.is_userspace(),
+        })
+    }
+
+    async fn unplug(&self, interface: &str, session: &Session) -> anyhow::Result<()> {
+        transact(session, &port::unplug(interface, &session.monitor.replica())).await?;
+        link::detach(interface).await?;
+        Ok(())
+    }
+
+    /// Leaves nothing half made. What cannot be undone now is taken up by the next ADD or DEL.
+    async fn undo(&self, interface: &str, session: &Session) {
+        if let Err(error) = self.unplug(interface, session).await {
+            tracing::warn!(interface, error = format!("{error:#}"), "could not be undone");
+        }
+    }
+}
+
+/// Why there is nothing to plug in.
+enum Undecided {
+    /// It may come any moment.
+    NotYet(String),
+    /// The store knows the pod and cannot serve it at present.
+    Waiting(String),
+}
+
+fn added(link: &PodLink, host: &link::Link, decided: &Decided) -> Result<Added, CniError> {
+    let internal = |what: &str| CniError::new(Code::INTERNAL, format!("{what} is unusable"));
+    let mut ips = Vec::new();
+    for network in &link.addresses {
+        let address = Prefix::new(network.ip(), network.prefix());
+        let gateway = decided
+            .subnet
+            .spec
+            .nets
+            .iter()
+            .find(|net| net.cidr.contains(network.ip()))
+            .map(|net| net.gateway);
+        ips.push(Address { address: address.ok_or_else(|| internal("an address"))?, gateway });
+    }
+    let mut routes = Vec::new();
+    for route in &link.routes {
+        let to = Prefix::new(route.destination.network(), route.destination.prefix());
+        let destination = to.ok_or_else(|| internal("a route"))?;
+        routes.push(WireRoute { destination, gateway: route.gateway });
+    }
+    let pod = Interface {
+        name: link.ifname.clone(),
+        mac: link.mac.to_string(),
+        mtu: link.mtu,
+        sandbox: Some(link.netns.display().to_string()),
+    };
+    let host = Interface {
+        name: host.name.clone(),
+        mac: host.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: host.mtu,
+        sandbox: None,
+    };
+    Ok(Added { interfaces: vec![host, pod], ips, routes })
+}

@@ -1,0 +1,97 @@
+//! The view on disk: a restarted agent works from it before any member answers.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::view::View;
+
+const FILE: &str = "view";
+
+/// At most one write in this time: a burst of pods is one write, and a crash costs at most this
+/// much, which the next watch makes good.
+const WRITE_EVERY: Duration = Duration::from_millis(500);
+
+/// Reads the cached view; an empty one if there is none, or if it is damaged (said in the log).
+#[must_use]
+pub fn load(dir: &Path) -> View {
+    let path = dir.join(FILE);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return View::default(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the cache cannot be read; going on without");
+            return View::default();
+        }
+    };
+    match atoll_api::saved::decode(&bytes) {
+        Ok((lineage, objects)) => View::restored(lineage, objects),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the cache is damaged; going on without");
+            View::default()
+        }
+    }
+}
+
+/// Writes the view whenever it has changed, until `cancel`.
+pub async fn keep(dir: PathBuf, mut views: watch::Receiver<View>, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            () = cancel.cancelled() => return,
+        }
+        let view = views.borrow_and_update().clone();
+        let dir = dir.clone();
+        match tokio::task::spawn_blocking(move || save(&dir, &view)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the cache cannot be written"),
+            Err(error) => tracing::warn!(%error, "the cache writer failed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WRITE_EVERY) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+}
+
+fn save(dir: &Path, view: &View) -> std::io::Result<()> {
+    let Some(lineage) = view.lineage() else { return Ok(()) };
+    let bytes = atoll_api::saved::encode(&lineage, &view.objects());
+    write_durably(dir, FILE, &bytes)
+}
+
+/// Replaces `dir/name` by `bytes`: after a crash there is the old file or the new one.
+///
+/// # Errors
+///
+/// Whatever the filesystem says; the old file is then still there.
+pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let temporary = dir.join(format!(".{name}.new"));
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, dir.join(name))?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_model::{ClusterId, Lineage, Revision};
+
+    #[test]
+    fn a_view_survives_a_restart_and_a_damaged_file_is_no_view() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).lineage().is_none());
+        let lineage =
+            Lineage { cluster: ClusterId(1), parent: None, epoch: 0, revision: Revision(5) };
+        save(dir.path(), &View::restored(lineage, Vec::new())).unwrap();
+        assert_eq!(load(dir.path()).lineage(), Some(lineage));
+        std::fs::write(dir.path().join(FILE), b"nonsense").unwrap();
+        assert!(load(dir.path()).lineage().is_none());
+    }
+}

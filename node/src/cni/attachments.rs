@@ -1,0 +1,117 @@
+//! What the agent does for the plugin.
+
+use std::{path::PathBuf, sync::Arc};
+
+use atoll_cni_wire::{Added, CniError, Request, Tombstone};
+use tokio::time::Instant;
+
+/// Attaches and detaches pods.
+///
+/// For one container and interface only one call runs at a time; for different ones they run
+/// side by side.
+pub trait Attachments: Send + Sync + 'static {
+    /// Attaches a pod and returns when it can be reached.
+    ///
+    /// Idempotent for each (container, interface). Must end by the request's deadline, having
+    /// undone what is half done; whatever runs longer is no longer waited for.
+    fn add(&self, request: AddRequest) -> impl Future<Output = Result<Added, CniError>> + Send;
+
+    /// Detaches a pod: afterwards nothing of the attachment is left on this node.
+    ///
+    /// Idempotent; succeeds when there is nothing to detach.
+    fn del(&self, request: DelRequest) -> impl Future<Output = Result<(), CniError>> + Send;
+}
+
+impl<A: Attachments> Attachments for Arc<A> {
+    async fn add(&self, request: AddRequest) -> Result<Added, CniError> {
+        A::add(self, request).await
+    }
+
+    async fn del(&self, request: DelRequest) -> Result<(), CniError> {
+        A::del(self, request).await
+    }
+}
+
+/// The pod that a runtime names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid as the runtime knows it; for a static pod not the mirror pod's.
+    pub uid: Option<String>,
+}
+
+/// A pod to attach. Ids and names have been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddRequest {
+    /// The runtime's id of the sandbox.
+    pub container_id: String,
+    /// Name of the interface in the pod.
+    pub ifname: String,
+    /// Path of the sandbox's network namespace.
+    pub netns: PathBuf,
+    /// The pod.
+    pub pod: Pod,
+    /// When the answer must be there.
+    pub deadline: Instant,
+}
+
+/// A pod to detach. Ids and names have been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelRequest {
+    /// The runtime's id of the sandbox.
+    pub container_id: String,
+    /// Name of the interface in the pod.
+    pub ifname: String,
+    /// Path of the sandbox's network namespace, which may be gone.
+    pub netns: Option<PathBuf>,
+    /// The pod, if the runtime named it.
+    pub pod: Option<Pod>,
+    /// When the answer must be there.
+    pub deadline: Instant,
+}
+
+impl Pod {
+    fn new(namespace: String, name: String, uid: Option<String>) -> Option<Self> {
+        let is_named = !namespace.is_empty() && !name.is_empty();
+        is_named.then_some(Self { namespace, name, uid })
+    }
+}
+
+impl AddRequest {
+    /// None if the request lacks the sandbox's namespace or the pod.
+    pub(super) fn new(request: Request, deadline: Instant) -> Option<Self> {
+        Some(Self {
+            container_id: request.container_id,
+            ifname: request.ifname,
+            netns: request.netns?.into(),
+            pod: Pod::new(request.pod_namespace, request.pod_name, request.pod_uid)?,
+            deadline,
+        })
+    }
+}
+
+impl DelRequest {
+    pub(super) fn new(request: Request, deadline: Instant) -> Self {
+        Self {
+            container_id: request.container_id,
+            ifname: request.ifname,
+            netns: request.netns.map(Into::into),
+            pod: Pod::new(request.pod_namespace, request.pod_name, request.pod_uid),
+            deadline,
+        }
+    }
+
+    /// The request that a tombstone stands for.
+    pub fn from_tombstone(tombstone: Tombstone, deadline: Instant) -> Self {
+        Self {
+            container_id: tombstone.container_id,
+            ifname: tombstone.ifname,
+            netns: tombstone.netns.map(Into::into),
+            pod: Pod::new(tombstone.pod_namespace, tombstone.pod_name, tombstone.pod_uid),
+            deadline,
+        }
+    }
+}

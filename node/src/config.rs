@@ -1,0 +1,185 @@
+//! The agent's one config file: read raw, checked once.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use atoll_api::Endpoint;
+use atoll_cni_wire::{SOCKET_DEFAULT, TOMBSTONE_DIR_DEFAULT};
+use atoll_model::NodeName;
+use serde::Deserialize;
+
+/// Geneve adds 58 bytes to a 1500-byte underlay's packets; 1400 leaves room for IPv6 and IPsec.
+const MTU_DEFAULT: u16 = 1400;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    node: String,
+    endpoints: Vec<String>,
+    #[serde(default = "default_state_dir")]
+    state_dir: PathBuf,
+    #[serde(default = "default_socket")]
+    cni_socket: PathBuf,
+    #[serde(default = "default_tombstones")]
+    tombstones: PathBuf,
+    #[serde(default = "default_ovs_db")]
+    ovs_db: PathBuf,
+    encap_ip: IpAddr,
+    #[serde(default = "default_datapath")]
+    datapath_type: String,
+    #[serde(default = "default_mtu")]
+    mtu: u16,
+    #[serde(default)]
+    insecure_dev: bool,
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/atoll".into()
+}
+
+fn default_socket() -> PathBuf {
+    SOCKET_DEFAULT.into()
+}
+
+fn default_tombstones() -> PathBuf {
+    TOMBSTONE_DIR_DEFAULT.into()
+}
+
+fn default_ovs_db() -> PathBuf {
+    "/run/openvswitch/db.sock".into()
+}
+
+fn default_datapath() -> String {
+    "system".to_owned()
+}
+
+fn default_mtu() -> u16 {
+    MTU_DEFAULT
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// This node's name.
+    pub node: NodeName,
+    /// The store's members.
+    pub endpoints: Vec<Endpoint>,
+    /// The cache and the queue.
+    pub state_dir: PathBuf,
+    /// Where the CNI plugin asks.
+    pub cni_socket: PathBuf,
+    /// Where the plugin leaves deletions that it could not tell.
+    pub tombstones: PathBuf,
+    /// Open vSwitch's database socket.
+    pub ovs_db: PathBuf,
+    /// This node's tunnel endpoint.
+    pub encap_ip: IpAddr,
+    /// `system` (kernel) or `netdev` (userspace).
+    pub datapath_type: String,
+    /// MTU of pods in bytes, unless their subnet says otherwise.
+    pub mtu: u16,
+}
+
+impl Config {
+    /// The datapath runs in userspace: pods must compute their checksums themselves.
+    #[must_use]
+    pub fn is_userspace(&self) -> bool {
+        self.datapath_type == "netdev"
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming the key and the rule.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: Raw = toml::from_str(text)
+            .map_err(|error| ConfigError::Syntax(path.into(), Box::new(error)))?;
+        let value = |key, rule: String| ConfigError::Value { key, rule };
+        if !raw.insecure_dev {
+            let rule = "must be true: this release has no TLS yet, and plaintext must be asked for";
+            return Err(value("insecure_dev", rule.to_owned()));
+        }
+        let endpoints = Endpoint::parse_list(&raw.endpoints.join(","))
+            .map_err(|error| value("endpoints", error.to_string()))?;
+        if endpoints.is_empty() {
+            return Err(value("endpoints", "name at least one member".to_owned()));
+        }
+        if !["system", "netdev"].contains(&raw.datapath_type.as_str()) {
+            let rule = format!("{:?} is not known; \"system\" or \"netdev\"", raw.datapath_type);
+            return Err(value("datapath_type", rule));
+        }
+        // IPv6's minimum; smaller ones would silently cut IPv6 off.
+        if raw.mtu < 1280 {
+            return Err(value("mtu", format!("{} is below IPv6's minimum of 1280", raw.mtu)));
+        }
+        Ok(Self {
+            node: NodeName::new(&raw.node).map_err(|error| value("node", error.to_string()))?,
+            endpoints,
+            state_dir: raw.state_dir,
+            cni_socket: raw.cni_socket,
+            tombstones: raw.tombstones,
+            ovs_db: raw.ovs_db,
+            encap_ip: raw.encap_ip,
+            datapath_type: raw.datapath_type,
+            mtu: raw.mtu,
+        })
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// The file is not the TOML that it should be.
+    #[error("{0}")]
+    Syntax(PathBuf, #[source] Box<toml::de::Error>),
+    /// A value breaks a rule.
+    #[error("{key}: {rule}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The rule, and the way out.
+        rule: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        node = "n1"
+        endpoints = ["10.0.0.1:7400"]
+        encap_ip = "10.0.0.9"
+        insecure_dev = true
+    "#;
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let config = Config::parse(GOOD, Path::new("x")).unwrap();
+        assert_eq!(config.mtu, MTU_DEFAULT);
+        assert!(!config.is_userspace());
+    }
+
+    #[test]
+    fn each_bad_value_names_its_key() {
+        let message = |what: &str, with: &str| {
+            Config::parse(&GOOD.replace(what, with), Path::new("x")).unwrap_err().to_string()
+        };
+        assert!(message("insecure_dev = true", "").starts_with("insecure_dev"));
+        assert!(message("\"10.0.0.1:7400\"", "").starts_with("endpoints"));
+        assert!(message("10.0.0.1:7400", "nowhere").starts_with("endpoints"));
+        assert!(message("\"n1\"", "\"N 1\"").starts_with("node: node name"));
+        assert!(message("node =", "mtu = 500\nnode =").starts_with("mtu"));
+        assert!(message("node =", "datapath_type = \"x\"\nnode =").starts_with("datapath_type"));
+    }
+}

@@ -1,0 +1,62 @@
+//! What the packet filter should know.
+
+use std::collections::BTreeSet;
+
+use ipnetwork::IpNetwork;
+
+/// The networks that the rules speak of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// All subnets of the cluster, the join subnet among them: what is inside.
+    pub subnets: BTreeSet<IpNetwork>,
+    /// Those subnets whose traffic to the outside takes the node's address.
+    pub nat: BTreeSet<IpNetwork>,
+}
+
+/// An address family. Sets and tables exist once for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) fn of(network: &IpNetwork) -> Self {
+        if network.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// As set names end.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+        }
+    }
+
+    /// As `ipset` calls it.
+    pub(super) fn set_family(self) -> &'static str {
+        match self {
+            Self::V4 => "inet",
+            Self::V6 => "inet6",
+        }
+    }
+
+    pub(super) fn save_program(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables-save",
+            Self::V6 => "ip6tables-save",
+        }
+    }
+
+    pub(super) fn restore_program(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables-restore",
+            Self::V6 => "ip6tables-restore",
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! One watch of the store, into the view.
+
+use atoll_api::{Client, WatchEvent};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::view::View;
+
+/// Follows the store until `cancel`; `views` starts with the cached view.
+pub async fn run(client: Client, views: watch::Sender<View>, cancel: CancellationToken) {
+    // Always a full state first: it is one message for one node, and what the cache missed while
+    // the agent was down does not depend on how far the members have compacted.
+    let mut watch = client.watch(None);
+    let mut quiet = false;
+    loop {
+        let event = tokio::select! {
+            event = watch.next() => event,
+            () = cancel.cancelled() => return,
+        };
+        match event {
+            WatchEvent::Resync(lineage, objects) => {
+                let mut outcome = Ok(());
+                views.send_modify(|view| outcome = view.resync(lineage, objects));
+                if let Err(error) = outcome {
+                    tracing::warn!(%error, "a member's state is turned away");
+                    watch.restart();
+                    watch.turn_away().await;
+                    continue;
+                }
+                tracing::info!(revision = %lineage.revision, "following the store");
+                quiet = false;
+            }
+            WatchEvent::Changes(set) => views.send_modify(|view| view.advance(&set)),
+            WatchEvent::Bookmark(lineage) => {
+                views.send_if_modified(|view| {
+                    view.bookmark(lineage);
+                    false
+                });
+            }
+            WatchEvent::Interrupted(why) => {
+                if !quiet {
+                    tracing::warn!(%why, "the store does not answer; working from the cache");
+                }
+                quiet = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The node's own leg: Open vSwitch's settings, `ovn0` with its addresses and routes, the packet
+//! filter, and the node's registration. One reconcile pass, on every change and on a timer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_api::Client;
+use atoll_model::{
+    Addresses, Allocation, ChassisName, Family, Operation, Outcome, PortName, Subnet,
+};
+use ipnetwork::IpNetwork;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::firewall::{self, Firewall};
+use crate::link::{self, InterfaceSpec, Mac, Namespace, Route};
+use crate::ovs::settings::{self, Leg, OVN0, Settings};
+use crate::ovs::{Ovs, Session, transact};
+use crate::view::View;
+
+/// A lost notification or a hand edit is repaired after this long.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Open vSwitch needs a moment to make `ovn0` after it was asked for.
+const SOON: Duration = Duration::from_millis(50);
+
+/// The packet filter is read back every so many passes: that starts processes.
+const VERIFY_EVERY: u32 = 6;
+
+/// How long a pass waits for Open vSwitch.
+const OVS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keeps the node's leg until `cancel`.
+pub async fn keep(
+    config: Arc<Config>,
+    client: Client,
+    ovs: Ovs,
+    mut views: watch::Receiver<View>,
+    cancel: CancellationToken,
+) {
+    let mut keeper = Keeper { config, client, firewall: Firewall::new(), passes: 0 };
+    let mut last_error = String::new();
+    loop {
+        let session = tokio::select! {
+            session = ovs.session(OVS_TIMEOUT) => session,
+            () = cancel.cancelled() => return,
+        };
+        // `Ovs` itself says that there is none; the timeout only lets this loop notice `cancel`.
+        let Ok(session) = session else { continue };
+        let mut monitor = session.monitor.clone();
+        loop {
+            let view = views.borrow_and_update().clone();
+            let outcome = keeper.pass(&view, &session).await;
+            let pause = keeper.pause_after(&outcome, &mut last_error);
+            tokio::select! {
+                changed = views.changed() => if changed.is_err() { return },
+                changed = monitor.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(pause) => {}
+                () = cancel.cancelled() => return,
+            }
+        }
+    }
+}
+
+struct Keeper {
+    config: Arc<Config>,
+    client: Client,
+    firewall: Firewall,
+    passes: u32,
+}
+
+impl Keeper {
+    /// How long to wait for a change; an error is told once, not at every pass.
+    fn pause_after(&self, outcome: &anyhow::Result<bool>, last_error: &mut String) -> Duration {
+        match outcome {
+            Ok(done) => {
+                last_error.clear();
+                if *done { PERIOD } else { SOON }
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                if text != *last_error {
+                    tracing::warn!(error = text, "the node's leg is not as it should be");
+                    *last_error = text;
+                }
+                PERIOD / 10
+            }
+        }
+    }
+
+    /// One pass. True when nothing is left to do; false when Open vSwitch is still at work.
+    async fn pass(&mut self, view: &View, session: &Session) -> anyhow::Result<bool> {
+        let replica = session.monitor.replica();
+        let chassis = match settings::chassis(&replica) {
+            Some(chassis) => chassis,
+            None => ChassisName::new(&uuid::Uuid::new_v4().to_string())?,
+        };
+        let port = PortName::of_node(&self.config.node);
+        let allocation = view.allocation(&port).cloned();
+        let leg = allocation.as_ref().map(|allocation| Leg {
+            port,
+            mac: allocation.mac,
+            mtu: self.config.mtu,
+        });
+        let desired = Settings {
+            chassis: chassis.clone(),
+            hostname: self.config.node.to_string(),
+            remote: view.central().map(|central| central.sb.clone()),
+            encap: self.config.encap_ip,
+            datapath_type: self.config.datapath_type.clone(),
+            leg,
+        };
+        let plan = settings::plan(&desired, &replica);
+        if !plan.is_empty() {
+            tracing::info!(changes = plan.len(), remote = ?desired.remote, "setting Open vSwitch up");
+            transact(session, &plan).await?;
+        }
+        self.register(view, chassis).await;
+        let (Some(allocation), Some(join)) = (allocation, view.join_subnet()) else {
+            return Ok(true);
+        };
+        if link::find(&Namespace::Own, OVN0).await?.is_none() {
+            return Ok(false);
+        }
+        self.configure(view, &allocation, join).await?;
+        self.passes += 1;
+        Ok(true)
+    }
+
+    async fn configure(
+        &mut self,
+        view: &View,
+        allocation: &Allocation,
+        join: &Subnet,
+    ) -> anyhow::Result<()> {
+        let spec = InterfaceSpec {
+            mac: Mac(allocation.mac.octets()),
+            mtu: u32::from(self.config.mtu),
+            addresses: with_prefixes(allocation.addresses, join)?,
+        };
+        let configured = link::configure(&Namespace::Own, OVN0, &spec).await?;
+        let routes = routes(view, join)?;
+        let changes =
+            link::reconcile_routes(&Namespace::Own, configured.link.index, &routes).await?;
+        if configured.is_changed || !changes.is_empty() {
+            tracing::info!(address = %allocation.addresses, ?changes, "ovn0 set up");
+        }
+        link::enable_forwarding()?;
+        link::relax_reverse_path_filter(OVN0)?;
+        let filter = packet_filter(view)?;
+        let mut changed = self.firewall.apply(&filter).await?;
+        if self.passes % VERIFY_EVERY == VERIFY_EVERY - 1 {
+            changed |= self.firewall.verify(&filter).await?;
+        }
+        if changed {
+            tracing::info!(
+                subnets = filter.subnets.len(),
+                nat = filter.nat.len(),
+                "packet filter set"
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells the store this node's chassis and tunnel endpoint, if it does not know them.
+    async fn register(&self, view: &View, chassis: ChassisName) {
+        let Some(node) = view.node(&self.config.node) else { return };
+        if node.chassis.as_ref() == Some(&chassis) && node.encap == Some(self.config.encap_ip) {
+            return;
+        }
+        let operation = Operation::RegisterNode {
+            node: self.config.node.clone(),
+            chassis,
+            encap: self.config.encap_ip,
+        };
+        match self.client.txn(Vec::new(), vec![operation]).await {
+            Ok(Outcome::Applied { .. }) => tracing::info!("registered with the store"),
+            Ok(Outcome::Refused { refusal, .. }) => {
+                tracing::warn!(%refusal, "the store does not register this node");
+            }
+            Err(error) => tracing::info!(%error, "not registered yet"),
+        }
+    }
+}
+
+fn with_prefixes(addresses: Addresses, subnet: &Subnet) -> anyhow::Result<Vec<IpNetwork>> {
+    let mut networks = Vec::new();
+    for net in &subnet.spec.nets {
+        if let Some(address) = addresses.get(net.cidr.family()) {
+            networks.push(IpNetwork::new(address, net.cidr.prefix())?);
+        }
+    }
+    Ok(networks)
+}
+
+/// A route to every other subnet through the router's leg on the join switch.
+fn routes(view: &View, join: &Subnet) -> anyhow::Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    for subnet in view.subnets().filter(|subnet| subnet.spec.name != join.spec.name) {
+        for net in &subnet.spec.nets {
+            if let Some(via) = join.spec.net(net.cidr.family()) {
+                let destination = IpNetwork::new(net.cidr.first(), net.cidr.prefix())?;
+                routes.push(Route { destination, gateway: Some(via.gateway) });
+            }
+        }
+    }
+    Ok(routes)
+}
+
+fn packet_filter(view: &View) -> anyhow::Result<firewall::Desired> {
+    let mut desired = firewall::Desired::default();
+    for subnet in view.subnets() {
+        for net in &subnet.spec.nets {
+            let network = IpNetwork::new(net.cidr.first(), net.cidr.prefix())?;
+            desired.subnets.insert(network);
+            if subnet.spec.nat_outgoing {
+                desired.nat.insert(network);
+            }
+        }
+    }
+    Ok(desired)
+}
+
+/// The addresses of a pod with their prefixes, and its default routes.
+///
+/// # Errors
+///
+/// None in practice: the model's prefixes are valid.
+pub(crate) fn pod_network(
+    addresses: Addresses,
+    subnet: &Subnet,
+) -> anyhow::Result<(Vec<IpNetwork>, Vec<Route>)> {
+    let families = [Family::V4, Family::V6].into_iter();
+    let gateways = families.filter_map(|family| {
+        addresses.get(family).and(subnet.spec.net(family)).map(|net| net.gateway)
+    });
+    Ok((with_prefixes(addresses, subnet)?, gateways.map(Route::default_via).collect()))
+}

@@ -1,0 +1,38 @@
+//! The node agent: what one node does so that its pods have a network.
+//!
+//! The agent is one process for each node. It follows the store, plumbs pods when the runtime
+//! asks for it, and keeps the node itself (its interface on the join switch, routes, packet
+//! filter) as the store says. `atoll-node` (the binary) only reads the configuration and starts
+//! what is here.
+//!
+//! * [`agent`]: which loops run; [`config`]: its one file;
+//! * [`view`], [`follow`], [`cache`]: what the store says, watched and kept on disk;
+//! * [`queue`]: what the store must still be told;
+//! * [`attach`]: one pod, from the plugin's call to packets;
+//! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
+//! * [`ovs`]: this node's Open vSwitch;
+//! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
+//! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
+//! * [`cni`]: the socket on which the CNI plugin asks.
+//!
+//! Invariants:
+//! * nothing that is not marked as ours is changed: names of links, protocol number of routes,
+//!   names of sets and chains;
+//! * every operation may be repeated: it finds what is there and changes only what differs;
+//! * no process is started for a pod.
+
+pub mod agent;
+pub mod config;
+
+pub mod cache;
+pub mod follow;
+pub mod queue;
+pub mod view;
+
+pub mod attach;
+pub mod leg;
+
+pub mod cni;
+pub mod firewall;
+pub mod link;
+pub mod ovs;

@@ -1,0 +1,41 @@
+//! Links, addresses, routes, offloads and sysctls, natively.
+//!
+//! Everything here talks to the kernel over netlink from a short-lived thread of its own
+//! ([`Namespace`]), because a network namespace belongs to a *thread*: `setns` on a thread of the
+//! async runtime would move whatever task runs there next into a pod.
+//!
+//! Two halves:
+//! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it;
+//! * the node: [`configure`] and [`reconcile_routes`] keep an interface that somebody else made
+//!   (`ovn0`, which is Open vSwitch's) as it should be.
+//!
+//! Invariants:
+//! * every function is idempotent and changes only what differs;
+//! * of routes, only those with [`ROUTE_PROTOCOL`] on the given interface are touched;
+//! * of addresses, only those of global scope on the given interface are touched;
+//! * a failed [`attach`] leaves no new link behind.
+//!
+//! Deliberately absent: processes, ioctls, traffic control, gratuitous ARP (OVN answers for its
+//! ports), everything about Open vSwitch.
+
+mod addresses;
+mod ethtool;
+mod interface;
+mod links;
+mod mac;
+mod namespace;
+mod netlink;
+mod pod;
+mod routes;
+mod sysctl;
+
+pub use addresses::AddressError;
+pub use ethtool::OffloadError;
+pub use interface::{ConfigureError, Configured, InterfaceSpec, configure};
+pub use links::{Link, LinkError, delete, find, list};
+pub use mac::{Mac, ParseMacError};
+pub use namespace::{Namespace, NamespaceError, Sockets};
+pub use netlink::NetlinkError;
+pub use pod::{AttachError, Attached, PodLink, attach, detach, host_ifname};
+pub use routes::{ROUTE_PROTOCOL, Route, RouteChanges, RouteError, reconcile_routes};
+pub use sysctl::{SysctlError, enable_forwarding, relax_reverse_path_filter};

@@ -1,0 +1,179 @@
+//! What `ovn-controller` reads, the integration bridge, and the node's own port `ovn0`.
+
+use std::net::IpAddr;
+
+use atoll_model::{ChassisName, MacAddress, PortName};
+use atoll_ovsdb::{Condition, Datum, Mutation, Operation, Replica, Row};
+
+use super::{BRIDGE, VENDOR, set_keys};
+
+/// The node's leg on the join switch.
+pub const OVN0: &str = "ovn0";
+
+/// What Open vSwitch should say of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The chassis name, if none is set yet.
+    pub chassis: ChassisName,
+    /// The node's name.
+    pub hostname: String,
+    /// The serving southbound; `None` leaves what is there.
+    pub remote: Option<String>,
+    /// The tunnel endpoint.
+    pub encap: IpAddr,
+    /// `system` or `netdev`.
+    pub datapath_type: String,
+    /// The node's port, once it has an allocation.
+    pub leg: Option<Leg>,
+}
+
+/// The node's port on the join switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leg {
+    /// Its logical switch port.
+    pub port: PortName,
+    /// Its MAC.
+    pub mac: MacAddress,
+    /// Its MTU in bytes.
+    pub mtu: u16,
+}
+
+/// The chassis name that Open vSwitch has already.
+#[must_use]
+pub fn chassis(replica: &Replica) -> Option<ChassisName> {
+    let (_, root) = replica.rows("Open_vSwitch").next()?;
+    ChassisName::new(root.get("external_ids")?.get("system-id")?).ok()
+}
+
+/// The operations that bring Open vSwitch to `desired`; none if it is there.
+#[must_use]
+pub fn plan(desired: &Settings, replica: &Replica) -> Vec<Operation> {
+    let Some((root, row)) = replica.rows("Open_vSwitch").next() else {
+        // The row is made by `ovs-vsctl init` at the first start of Open vSwitch.
+        return Vec::new();
+    };
+    let mut plan = Vec::new();
+    let keys = external_ids(desired);
+    let differs = |(key, value): &(&str, &str)| {
+        row.get("external_ids").and_then(|ids| ids.get(key)) != Some(value)
+    };
+    let pairs: Vec<(&str, &str)> =
+        keys.iter().map(|(key, value)| (*key, value.as_str())).filter(differs).collect();
+    if !pairs.is_empty() {
+        let mutations = set_keys("external_ids", &pairs);
+        plan.push(Operation::mutate("Open_vSwitch", vec![Condition::uuid(root)], mutations));
+    }
+    plan.extend(bridge(desired, replica, root));
+    if let Some(leg) = &desired.leg {
+        plan.extend(leg_port(leg, replica));
+    }
+    plan
+}
+
+fn external_ids(desired: &Settings) -> Vec<(&'static str, String)> {
+    let mut keys = vec![
+        ("system-id", desired.chassis.to_string()),
+        ("hostname", desired.hostname.clone()),
+        ("ovn-encap-type", "geneve".to_owned()),
+        ("ovn-encap-ip", desired.encap.to_string()),
+        ("ovn-bridge-datapath-type", desired.datapath_type.clone()),
+        // Without conditions on datapaths, a southbound rebuilt with other row ids costs nothing.
+        ("ovn-monitor-all", "true".to_owned()),
+        // A restarted ovn-controller keeps the old flows until the new ones are complete.
+        ("ovn-ofctrl-wait-before-clear", "8000".to_owned()),
+        // A long recompute must not look like a dead switch or a dead southbound: the agent moves
+        // `ovn-remote` when the southbound really is elsewhere.
+        ("ovn-openflow-probe-interval", "0".to_owned()),
+        ("ovn-remote-probe-interval", "60000".to_owned()),
+    ];
+    if let Some(remote) = &desired.remote {
+        keys.push(("ovn-remote", remote.clone()));
+    }
+    keys
+}
+
+fn bridge(desired: &Settings, replica: &Replica, root: uuid::Uuid) -> Vec<Operation> {
+    if let Some((uuid, row)) = replica.find("Bridge", "name", &Datum::from(BRIDGE)) {
+        let text = |column: &str| row.get(column).and_then(Datum::as_str).unwrap_or_default();
+        let wanted = [("datapath_type", desired.datapath_type.as_str()), ("fail_mode", "secure")];
+        let changed: Row = wanted
+            .into_iter()
+            .filter(|(column, value)| text(column) != *value)
+            .map(|(column, value)| (column.to_owned(), Datum::from(value)))
+            .collect();
+        return match changed.is_empty() {
+            true => Vec::new(),
+            false => vec![Operation::update("Bridge", vec![Condition::uuid(uuid)], changed)],
+        };
+    }
+    let mut bridge = row([
+        ("name", Datum::from(BRIDGE)),
+        ("datapath_type", Datum::from(desired.datapath_type.as_str())),
+        ("fail_mode", Datum::from("secure")),
+        ("ports", Datum::named_uuid("bridge_port")),
+        ("other_config", Datum::map([("disable-in-band", "true")])),
+    ]);
+    bridge.insert("external_ids".to_owned(), Datum::map([("vendor", VENDOR)]));
+    let interface = row([("name", Datum::from(BRIDGE)), ("type", Datum::from("internal"))]);
+    let port =
+        row([("name", Datum::from(BRIDGE)), ("interfaces", Datum::named_uuid("bridge_interface"))]);
+    vec![
+        insert("Interface", "bridge_interface", interface),
+        insert("Port", "bridge_port", port),
+        insert("Bridge", "bridge", bridge),
+        Operation::mutate(
+            "Open_vSwitch",
+            vec![Condition::uuid(root)],
+            vec![Mutation::insert("bridges", Datum::named_uuid("bridge"))],
+        ),
+    ]
+}
+
+fn leg_port(leg: &Leg, replica: &Replica) -> Vec<Operation> {
+    let mac = leg.mac.to_string();
+    let ids = [("iface-id", leg.port.as_str()), ("vendor", VENDOR)];
+    if let Some((uuid, row)) = replica.find("Interface", "name", &Datum::from(OVN0)) {
+        let mut plan = Vec::new();
+        let here = |(key, value): &(&str, &str)| {
+            row.get("external_ids").and_then(|ids| ids.get(key)) == Some(value)
+        };
+        if !ids.iter().all(here) {
+            let mutations = set_keys("external_ids", &ids);
+            plan.push(Operation::mutate("Interface", vec![Condition::uuid(uuid)], mutations));
+        }
+        if row.get("mac").and_then(Datum::as_str) != Some(&mac) {
+            let changed = self::row([("mac", Datum::from(mac.as_str()))]);
+            plan.push(Operation::update("Interface", vec![Condition::uuid(uuid)], changed));
+        }
+        return plan;
+    }
+    let interface = row([
+        ("name", Datum::from(OVN0)),
+        ("type", Datum::from("internal")),
+        ("mac", Datum::from(mac.as_str())),
+        ("mtu_request", Datum::from(i64::from(leg.mtu))),
+        ("external_ids", Datum::map(ids)),
+    ]);
+    let port = row([
+        ("name", Datum::from(OVN0)),
+        ("interfaces", Datum::named_uuid("leg_interface")),
+        ("external_ids", Datum::map([("vendor", VENDOR)])),
+    ]);
+    vec![
+        insert("Interface", "leg_interface", interface),
+        insert("Port", "leg_port", port),
+        Operation::mutate(
+            "Bridge",
+            vec![Condition::equal("name", BRIDGE)],
+            vec![Mutation::insert("ports", Datum::named_uuid("leg_port"))],
+        ),
+    ]
+}
+
+pub(super) fn row<const N: usize>(columns: [(&str, Datum); N]) -> Row {
+    columns.into_iter().map(|(column, value)| (column.to_owned(), value)).collect()
+}
+
+pub(super) fn insert(table: &str, name: &str, row: Row) -> Operation {
+    Operation::Insert { table: table.to_owned(), row, uuid: None, uuid_name: Some(name.to_owned()) }
+}

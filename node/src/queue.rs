@@ -1,0 +1,205 @@
+//! What the store must still be told: sandboxes that were plugged or unplugged.
+//!
+//! The plugin's caller is answered from this node alone; the report goes to disk first and to the
+//! store in order, as soon as a member takes it. Each report is idempotent, so that one sent twice
+//! (the agent died between the store's answer and the removal of the file) does no harm.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use atoll_api::Client;
+use atoll_model::{NodeName, Operation, Outcome, PodKey, Sandbox, Uid};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::write_durably;
+
+/// Pause after a report that no member took.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What happened to a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Happened {
+    /// It was plugged in.
+    Plugged,
+    /// It was unplugged.
+    Unplugged,
+}
+
+/// One report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What happened.
+    pub happened: Happened,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's identity.
+    pub uid: String,
+    /// The container id.
+    pub sandbox: String,
+}
+
+impl Report {
+    fn operation(&self, node: &NodeName) -> Result<Operation, atoll_model::NameError> {
+        let key = PodKey::parse(&format!("{}/{}", self.namespace, self.name))?;
+        let uid = Uid::new(&self.uid)?;
+        let sandbox = Sandbox::new(&self.sandbox)?;
+        let node = node.clone();
+        Ok(match self.happened {
+            Happened::Plugged => Operation::Bind { key, uid, node, sandbox },
+            Happened::Unplugged => Operation::Unbind { uid, key, node, sandbox },
+        })
+    }
+}
+
+/// The queue; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    dir: PathBuf,
+    next: Arc<AtomicU64>,
+    wake: Arc<Notify>,
+}
+
+impl Queue {
+    /// Opens the queue in a directory, with what an earlier agent left there.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made or read.
+    pub fn open(dir: &Path) -> std::io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let last = waiting(dir)?.last().map_or(0, |(number, _)| *number);
+        let next = Arc::new(AtomicU64::new(last + 1));
+        let wake = Arc::new(Notify::new());
+        wake.notify_one();
+        Ok(Self { dir: dir.to_owned(), next, wake })
+    }
+
+    /// Puts a report on disk; it is told to the store from now on, whatever happens.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; the report is then not in the queue.
+    pub async fn push(&self, report: Report) -> std::io::Result<()> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (dir, name) = (self.dir.clone(), format!("{number:020}"));
+        let bytes = serde_json::to_vec(&report)?;
+        tokio::task::spawn_blocking(move || write_durably(&dir, &name, &bytes))
+            .await
+            .map_err(std::io::Error::other)??;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Tells the store, in order, until `cancel`.
+    pub async fn drain(self, client: Client, node: NodeName, cancel: CancellationToken) {
+        loop {
+            let tell = async {
+                self.wake.notified().await;
+                while !self.tell_all(&client, &node).await {
+                    tokio::time::sleep(RETRY).await;
+                }
+            };
+            tokio::select! {
+                () = tell => {}
+                () = cancel.cancelled() => return,
+            }
+        }
+    }
+
+    /// True if nothing is left.
+    async fn tell_all(&self, client: &Client, node: &NodeName) -> bool {
+        let waiting = match waiting(&self.dir) {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::warn!(%error, "the queue cannot be read");
+                return false;
+            }
+        };
+        for (_, path) in waiting {
+            if !tell(client, node, &path).await {
+                return false;
+            }
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "a told report cannot be removed");
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// True if the store knows, or never needs to.
+async fn tell(client: &Client, node: &NodeName, path: &Path) -> bool {
+    let report: Option<Report> =
+        std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let operation = report.as_ref().map(|report| report.operation(node));
+    let Some(Ok(operation)) = operation else {
+        tracing::warn!(path = %path.display(), "an unreadable report is dropped");
+        return true;
+    };
+    match client.txn(Vec::new(), vec![operation]).await {
+        Ok(Outcome::Applied { .. }) => true,
+        Ok(Outcome::Refused { refusal, .. }) => {
+            tracing::info!(?report, %refusal, "the store has moved on");
+            true
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the store cannot be told yet");
+            false
+        }
+    }
+}
+
+/// Reports on disk, oldest first.
+fn waiting(dir: &Path) -> std::io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.push((number, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(sandbox: &str) -> Report {
+        Report {
+            happened: Happened::Unplugged,
+            namespace: "tenant".into(),
+            name: "web".into(),
+            uid: "u".into(),
+            sandbox: sandbox.into(),
+        }
+    }
+
+    /// An agent that was killed leaves its reports to the next one, in their order.
+    #[tokio::test]
+    async fn reports_outlive_the_agent_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::open(dir.path()).unwrap();
+        for number in 0..12 {
+            queue.push(report(&format!("s{number}"))).await.unwrap();
+        }
+        let later = Queue::open(dir.path()).unwrap();
+        later.push(report("last")).await.unwrap();
+        let read = |(_, path): (u64, PathBuf)| {
+            serde_json::from_slice::<Report>(&std::fs::read(path).unwrap()).unwrap().sandbox
+        };
+        let order: Vec<String> = waiting(dir.path()).unwrap().into_iter().map(read).collect();
+        assert_eq!(order[0], "s0");
+        assert_eq!(order[11], "s11");
+        assert_eq!(order[12], "last");
+    }
+}

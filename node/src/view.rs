@@ -1,0 +1,200 @@
+//! What the store says that concerns this node: the agent's cache.
+//!
+//! It is replaced by a full state and advanced by changes, both only if their lineage is the
+//! cache's own and not older: an empty or foreign store can never take a network away.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use atoll_model::lineage::LineageError;
+use atoll_model::{
+    Allocation, Central, ChangeSet, Lineage, Node, NodeName, Object, ObjectKey, Owner, Pod, PodKey,
+    PortName, Settings, Subnet, SubnetName,
+};
+
+/// The objects that one node needs, at one revision. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    objects: BTreeMap<ObjectKey, Object>,
+    lineage: Option<Lineage>,
+}
+
+impl View {
+    /// A view from a cache file.
+    #[must_use]
+    pub fn restored(lineage: Lineage, objects: Vec<Object>) -> Self {
+        let objects = objects.into_iter().map(|object| (object.key(), object)).collect();
+        Self { objects, lineage: Some(lineage) }
+    }
+
+    /// Replaces everything.
+    ///
+    /// # Errors
+    ///
+    /// [`LineageError`]: the state is another cluster's or older; nothing was changed.
+    pub fn resync(&mut self, lineage: Lineage, objects: Vec<Object>) -> Result<(), LineageError> {
+        if let Some(mine) = &self.lineage {
+            mine.accepts(&lineage)?;
+        }
+        *self = Self::restored(lineage, objects);
+        Ok(())
+    }
+
+    /// Takes in one revision's changes.
+    pub fn advance(&mut self, set: &ChangeSet) {
+        for change in &set.changes {
+            match &change.after {
+                Some(object) => drop(self.objects.insert(change.key.clone(), object.clone())),
+                None => drop(self.objects.remove(&change.key)),
+            }
+        }
+        if let Some(lineage) = &mut self.lineage {
+            lineage.revision = set.revision;
+        }
+    }
+
+    /// Notes how far the store has come without anything for this node.
+    pub fn bookmark(&mut self, lineage: Lineage) {
+        if self.lineage.is_some_and(|mine| mine.accepts(&lineage).is_ok()) {
+            self.lineage = Some(lineage);
+        }
+    }
+
+    /// Whose state this is; `None` before the first.
+    #[must_use]
+    pub fn lineage(&self) -> Option<Lineage> {
+        self.lineage
+    }
+
+    /// Everything, for the cache file.
+    #[must_use]
+    pub fn objects(&self) -> Vec<Object> {
+        self.objects.values().cloned().collect()
+    }
+
+    /// What holds for the whole cluster.
+    #[must_use]
+    pub fn settings(&self) -> Option<&Arc<Settings>> {
+        match self.objects.get(&ObjectKey::Settings) {
+            Some(Object::Settings(settings)) => Some(settings),
+            _ => None,
+        }
+    }
+
+    /// The ovn-central that serves.
+    #[must_use]
+    pub fn central(&self) -> Option<&Arc<Central>> {
+        match self.objects.get(&ObjectKey::Central) {
+            Some(Object::Central(central)) => Some(central),
+            _ => None,
+        }
+    }
+
+    /// A subnet.
+    #[must_use]
+    pub fn subnet(&self, name: &SubnetName) -> Option<&Arc<Subnet>> {
+        match self.objects.get(&ObjectKey::Subnet(name.clone())) {
+            Some(Object::Subnet(subnet)) => Some(subnet),
+            _ => None,
+        }
+    }
+
+    /// All subnets.
+    pub fn subnets(&self) -> impl Iterator<Item = &Arc<Subnet>> {
+        self.objects.values().filter_map(|object| match object {
+            Object::Subnet(subnet) => Some(subnet),
+            _ => None,
+        })
+    }
+
+    /// The subnet of the nodes' own legs.
+    #[must_use]
+    pub fn join_subnet(&self) -> Option<&Arc<Subnet>> {
+        self.subnet(&self.settings()?.join_subnet)
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&Arc<Node>> {
+        match self.objects.get(&ObjectKey::Node(name.clone())) {
+            Some(Object::Node(node)) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// A pod of this node.
+    #[must_use]
+    pub fn pod(&self, key: &PodKey) -> Option<&Arc<Pod>> {
+        match self.objects.get(&ObjectKey::Pod(key.clone())) {
+            Some(Object::Pod(pod)) => Some(pod),
+            _ => None,
+        }
+    }
+
+    /// An allocation.
+    #[must_use]
+    pub fn allocation(&self, port: &PortName) -> Option<&Arc<Allocation>> {
+        match self.objects.get(&ObjectKey::Allocation(port.clone())) {
+            Some(Object::Allocation(allocation)) => Some(allocation),
+            _ => None,
+        }
+    }
+
+    /// The allocation of a pod, if it is this very pod's.
+    #[must_use]
+    pub fn allocation_of(&self, pod: &Pod) -> Option<&Arc<Allocation>> {
+        let allocation = self.allocation(&PortName::of_pod(&pod.spec.key))?;
+        match &allocation.owner {
+            Owner::Pod(_, uid) if *uid == pod.spec.uid => Some(allocation),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_model::{Actor, Change, ClusterId, Namespace, NamespaceName, Revision};
+
+    fn lineage(cluster: u128, revision: u64) -> Lineage {
+        let (cluster, revision) = (ClusterId(cluster), Revision(revision));
+        Lineage { cluster, parent: None, epoch: 0, revision }
+    }
+
+    fn namespace(name: &str) -> Object {
+        let name = NamespaceName::new(name).unwrap();
+        let (created, changed) = (Revision(1), Revision(1));
+        Object::Namespace(Namespace { name, labels: [].into(), created, changed }.into())
+    }
+
+    /// The store lost its disks: what it offers is empty, and must not empty the node.
+    #[test]
+    fn an_empty_or_foreign_state_is_turned_away() {
+        let mut view = View::default();
+        view.resync(lineage(1, 9), vec![namespace("a")]).unwrap();
+        assert!(view.resync(lineage(2, 50), Vec::new()).is_err());
+        assert!(view.resync(lineage(1, 3), Vec::new()).is_err());
+        assert_eq!(view.objects().len(), 1);
+        view.resync(lineage(1, 10), Vec::new()).unwrap();
+        assert!(view.objects().is_empty());
+    }
+
+    #[test]
+    fn changes_advance_objects_and_revision() {
+        let mut view = View::default();
+        view.resync(lineage(1, 9), vec![namespace("a")]).unwrap();
+        let (gone, made) = (namespace("a"), namespace("b"));
+        let set = ChangeSet {
+            revision: Revision(12),
+            actor: Actor::Leader,
+            wall_ms: 0,
+            changes: vec![
+                Change { key: gone.key(), before: Some(gone), after: None },
+                Change { key: made.key(), before: None, after: Some(made.clone()) },
+            ],
+        };
+        view.advance(&set);
+        assert_eq!(view.objects(), vec![made]);
+        assert_eq!(view.lineage().unwrap().revision, Revision(12));
+    }
+}

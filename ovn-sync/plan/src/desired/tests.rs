@@ -1,0 +1,263 @@
+use atoll_model::{
+    Actor, NodeSpec, Operation, Origin, PodKey, PodRequest, PodSpec, Revision, SubnetNet,
+    SubnetSpec, Txn,
+};
+use atoll_store::setup;
+
+use super::*;
+use crate::{Row, VENDOR, VENDOR_KEY, port_group_name};
+
+const CLUSTER: ClusterId = ClusterId(7);
+
+fn apply(state: &mut State, operations: Vec<Operation>) {
+    let actor = Actor::Operator("test".into());
+    let preconditions = Vec::new();
+    let txn = Txn { request: None, actor, preconditions, operations, clock_ms: 0, wall_ms: 0 };
+    let index = Revision(state.applied().0 + 1);
+    let applied = state.apply(index, &txn);
+    assert!(applied.changes.is_some(), "{:?}", applied.outcome);
+}
+
+fn put_node(name: &str) -> Operation {
+    let (name, uid) = (name.parse().unwrap(), format!("uid-of-{name}").parse().unwrap());
+    Operation::PutNode(NodeSpec { name, uid, addresses: Vec::new(), labels: Default::default() })
+}
+
+fn put_pod(key: &str, node: &str) -> Operation {
+    Operation::PutPod(PodSpec {
+        key: PodKey::parse(key).unwrap(),
+        uid: format!("uid-of-{key}").parse().unwrap(),
+        node: node.parse().unwrap(),
+        request: PodRequest::default(),
+    })
+}
+
+fn put_subnet(name: &str, cidr: &str) -> Operation {
+    let cidr: atoll_model::Cidr = cidr.parse().unwrap();
+    let spec = SubnetSpec {
+        name: name.parse().unwrap(),
+        nets: vec![SubnetNet { cidr, gateway: cidr.assignable().first() }],
+        excluded: Vec::new(),
+        namespaces: vec!["tenant".parse().unwrap()],
+        default: false,
+        nat_outgoing: false,
+        mtu: None,
+    };
+    Operation::PutSubnet(spec, Origin::Api)
+}
+
+/// As a first leader sets it up, with the given nodes.
+fn cluster(nodes: &[&str]) -> State {
+    let mut state = State::default();
+    apply(&mut state, setup::defaults());
+    for node in nodes {
+        apply(&mut state, vec![put_node(node)]);
+    }
+    state
+}
+
+fn rows(state: &State) -> Rows {
+    desired(CLUSTER, state).unwrap()
+}
+
+#[track_caller]
+fn row<'a>(rows: &'a Rows, table: Table, name: &str) -> &'a Row {
+    let found = rows.iter().find(|((of, _), row)| *of == table && row["name"] == Value::one(name));
+    let (key, row) = found.unwrap_or_else(|| panic!("no {table} {name} in {rows:#?}"));
+    assert_eq!(key.1, row_uuid(CLUSTER, table, name));
+    row
+}
+
+/// Priority, condition and next hop of all policies, in order.
+fn policies(rows: &Rows) -> Vec<String> {
+    let policies = rows.iter().filter(|((table, _), _)| *table == Table::LogicalRouterPolicy);
+    let mut texts: Vec<String> = policies
+        .map(|(_, row)| {
+            let atoms = ["priority", "match", "action", "nexthops"].map(|column| &row[column]);
+            format!("{atoms:?}")
+        })
+        .collect();
+    texts.sort();
+    texts
+}
+
+/// An empty store must never erase a network.
+#[test]
+fn a_state_that_is_not_set_up_plans_nothing_at_all() {
+    assert_eq!(desired(CLUSTER, &State::default()), None);
+}
+
+#[test]
+fn a_pod_has_a_port_that_only_its_own_sandbox_on_its_own_node_can_claim() {
+    let mut state = cluster(&["n1"]);
+    apply(&mut state, vec![put_pod("default/web", "n1")]);
+    let allocation = state.allocations().find(|one| one.port.as_str() == "web.default").unwrap();
+    let addresses = format!("{} 10.16.0.2 fd00:10:16::2", allocation.mac);
+
+    let all = rows(&state);
+    let port = row(&all, Table::LogicalSwitchPort, "web.default");
+    assert_eq!(port["addresses"], Value::one(addresses.as_str()));
+    assert_eq!(port["port_security"], Value::one(addresses.as_str()));
+    assert_eq!(
+        port["options"],
+        Value::map([
+            ("requested-chassis", "n1"),
+            ("iface-id-ver", "uid-of-default/web"),
+            ("requested-tnl-key", &allocation.port_key.to_string()),
+        ])
+    );
+    assert_eq!(
+        port["external_ids"],
+        Value::map([
+            ("vendor", "atoll"),
+            ("atoll/cluster", &CLUSTER.to_string()),
+            ("atoll/object", "pod/default/web"),
+            ("ls", "ovn-default"),
+            ("pod", "default/web"),
+        ])
+    );
+    let uuid = row_uuid(CLUSTER, Table::LogicalSwitchPort, "web.default");
+    let switch = row(&all, Table::LogicalSwitch, "ovn-default");
+    assert!(switch["ports"].uuids().any(|port| port == uuid));
+    let group = port_group_name(&"n1".parse().unwrap());
+    assert_eq!(row(&all, Table::PortGroup, &group)["ports"], Value::one(uuid));
+}
+
+#[test]
+fn ports_follow_the_chassis_once_the_agent_has_reported() {
+    let mut state = cluster(&["n1"]);
+    let chassis = |state: &State| {
+        let rows = rows(state);
+        let options = &row(&rows, Table::LogicalSwitchPort, "node-n1")["options"];
+        options.get("requested-chassis").unwrap().to_owned()
+    };
+    assert_eq!(chassis(&state), "n1");
+    let register = Operation::RegisterNode {
+        node: "n1".parse().unwrap(),
+        chassis: "chassis-of-n1".parse().unwrap(),
+        encap: "172.30.0.101".parse().unwrap(),
+    };
+    apply(&mut state, vec![register]);
+    assert_eq!(chassis(&state), "chassis-of-n1");
+}
+
+/// What comes in from outside has any source.
+#[test]
+fn a_node_port_forwards_for_others() {
+    let rows = rows(&cluster(&["n1"]));
+    let port = row(&rows, Table::LogicalSwitchPort, "node-n1");
+    assert_eq!(port["port_security"], Value::none());
+    assert_eq!(port["options"].get("iface-id-ver"), None);
+}
+
+#[test]
+fn the_router_reaches_every_subnet_and_leaves_by_the_node_of_the_pod() {
+    let all = rows(&cluster(&["n1"]));
+    let group = port_group_name(&"n1".parse().unwrap());
+    let local = |protocol: &str, cidr: &str| {
+        format!(
+            "[{{Integer(31000)}}, {{String(\"{protocol}.dst == {cidr}\")}}, {{String(\"allow\")}}, {{}}]"
+        )
+    };
+    let egress = |protocol: &str, nexthop: &str| {
+        format!(
+            "[{{Integer(29000)}}, {{String(\"{protocol}.src == ${group}_{protocol}\")}}, \
+             {{String(\"reroute\")}}, {{String(\"{nexthop}\")}}]"
+        )
+    };
+    let mut expected = vec![
+        local("ip4", "100.64.0.0/16"),
+        local("ip6", "fd00:100:64::/112"),
+        local("ip4", "10.16.0.0/16"),
+        local("ip6", "fd00:10:16::/112"),
+        egress("ip4", "100.64.0.2"),
+        egress("ip6", "fd00:100:64::2"),
+    ];
+    expected.sort();
+    assert_eq!(policies(&all), expected);
+
+    let leg = row(&all, Table::LogicalRouterPort, "ovn-cluster-ovn-default");
+    assert_eq!(leg["networks"], Value::set(["10.16.0.1/16", "fd00:10:16::1/112"]));
+    let port = row(&all, Table::LogicalSwitchPort, "ovn-default-ovn-cluster");
+    assert_eq!(port["options"].get("router-port"), Some("ovn-cluster-ovn-default"));
+    let router = row(&all, Table::LogicalRouter, "ovn-cluster");
+    assert_eq!(router["static_routes"].uuids().count(), 2);
+    assert_eq!(router["policies"].uuids().count(), 6);
+}
+
+#[test]
+fn every_row_is_complete_and_carries_our_mark() {
+    let mut state = cluster(&["n1", "n2"]);
+    apply(&mut state, vec![put_pod("default/a", "n1"), put_pod("default/b", "n2")]);
+    for ((table, _), row) in rows(&state) {
+        let columns: Vec<Column> = row.keys().copied().collect();
+        let mut expected = table.columns().to_vec();
+        expected.sort_unstable();
+        assert_eq!(columns, expected, "{table}");
+        if table != Table::NbGlobal {
+            assert_eq!(row["external_ids"].get(VENDOR_KEY), Some(VENDOR), "{table}");
+        }
+    }
+}
+
+/// kube-ovn has one policy per subnet and node: 106,744 of them in a cluster of 1045 × 101.
+#[test]
+fn rows_grow_with_pods_plus_subnets_plus_nodes_and_not_with_their_product() {
+    let count = |nodes: usize, subnets: usize, pods: usize| {
+        let names: Vec<String> = (0..nodes).map(|node| format!("n{node}")).collect();
+        let mut state = cluster(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let put = |number| put_subnet(&format!("s{number}"), &format!("10.{number}.0.0/24"));
+        for number in 0..subnets {
+            apply(&mut state, vec![put(100 + number)]);
+        }
+        for pod in 0..pods {
+            apply(&mut state, vec![put_pod(&format!("default/p{pod}"), "n0")]);
+        }
+        rows(&state).len()
+    };
+    let base = count(1, 0, 0);
+    // Per node: a port, a group and a policy per family. Per IPv4 subnet: a switch, both ends of
+    // the leg and a policy.
+    assert_eq!(count(11, 0, 0) - base, 10 * 4);
+    assert_eq!(count(1, 10, 0) - base, 10 * 4);
+    assert_eq!(count(11, 10, 7) - base, 10 * 4 + 10 * 4 + 7);
+}
+
+/// Followers restore from a snapshot what others applied entry by entry.
+#[test]
+fn equal_states_give_equal_rows_however_they_came_about() {
+    let mut state = cluster(&["n1", "n2"]);
+    apply(&mut state, vec![put_subnet("tenant", "10.20.0.0/24")]);
+    apply(&mut state, vec![put_pod("tenant/a", "n1"), put_pod("default/b", "n2")]);
+    let restored = State::restore(state.dump()).unwrap();
+    assert_eq!(rows(&restored), rows(&state));
+}
+
+#[test]
+fn tunnel_keys_do_not_collide_on_switches_and_on_the_router() {
+    let mut state = cluster(&["n1", "n2"]);
+    apply(&mut state, vec![put_subnet("tenant", "10.20.0.0/24")]);
+    apply(&mut state, vec![put_pod("tenant/a", "n1"), put_pod("tenant/b", "n2")]);
+    let rows = rows(&state);
+    let key = |row: &Row| {
+        let map = row.get("other_config").or(row.get("options")).unwrap();
+        map.get("requested-tnl-key").expect("everything is pinned").to_owned()
+    };
+    let datapaths = [Table::LogicalRouter, Table::LogicalSwitch];
+    let mut datapath_keys = Vec::new();
+    for ((table, _), row) in rows.iter().filter(|((table, _), _)| datapaths.contains(table)) {
+        datapath_keys.push(key(row));
+        let of = match table {
+            Table::LogicalRouter => Table::LogicalRouterPort,
+            _ => Table::LogicalSwitchPort,
+        };
+        let mut keys: Vec<_> = row["ports"].uuids().map(|port| key(&rows[&(of, port)])).collect();
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count, "{row:?}");
+    }
+    datapath_keys.sort();
+    datapath_keys.dedup();
+    assert_eq!(datapath_keys.len(), 4);
+}

@@ -1,0 +1,166 @@
+//! The tables and columns of `OVN_Northbound` that we write.
+
+use std::fmt;
+
+/// A column, by its name in the schema.
+pub type Column = &'static str;
+
+/// A table of the northbound database. In this order they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// One row; shared with OVN and whoever else writes there.
+    NbGlobal,
+    /// The cluster router.
+    LogicalRouter,
+    /// Its leg in each subnet.
+    LogicalRouterPort,
+    /// What is routed locally, and by which node the rest leaves.
+    LogicalRouterPolicy,
+    /// The default routes.
+    LogicalRouterStaticRoute,
+    /// One per subnet.
+    LogicalSwitch,
+    /// One per pod and node, and the router's leg.
+    LogicalSwitchPort,
+    /// One per node.
+    PortGroup,
+}
+
+/// A column that holds references to rows of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct References {
+    /// The column.
+    pub(crate) column: Column,
+    /// What it refers to.
+    pub(crate) table: Table,
+    /// The referring row keeps the others in being: those that nobody refers to vanish.
+    pub(crate) strong: bool,
+}
+
+const ROUTER: &[References] = &[
+    References { column: "ports", table: Table::LogicalRouterPort, strong: true },
+    References { column: "policies", table: Table::LogicalRouterPolicy, strong: true },
+    References { column: "static_routes", table: Table::LogicalRouterStaticRoute, strong: true },
+];
+const SWITCH: &[References] =
+    &[References { column: "ports", table: Table::LogicalSwitchPort, strong: true }];
+const GROUP: &[References] =
+    &[References { column: "ports", table: Table::LogicalSwitchPort, strong: false }];
+
+impl Table {
+    /// All tables, in the order in which they are written.
+    pub const ALL: [Self; 8] = [
+        Self::NbGlobal,
+        Self::LogicalRouter,
+        Self::LogicalRouterPort,
+        Self::LogicalRouterPolicy,
+        Self::LogicalRouterStaticRoute,
+        Self::LogicalSwitch,
+        Self::LogicalSwitchPort,
+        Self::PortGroup,
+    ];
+
+    /// The name in the schema.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NbGlobal => "NB_Global",
+            Self::LogicalRouter => "Logical_Router",
+            Self::LogicalRouterPort => "Logical_Router_Port",
+            Self::LogicalRouterPolicy => "Logical_Router_Policy",
+            Self::LogicalRouterStaticRoute => "Logical_Router_Static_Route",
+            Self::LogicalSwitch => "Logical_Switch",
+            Self::LogicalSwitchPort => "Logical_Switch_Port",
+            Self::PortGroup => "Port_Group",
+        }
+    }
+
+    /// The columns that we write and compare; a projection has to observe exactly these.
+    ///
+    /// `enabled` is among them although it always has its default: a port or router switched off
+    /// by hand is damage that has to be healed.
+    #[must_use]
+    pub const fn columns(self) -> &'static [Column] {
+        match self {
+            Self::NbGlobal => &["options", "external_ids"],
+            Self::LogicalRouter => &[
+                "name",
+                "enabled",
+                "options",
+                "ports",
+                "policies",
+                "static_routes",
+                "external_ids",
+            ],
+            Self::LogicalRouterPort => {
+                &["name", "enabled", "mac", "networks", "options", "external_ids"]
+            }
+            Self::LogicalRouterPolicy => {
+                &["priority", "match", "action", "nexthops", "external_ids"]
+            }
+            Self::LogicalRouterStaticRoute => &["ip_prefix", "nexthop", "external_ids"],
+            Self::LogicalSwitch => &["name", "other_config", "ports", "external_ids"],
+            Self::LogicalSwitchPort => &[
+                "name",
+                "type",
+                "enabled",
+                "addresses",
+                "port_security",
+                "options",
+                "external_ids",
+            ],
+            Self::PortGroup => &["name", "ports", "external_ids"],
+        }
+    }
+
+    /// Columns whose members we share with others: only our own members are added and removed.
+    pub(crate) const fn references(self) -> &'static [References] {
+        match self {
+            Self::LogicalRouter => ROUTER,
+            Self::LogicalSwitch => SWITCH,
+            Self::PortGroup => GROUP,
+            Self::NbGlobal
+            | Self::LogicalRouterPort
+            | Self::LogicalRouterPolicy
+            | Self::LogicalRouterStaticRoute
+            | Self::LogicalSwitchPort => &[],
+        }
+    }
+
+    /// Rows stay without being referred to, and go only when they are deleted. The others are
+    /// deleted by taking away the references to them.
+    pub(crate) const fn is_root(self) -> bool {
+        matches!(self, Self::NbGlobal | Self::LogicalRouter | Self::LogicalSwitch | Self::PortGroup)
+    }
+
+    /// Rows have a name that means something to OVN.
+    pub(crate) const fn is_named(self) -> bool {
+        self.is_root() && !matches!(self, Self::NbGlobal) || self.has_unique_names()
+    }
+
+    /// The database refuses a second row of the same name.
+    pub(crate) const fn has_unique_names(self) -> bool {
+        matches!(self, Self::LogicalRouterPort | Self::LogicalSwitchPort | Self::PortGroup)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_columns_are_among_the_compared_ones() {
+        for table in Table::ALL {
+            for references in table.references() {
+                assert!(table.columns().contains(&references.column), "{table} {references:?}");
+            }
+            assert_eq!(table.is_named(), table.columns().contains(&"name"), "{table}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Values of columns, in canonical form.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use uuid::Uuid;
+
+/// One indivisible value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Atom {
+    /// A whole number.
+    Integer(i64),
+    /// A truth value.
+    Boolean(bool),
+    /// A text.
+    String(String),
+    /// A reference to a row.
+    Uuid(Uuid),
+}
+
+/// A set of atoms, or a map from text to text.
+///
+/// Canonical: sorted, without duplicates. A single value is the set of that one value, as it is to
+/// OVSDB, so `==` compares what a value means and not how it was written.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value(Repr);
+
+/// Vectors and not trees: most sets have one element, and there are many.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Repr {
+    /// Sorted, distinct.
+    Set(Vec<Atom>),
+    /// Sorted by key, keys distinct.
+    Map(Vec<(String, String)>),
+}
+
+impl Value {
+    /// The set of the given atoms; duplicates count once.
+    pub fn set<A: Into<Atom>>(atoms: impl IntoIterator<Item = A>) -> Self {
+        let mut atoms: Vec<Atom> = atoms.into_iter().map(Into::into).collect();
+        atoms.sort_unstable();
+        atoms.dedup();
+        Self(Repr::Set(atoms))
+    }
+
+    /// The set of one atom, which is also how a plain value is written.
+    pub fn one(atom: impl Into<Atom>) -> Self {
+        Self(Repr::Set(vec![atom.into()]))
+    }
+
+    /// The empty set: an optional column that is not set.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Repr::Set(Vec::new()))
+    }
+
+    /// The map of the given pairs; of pairs with one key the last counts.
+    pub fn map<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        let pairs: BTreeMap<String, String> =
+            pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self(Repr::Map(pairs.into_iter().collect()))
+    }
+
+    /// The elements of a set in ascending order; of a map, none.
+    #[must_use]
+    pub fn atoms(&self) -> &[Atom] {
+        match &self.0 {
+            Repr::Set(atoms) => atoms,
+            Repr::Map(_) => &[],
+        }
+    }
+
+    /// The entries of a map in ascending order of keys; `None` for a set.
+    #[must_use]
+    pub fn pairs(&self) -> Option<&[(String, String)]> {
+        match &self.0 {
+            Repr::Set(_) => None,
+            Repr::Map(pairs) => Some(pairs),
+        }
+    }
+
+    /// The one text, if that is what this is.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match self.atoms() {
+            [Atom::String(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The references to rows, in ascending order.
+    pub fn uuids(&self) -> impl Iterator<Item = Uuid> {
+        self.atoms().iter().filter_map(|atom| match atom {
+            Atom::Uuid(uuid) => Some(*uuid),
+            _ => None,
+        })
+    }
+
+    /// What a map holds under `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let pairs = self.pairs()?;
+        let found = pairs.binary_search_by(|(own, _)| own.as_str().cmp(key)).ok()?;
+        Some(&pairs[found].1)
+    }
+}
+
+/// Prints the atoms themselves: rows appear in failed assertions.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Set(atoms) => f.debug_set().entries(atoms).finish(),
+            Repr::Map(pairs) => f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish(),
+        }
+    }
+}
+
+impl From<&str> for Atom {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<String> for Atom {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl From<i64> for Atom {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<bool> for Atom {
+    fn from(truth: bool) -> Self {
+        Self::Boolean(truth)
+    }
+}
+
+impl From<Uuid> for Atom {
+    fn from(uuid: Uuid) -> Self {
+        Self::Uuid(uuid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_and_maps_are_equal_in_any_order_of_writing() {
+        assert_eq!(Value::set(["b", "a", "b"]), Value::set(["a", "b"]));
+        assert_eq!(Value::set(["a"]), Value::one("a"));
+        assert_eq!(Value::map([("b", "2"), ("a", "1")]), Value::map([("a", "1"), ("b", "2")]));
+        assert_ne!(Value::none(), Value::map::<&str, &str>([]));
+    }
+
+    #[test]
+    fn a_map_finds_its_keys() {
+        let map = Value::map([("b", "2"), ("a", "1")]);
+        assert_eq!(map.get("a"), Some("1"));
+        assert_eq!(map.get("c"), None);
+        assert_eq!(Value::one("a").get("a"), None);
+    }
+}

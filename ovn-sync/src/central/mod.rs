@@ -1,0 +1,122 @@
+//! The supervisor of a member's own ovn-central.
+//!
+//! One task looks at everything and does the next thing that is missing, whatever happened: a
+//! process that died, a database file that was deleted, a role that came or went. Its order:
+//!
+//! 1. northd runs only while this member is active and both databases are up. When one of them
+//!    dies, northd is stopped *before* that one is started again: a northd that meets an empty
+//!    northbound database empties the southbound one.
+//! 2. Database servers run always, on unix sockets. A file that is missing or cannot be opened is
+//!    made anew; what was there is moved aside.
+//! 3. On the active member: once the northbound database carries the projection's marker, northd
+//!    is started; once it has finished a pass over it (`nb_cfg` is raised once, northd copies it
+//!    to `sb_cfg` when the southbound database has everything), both are opened to the network.
+//! 4. Both databases are asked to do a write, every second, that leaves nothing behind.
+
+mod child;
+mod database;
+mod northbound;
+mod server;
+mod supervisor;
+mod unixctl;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use crate::worker::Worker;
+use supervisor::Supervisor;
+
+/// Where a member's ovn-central lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CentralOptions {
+    /// Databases, sockets, logs and pid files are here: `nb.db`, `nb.sock`, `nb.ctl`, `nb.log`,
+    /// `nb.pid`, the same for `sb`, and `northd.…`. Made if it is missing.
+    pub run_dir: PathBuf,
+    /// Where the databases are opened while this member is active.
+    pub address: IpAddr,
+    /// Where `ovn-nb.ovsschema` and `ovn-sb.ovsschema` are.
+    pub share_dir: PathBuf,
+    /// TCP port of the northbound database; OVN's is 6641.
+    pub nb_port: u16,
+    /// TCP port of the southbound database; OVN's is 6642.
+    pub sb_port: u16,
+}
+
+impl CentralOptions {
+    /// Where the projection writes, as an OVSDB remote; served whether active or not.
+    #[must_use]
+    pub fn nb_socket(&self) -> String {
+        format!("unix:{}", self.run_dir.join("nb.sock").display())
+    }
+}
+
+/// What runs, and whether it works.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CentralStatus {
+    /// The northbound database answers.
+    pub nb_running: bool,
+    /// The southbound database answers.
+    pub sb_running: bool,
+    /// northd runs.
+    pub northd_running: bool,
+    /// This member is meant to serve the nodes.
+    pub active: bool,
+    /// The southbound database is open to the nodes.
+    pub serving: bool,
+    /// Where nodes and people find the northbound database while it is open (`tcp:HOST:PORT`).
+    pub nb_endpoint: String,
+    /// Where nodes find the southbound database while it is open.
+    pub sb_endpoint: String,
+    /// Both databases did their last write and, on the active member, everything runs and is open.
+    pub healthy: bool,
+    /// What went wrong last; it stays until something else does.
+    pub last_error: Option<String>,
+}
+
+/// A supervised ovn-central. Its processes end with it, however it ends.
+#[derive(Debug)]
+pub struct Central {
+    worker: Worker,
+    active: watch::Sender<bool>,
+    status: watch::Receiver<CentralStatus>,
+}
+
+impl Central {
+    /// Starts both database servers; the role is passive until [`set_active`](Self::set_active).
+    ///
+    /// Returns at once: [`status`](Self::status) tells when something runs.
+    ///
+    /// # Errors
+    ///
+    /// If `run_dir` cannot be made or the system gives no thread.
+    pub fn start(options: CentralOptions) -> io::Result<Self> {
+        std::fs::create_dir_all(&options.run_dir)?;
+        let (active, role) = watch::channel(false);
+        let (sender, status) = watch::channel(CentralStatus::default());
+        // A thread of its own also because the kernel kills the children with the thread that
+        // started them, not with the process.
+        let worker = Worker::spawn("ovn-central", move |cancel| {
+            Supervisor::new(&options, role, sender).run(cancel)
+        })?;
+        Ok(Self { worker, active, status })
+    }
+
+    /// Gives or takes the role. Idempotent; takes effect soon, see [`status`](Self::status).
+    pub fn set_active(&self, active: bool) {
+        self.active.send_if_modified(|role| std::mem::replace(role, active) != active);
+    }
+
+    /// What runs, from now on.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<CentralStatus> {
+        self.status.clone()
+    }
+
+    /// Closes the databases, ends all processes and waits for them.
+    pub async fn shutdown(self) {
+        self.worker.shutdown().await;
+    }
+}

@@ -1,0 +1,234 @@
+//! One database: its file, its server and our connection to it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atoll_ovsdb::{Client, ConnectError, Endpoint, Operation, Options, Row, TransactError};
+use tokio::time::Instant;
+
+use super::CentralOptions;
+use super::child::Process;
+use super::database::{DatabaseError, DatabaseFile};
+use super::unixctl::{self, ControlError};
+
+/// For one call. Longer than that a database is no use to anybody.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between tries to open it to the network.
+const OPEN_RETRY: Duration = Duration::from_secs(1);
+
+/// Which database, and what differs between the two.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    /// `nb` or `sb`: the names of its files.
+    pub(super) name: &'static str,
+    pub(super) database: &'static str,
+    schema: &'static str,
+    /// A table whose rows vanish at commit when nothing refers to them, without unique columns: an
+    /// insert is a whole write that leaves nothing, not even a notice to those who watch.
+    vanishing: &'static str,
+}
+
+pub(super) const NORTHBOUND: Kind = Kind {
+    name: "nb",
+    database: "OVN_Northbound",
+    schema: "ovn-nb.ovsschema",
+    vanishing: "Logical_Router_Static_Route",
+};
+
+pub(super) const SOUTHBOUND: Kind = Kind {
+    name: "sb",
+    database: "OVN_Southbound",
+    schema: "ovn-sb.ovsschema",
+    vanishing: "HA_Chassis",
+};
+
+/// Why a database is not up, or not open.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServerError {
+    #[error("no database to serve")]
+    File(#[from] DatabaseError),
+    #[error("ovsdb-server cannot be started")]
+    Start(#[source] std::io::Error),
+    #[error("ovsdb-server takes no connections")]
+    Connect(#[from] ConnectError),
+    #[error("ovsdb-server does not take the command")]
+    Control(#[from] ControlError),
+    #[error("it does not listen at {address}, who else does? The server's log says why")]
+    NotListening { address: SocketAddr },
+    #[error("the database does not write")]
+    Write(#[from] TransactError),
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) kind: Kind,
+    pub(super) process: Process,
+    file: DatabaseFile,
+    socket: PathBuf,
+    control: PathBuf,
+    address: SocketAddr,
+    client: Option<Client>,
+    /// The server ended before it took a connection: perhaps it cannot read its file.
+    suspicious: bool,
+    open: bool,
+    open_after: Instant,
+    /// Whether the last write succeeded.
+    pub(super) writes: bool,
+}
+
+impl Server {
+    pub(super) fn new(kind: Kind, options: &CentralOptions, port: u16) -> Self {
+        let file = |suffix: &str| options.run_dir.join(format!("{}.{suffix}", kind.name));
+        let option = |name: &str, suffix: &str| format!("--{name}{}", file(suffix).display());
+        let arguments = vec![
+            "-vconsole:off".into(),
+            option("pidfile=", "pid").into(),
+            option("unixctl=", "ctl").into(),
+            option("log-file=", "log").into(),
+            option("remote=punix:", "sock").into(),
+            file("db").into_os_string(),
+        ];
+        let run_dir = options.run_dir.clone();
+        Self {
+            kind,
+            process: Process::new(kind.name, "ovsdb-server", arguments, run_dir),
+            file: DatabaseFile::new(file("db"), options.share_dir.join(kind.schema), kind.database),
+            socket: file("sock"),
+            control: file("ctl"),
+            address: SocketAddr::new(options.address, port),
+            client: None,
+            suspicious: false,
+            open: false,
+            open_after: Instant::now(),
+            writes: false,
+        }
+    }
+
+    /// The connection to it, once it answers.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.client.is_some()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Where it listens while it is open.
+    pub(super) fn endpoint(&self) -> String {
+        self.network().to_string()
+    }
+
+    fn network(&self) -> Endpoint {
+        Endpoint::Tcp { host: self.address.ip().to_string(), port: self.address.port() }
+    }
+
+    /// The process has ended.
+    pub(super) fn ended(&mut self) {
+        self.suspicious = !self.is_up();
+        self.client = None;
+        self.open = false;
+        self.writes = false;
+    }
+
+    /// Does what is missing for it to be up: its file, its process, the connection.
+    pub(super) async fn advance(&mut self) -> Result<(), ServerError> {
+        if self.is_up() {
+            return Ok(());
+        }
+        if self.process.is_due() {
+            self.file.prepare(self.suspicious).await?;
+            self.process.start().map_err(ServerError::Start)?;
+        }
+        // Before it has made its socket there is nothing to connect to, which is no error yet.
+        if self.process.is_running() && self.socket.exists() {
+            let endpoint = Endpoint::Unix(self.socket.clone());
+            // A socket that an earlier server left behind refuses.
+            let Ok(client) = Client::connect_with(&endpoint, &options()).await else {
+                return Ok(());
+            };
+            let databases = client.list_dbs().await.unwrap_or_default();
+            if databases.iter().any(|name| name == self.kind.database) {
+                tracing::info!(database = self.kind.database, "up");
+                self.client = Some(client);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens it to the network.
+    pub(super) async fn open(&mut self) -> Result<(), ServerError> {
+        if self.open || Instant::now() < self.open_after {
+            return Ok(());
+        }
+        self.open_after = Instant::now() + OPEN_RETRY;
+        self.command("ovsdb-server/add-remote").await?;
+        // The server says nothing if it cannot listen, and does not try again by itself.
+        if !self.is_reached().await {
+            self.command("ovsdb-server/remove-remote").await?;
+            return Err(ServerError::NotListening { address: self.address });
+        }
+        tracing::info!(database = self.kind.database, at = %self.address, "open to the network");
+        self.open = true;
+        Ok(())
+    }
+
+    /// Closes it to the network; nodes that are connected are cut off.
+    pub(super) async fn close(&mut self) -> Result<(), ServerError> {
+        self.open_after = Instant::now();
+        if self.open {
+            self.command("ovsdb-server/remove-remote").await?;
+            tracing::info!(database = self.kind.database, "closed to the network");
+            self.open = false;
+        }
+        Ok(())
+    }
+
+    /// Adds or removes the address on the network.
+    async fn command(&self, command: &str) -> Result<(), ControlError> {
+        unixctl::command(&self.control, command, &[&self.remote()]).await?;
+        // It takes effect when the server's main loop begins its next round, which a second
+        // command makes it do.
+        unixctl::command(&self.control, "ovsdb-server/list-remotes", &[]).await?;
+        Ok(())
+    }
+
+    /// Whether this database, and not somebody else's socket, answers on the network.
+    async fn is_reached(&self) -> bool {
+        let Ok(client) = Client::connect_with(&self.network(), &options()).await else {
+            return false;
+        };
+        let databases = client.list_dbs().await.unwrap_or_default();
+        databases.iter().any(|name| name == self.kind.database)
+    }
+
+    /// Writes something that leaves nothing behind. A database that is not up does not write.
+    pub(super) async fn probe(&mut self) -> Result<(), ServerError> {
+        let Some(client) = &self.client else { return Ok(()) };
+        let insert = Operation::insert(self.kind.vanishing, Row::new());
+        let written = client.transact(self.kind.database, &[insert]).await;
+        self.writes = written.is_ok();
+        if matches!(&written, Err(TransactError::Unreachable(_))) {
+            // The process may live on while its connection does not.
+            self.client = None;
+        }
+        written?;
+        Ok(())
+    }
+
+    fn remote(&self) -> String {
+        match self.address.ip() {
+            IpAddr::V4(address) => format!("ptcp:{}:{address}", self.address.port()),
+            IpAddr::V6(address) => format!("ptcp:{}:[{address}]", self.address.port()),
+        }
+    }
+}
+
+fn options() -> Options {
+    Options { connect_timeout: CALL_TIMEOUT, call_timeout: CALL_TIMEOUT, ..Options::default() }
+}

@@ -1,0 +1,250 @@
+//! The loop that keeps everything as it should be.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use atoll_ovsdb::TransactError;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::child::Process;
+use super::northbound;
+use super::server::{NORTHBOUND, SOUTHBOUND, Server, ServerError};
+use super::{CentralOptions, CentralStatus};
+use crate::pass::chain;
+
+/// Between looks while something is on its way.
+const BUSY: Duration = Duration::from_millis(20);
+
+/// Between writes that tell a wedged database.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// How far northd has come with what the nodes will see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// The southbound database may hold anything.
+    Closed,
+    /// It will be complete once northd has copied this `nb_cfg`.
+    Waiting(i64),
+    /// It was complete, and northd keeps it so.
+    Passed,
+}
+
+/// Why the active member does not serve yet.
+#[derive(Debug, thiserror::Error)]
+enum ActivateError {
+    #[error("the northbound database does not answer")]
+    Northbound(#[from] TransactError),
+    #[error("ovn-northd cannot be started")]
+    Start(#[source] io::Error),
+    #[error("the databases cannot be opened to the network")]
+    Open(#[from] ServerError),
+}
+
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    nb: Server,
+    sb: Server,
+    northd: Process,
+    role: watch::Receiver<bool>,
+    active: bool,
+    /// The northbound database carries the projection, seen since its server started.
+    projected: bool,
+    gate: Gate,
+    next_probe: Instant,
+    last_error: Option<String>,
+    status: watch::Sender<CentralStatus>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        options: &CentralOptions,
+        role: watch::Receiver<bool>,
+        status: watch::Sender<CentralStatus>,
+    ) -> Self {
+        Self {
+            nb: Server::new(NORTHBOUND, options, options.nb_port),
+            sb: Server::new(SOUTHBOUND, options, options.sb_port),
+            northd: northd(&options.run_dir),
+            role,
+            active: false,
+            projected: false,
+            gate: Gate::Closed,
+            next_probe: Instant::now(),
+            last_error: None,
+            status,
+        }
+    }
+
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
+        loop {
+            self.active = *self.role.borrow_and_update();
+            self.step().await;
+            self.publish();
+            let pause = self.pause();
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                changed = self.role.changed() => if changed.is_err() { break },
+                status = self.nb.process.ended() => {
+                    self.ended("northbound ovsdb-server", status);
+                    self.nb.ended();
+                }
+                status = self.sb.process.ended() => {
+                    self.ended("southbound ovsdb-server", status);
+                    self.sb.ended();
+                }
+                status = self.northd.ended() => self.ended("ovn-northd", status),
+                () = tokio::time::sleep(pause) => (),
+            }
+        }
+        self.end().await;
+    }
+
+    /// Does the next thing that is missing, of everything.
+    async fn step(&mut self) {
+        if !self.nb.is_up() {
+            self.projected = false;
+            if let Gate::Waiting(_) = self.gate {
+                // What is counted starts anew with a new database.
+                self.gate = Gate::Closed;
+            }
+        }
+        if !self.sb.is_up() {
+            self.gate = Gate::Closed;
+        }
+        if !(self.active && self.nb.is_up() && self.sb.is_up()) && self.northd.is_running() {
+            // Not asked: it must not see the database that comes next.
+            self.northd.kill().await;
+        }
+        let advanced = self.nb.advance().await;
+        self.note("northbound database", advanced);
+        let advanced = self.sb.advance().await;
+        self.note("southbound database", advanced);
+        if self.active {
+            let activated = self.activate().await;
+            self.note("activation", activated);
+        } else {
+            self.gate = Gate::Closed;
+            let closed = self.sb.close().await;
+            self.note("southbound database", closed);
+            let closed = self.nb.close().await;
+            self.note("northbound database", closed);
+        }
+        if Instant::now() >= self.next_probe {
+            self.next_probe = Instant::now() + PROBE;
+            let (nb, sb) = tokio::join!(self.nb.probe(), self.sb.probe());
+            self.note("northbound database", nb);
+            self.note("southbound database", sb);
+        }
+    }
+
+    /// From two databases that are up to a southbound that serves.
+    async fn activate(&mut self) -> Result<(), ActivateError> {
+        let (Some(nb), true) = (self.nb.client(), self.sb.is_up()) else { return Ok(()) };
+        let nb = nb.clone();
+        if !self.projected {
+            self.projected = northbound::is_projected(&nb).await?;
+        }
+        if !self.projected {
+            return Ok(());
+        }
+        if self.northd.is_due() {
+            self.northd.start().map_err(ActivateError::Start)?;
+        }
+        self.gate = match self.gate {
+            Gate::Closed if self.northd.is_running() => raised(northbound::raise(&nb).await?),
+            Gate::Waiting(target) if northbound::reached(&nb).await? >= Some(target) => {
+                Gate::Passed
+            }
+            as_it_is => as_it_is,
+        };
+        if self.gate == Gate::Passed {
+            self.sb.open().await?;
+            self.nb.open().await?;
+        }
+        Ok(())
+    }
+
+    fn is_serving(&self) -> bool {
+        self.active && self.gate == Gate::Passed && self.sb.is_open()
+    }
+
+    fn is_settled(&self) -> bool {
+        let serves = self.is_serving() && self.nb.is_open() && self.northd.is_running();
+        self.nb.is_up() && self.sb.is_up() && (serves || !self.active)
+    }
+
+    /// While all is well, until the next probe; anything that happens wakes the loop.
+    fn pause(&self) -> Duration {
+        match self.is_settled() {
+            true => self.next_probe.saturating_duration_since(Instant::now()),
+            false => BUSY,
+        }
+    }
+
+    fn publish(&self) {
+        let status = CentralStatus {
+            nb_running: self.nb.is_up(),
+            sb_running: self.sb.is_up(),
+            northd_running: self.northd.is_running(),
+            active: self.active,
+            serving: self.is_serving(),
+            nb_endpoint: self.nb.endpoint(),
+            sb_endpoint: self.sb.endpoint(),
+            healthy: self.is_settled() && self.nb.writes && self.sb.writes,
+            last_error: self.last_error.clone(),
+        };
+        self.status.send_if_modified(|known| {
+            let changed = *known != status;
+            *known = status;
+            changed
+        });
+    }
+
+    /// Says an error once, however often it is met again.
+    fn note<E: Error + 'static>(&mut self, what: &'static str, result: Result<(), E>) {
+        let Err(error) = result else { return };
+        let text = format!("{what}: {}", chain(&error));
+        if self.last_error.as_ref() != Some(&text) {
+            tracing::warn!(error = text, "ovn-central");
+            self.last_error = Some(text);
+        }
+    }
+
+    fn ended(&mut self, program: &'static str, status: io::Result<ExitStatus>) {
+        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        tracing::warn!(program, how, "ended by itself; started again");
+        self.last_error = Some(format!("{program} ended: {how}"));
+    }
+
+    async fn end(mut self) {
+        // First what would otherwise notice the others going.
+        self.northd.stop().await;
+        tokio::join!(self.nb.process.stop(), self.sb.process.stop());
+        self.nb.ended();
+        self.sb.ended();
+        self.active = false;
+        self.publish();
+    }
+}
+
+fn raised(nb_cfg: Option<i64>) -> Gate {
+    nb_cfg.map_or(Gate::Closed, Gate::Waiting)
+}
+
+fn northd(run_dir: &Path) -> Process {
+    let file = |name: &str| run_dir.join(name).display().to_string();
+    let arguments = vec![
+        "-vconsole:off".into(),
+        format!("--pidfile={}", file("northd.pid")).into(),
+        format!("--unixctl={}", file("northd.ctl")).into(),
+        format!("--log-file={}", file("northd.log")).into(),
+        format!("--ovnnb-db=unix:{}", file("nb.sock")).into(),
+        format!("--ovnsb-db=unix:{}", file("sb.sock")).into(),
+    ];
+    Process::new("northd", "ovn-northd", arguments, run_dir.to_path_buf())
+}

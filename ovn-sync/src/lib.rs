@@ -1,0 +1,47 @@
+//! Carries the state into OVN: the projection loop, and the supervisor of a member's own
+//! ovn-central.
+//!
+//! # Model
+//!
+//! ```text
+//!  state (watch) ──► Projector ──unix──► NB ovsdb-server ──► ovn-northd ──► SB ovsdb-server ──► nodes
+//!                                            └────────── children of Central ──────────┘
+//! ```
+//!
+//! Every member runs both and projects its own copy of the state into its own northbound database,
+//! so all of these are equal, and none has to be fenced. Only the *active* member runs northd and
+//! opens its databases to the network.
+//!
+//! * [`Projector`]: observe, diff (`atoll-ovn-plan`), transact. It takes no hint of what changed:
+//!   it wakes on a new state, on any change of the database and on a timer, and then compares
+//!   everything.
+//! * [`Central`]: starts, watches, restarts and stops the three processes, makes their databases,
+//!   and follows the role.
+//!
+//! # Invariants
+//!
+//! * Observed rows count only when the monitor's first contents are complete.
+//! * Nothing is sent when nothing differs: an idle cluster makes no transaction.
+//! * northd never runs on a northbound database that was not projected since its server started:
+//!   it would take an empty one for an empty network.
+//! * The southbound database is opened to the nodes only after northd finished a pass over our
+//!   rows: ovn-controller drops everything when it meets an empty one (and 23.03 crashes).
+//! * No child outlives its member, however that dies.
+//!
+//! # Deliberately absent
+//!
+//! Which member is active (the store decides), the store itself (a watch of [`Desired`] arrives),
+//! TLS, southbound copies on the other members, OVSDB clusters.
+
+mod backoff;
+mod worker;
+
+mod convert;
+mod pass;
+mod projector;
+
+mod central;
+
+pub use central::{Central, CentralOptions, CentralStatus};
+pub use convert::{monitored, observe};
+pub use projector::{Desired, PassStatus, Projector, run};

@@ -1,0 +1,113 @@
+//! One pass: observe, diff, transact.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_model::{ClusterId, Revision};
+use atoll_ovn_plan::{Brake, Conflict, DiffError, Explained, Rows, diff, marker};
+use atoll_ovsdb::{Client, Monitor, TransactError};
+
+use crate::convert;
+use crate::projector::Desired;
+
+/// The database that is projected into.
+pub(crate) const DATABASE: &str = "OVN_Northbound";
+
+/// How long a committed transaction may take to arrive in the replica. Both come over one
+/// connection, so this is a matter of milliseconds unless somebody else undid it meanwhile.
+const LANDING: Duration = Duration::from_secs(2);
+
+/// Why a pass did not make the two sides equal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PassError {
+    /// Nothing was sent.
+    #[error("the projection is refused")]
+    Refused(#[from] DiffError),
+    /// Refused by the database, not sent, or outcome unknown: the next pass observes afresh.
+    #[error("{operations} operations were not confirmed")]
+    Transact {
+        operations: usize,
+        #[source]
+        source: TransactError,
+    },
+}
+
+/// What a pass did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// Operations sent; none if the two sides were equal.
+    pub(crate) sent: usize,
+    pub(crate) conflicts: Vec<Conflict>,
+}
+
+/// What passes remember of each other. Nothing of it is needed for correctness.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The rows of the state last seen: an unchanged state need not be planned again.
+    planned: Option<(ClusterId, Revision, Arc<Rows>)>,
+    /// What the database was last known to be equal to: what the log deleted since is no accident.
+    equal: Option<Arc<Rows>>,
+}
+
+impl Memory {
+    /// The rows that the state asks for; `None` while it is not set up.
+    fn plan(&mut self, desired: &Desired) -> Option<Arc<Rows>> {
+        let (cluster, revision) = (desired.lineage.cluster, desired.state.revision());
+        if let Some((of, at, rows)) = &self.planned
+            && (*of, *at) == (cluster, revision)
+        {
+            return Some(rows.clone());
+        }
+        let rows = Arc::new(atoll_ovn_plan::desired(cluster, &desired.state)?);
+        self.planned = Some((cluster, revision, rows.clone()));
+        Some(rows)
+    }
+
+    /// Makes the database equal to `desired`; `None` if there is nothing to be equal to yet.
+    ///
+    /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do.
+    pub(crate) async fn pass(
+        &mut self,
+        desired: &Desired,
+        client: &Client,
+        monitor: &Monitor,
+    ) -> Result<Option<Done>, PassError> {
+        let Some(rows) = self.plan(desired) else { return Ok(None) };
+        let observed = convert::observe(&monitor.replica());
+        let explained = match &self.equal {
+            Some(before) => Explained::between(before, &rows),
+            None => Explained::since(marker(&observed).as_ref(), &desired.lineage),
+        };
+        let brake = Brake { explained, accepted: false };
+        let plan = diff(&rows, &observed, &desired.lineage, &brake)?;
+        drop(observed);
+
+        let sent = plan.operations.len();
+        if let Some(last) = plan.operations.last() {
+            let transaction = convert::transaction(&plan.operations);
+            client
+                .transact(DATABASE, &transaction)
+                .await
+                .map_err(|source| PassError::Transact { operations: sent, source })?;
+            // A pass on rows from before would send the same again. Not landing is no error: the
+            // next pass compares.
+            let landed = monitor.wait_until(|replica| convert::has_landed(last, replica), LANDING);
+            let _ = landed.await;
+        }
+        self.equal = Some(rows);
+        Ok(Some(Done { sent, conflicts: plan.conflicts }))
+    }
+}
+
+/// An error with its sources.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

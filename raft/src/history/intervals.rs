@@ -1,0 +1,136 @@
+//! Who held an address: closed intervals from the rows, the open one from the state.
+
+use std::net::IpAddr;
+
+use atoll_model::{Allocation, Change, ChangeSet, Object, Revision, SubnetName};
+use atoll_store::State;
+
+use super::rows::Rows;
+use super::{HistoryError, Interval};
+
+pub(super) const THROUGH: &str = "through";
+pub(super) const FLOOR: &str = "floor";
+
+/// Writes one revision's changes and the intervals that it closes. Repeating it changes nothing.
+pub(super) fn write(rows: &Rows, set: &ChangeSet) -> Result<(), HistoryError> {
+    rows.put_changes(set)?;
+    for change in &set.changes {
+        for (allocation, address) in closed(change) {
+            let from = began(rows, allocation, address, set.revision)?;
+            let closing = ChangeSet { changes: vec![change.clone()], ..set.clone() };
+            rows.put_interval(&allocation.subnet, address, from, &closing)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings the rows to where a state at `revision` needs them, before the log is replayed.
+///
+/// Answers the floor: changes at or below it are not known.
+pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Revision, HistoryError> {
+    let through = rows.noted(THROUGH)?.unwrap_or_default();
+    let mut floor = rows.noted(FLOOR)?.unwrap_or_default();
+    if through < revision {
+        tracing::warn!(
+            %through, %revision,
+            "the history ends before the snapshot: changes between them are not known here"
+        );
+        floor = revision;
+    }
+    let later: Vec<ChangeSet> =
+        rows.changes(revision, Revision(u64::MAX)).collect::<Result<_, _>>()?;
+    for set in later.iter().rev() {
+        for change in &set.changes {
+            for (allocation, address) in closed(change) {
+                let from = began(rows, allocation, address, set.revision)?;
+                rows.delete_interval(&allocation.subnet, address, from)?;
+            }
+        }
+        rows.delete_changes(set.revision)?;
+    }
+    rows.note(FLOOR, floor)?;
+    rows.note(THROUGH, revision)?;
+    Ok(floor)
+}
+
+/// The addresses that a change takes from their holder.
+fn closed(change: &Change) -> impl Iterator<Item = (&Allocation, IpAddr)> {
+    let before = match &change.before {
+        Some(Object::Allocation(before)) => Some(before.as_ref()),
+        _ => None,
+    };
+    let after = match &change.after {
+        Some(Object::Allocation(after)) => Some(after.as_ref()),
+        _ => None,
+    };
+    let still_held = move |before: &Allocation, address: IpAddr| {
+        after.is_some_and(|after| {
+            after.owner == before.owner
+                && after.subnet == before.subnet
+                && after.addresses.iter().any(|other| other == address)
+        })
+    };
+    before.into_iter().flat_map(move |before| {
+        let addresses = before.addresses.iter();
+        addresses.filter(move |&a| !still_held(before, a)).map(move |address| (before, address))
+    })
+}
+
+/// When `allocation` got `address`, as seen from `before`: when it was made, or when the
+/// address's holder before it lost it, if that was later (an allocation that changed hands).
+fn began(
+    rows: &Rows,
+    allocation: &Allocation,
+    address: IpAddr,
+    before: Revision,
+) -> Result<Revision, HistoryError> {
+    let closed = rows.intervals(&allocation.subnet, address)?;
+    let ends = closed.iter().map(|(_, closing)| closing.revision);
+    let last = ends.filter(|&end| end < before).max().unwrap_or_default();
+    Ok(allocation.created.max(last))
+}
+
+/// Who held `address`, as of `state`.
+pub(super) fn ownership(
+    rows: &Rows,
+    state: &State,
+    subnet: &SubnetName,
+    address: IpAddr,
+) -> Result<Vec<Interval>, HistoryError> {
+    let now = state.revision();
+    let wall = |revision| Ok::<_, HistoryError>(rows.changes_of(revision)?.map(|s| s.wall_ms));
+    let mut found = Vec::new();
+    for (from, closing) in rows.intervals(subnet, address)? {
+        if closing.revision > now {
+            continue;
+        }
+        let Some(Object::Allocation(held)) =
+            closing.changes.first().and_then(|change| change.before.clone())
+        else {
+            continue;
+        };
+        found.push(Interval {
+            from,
+            from_wall_ms: wall(from)?,
+            until: Some(closing.revision),
+            until_wall_ms: Some(closing.wall_ms),
+            owner: held.owner.clone(),
+            port: held.port.clone(),
+            mac: held.mac,
+        });
+    }
+    if let Some(held) = state.allocation_at(subnet, address) {
+        let last = found.last().and_then(|interval| interval.until).unwrap_or_default();
+        let from = held.created.max(last);
+        found.push(Interval {
+            from,
+            from_wall_ms: wall(from)?,
+            until: None,
+            until_wall_ms: None,
+            owner: held.owner.clone(),
+            port: held.port.clone(),
+            mac: held.mac,
+        });
+    }
+    Ok(found)
+}

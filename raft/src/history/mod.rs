@@ -1,0 +1,274 @@
+//! Every change there was, and who held an address when: in sled, beside the log.
+//!
+//! ```text
+//! tree changes     (revision u64 BE, part u32 BE)                 → part of encode_changes(set)
+//! tree intervals   (subnet \0 family address, from u64 BE)        → until u64, the closing change
+//! default tree     "through"  all changes up to this revision are in     "floor"  none at or below
+//! ```
+//!
+//! * Only *closed* intervals are stored; open ones are in the state.
+//! * Every value has a format byte and a checksum of our own, and is at most 4 KiB: sled puts
+//!   larger leaves into side files that it never syncs.
+//! * One thread writes, behind the state machine and off the path of an answer. Its queue is
+//!   bounded; a full queue holds back `apply`, so that what is in neither the ring of recent
+//!   changes nor here cannot exist.
+//! * sled's `flush` does not survive a power cut on Linux (it calls `sync_file_range`), so each
+//!   flush is followed by `fdatasync` of its file. A snapshot waits for that; the log is purged
+//!   only up to a snapshot.
+//! * At start, rows above the snapshot are deleted: the log's replay writes them again.
+//!
+//! A damaged history is wiped, and that is said: the log and the state do not need it. Fetching
+//! it again from a peer, and a limit to its size, are still missing. After a wipe, or after a
+//! snapshot was installed from the leader, older changes are not known here (`floor`).
+
+mod intervals;
+mod rows;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use atoll_model::{ChangeSet, MacAddress, ObjectKey, Owner, PortName, Revision, SubnetName};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::machine::{Published, blocking};
+use rows::Rows;
+use writer::Request;
+
+/// Why history cannot be told.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HistoryError {
+    /// sled failed.
+    #[error("the history database failed: {0}")]
+    Database(String),
+    /// A row does not check out.
+    #[error(
+        "the history is damaged: {0}; stop this member, remove the directory `history` in its data \
+         directory and start it: the history then begins anew, nothing else is lost"
+    )]
+    Damaged(String),
+    /// The member is shutting down.
+    #[error("this member is shutting down")]
+    Closed,
+}
+
+impl From<sled::Error> for HistoryError {
+    fn from(error: sled::Error) -> Self {
+        use std::io::ErrorKind;
+        match &error {
+            // A lock held by somebody else or a full disk is no reason to wipe anything.
+            sled::Error::Io(io)
+                if !matches!(io.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+            {
+                Self::Database(error.to_string())
+            }
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<HistoryError> for std::io::Error {
+    fn from(error: HistoryError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// One holder of an address, from when to when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    /// The revision that gave it the address.
+    pub from: Revision,
+    /// When that was, ms since 1970; `None` if it is older than this member's history.
+    pub from_wall_ms: Option<u64>,
+    /// The revision that took it away; `None` while it is held.
+    pub until: Option<Revision>,
+    /// When that was, ms since 1970.
+    pub until_wall_ms: Option<u64>,
+    /// Who held it.
+    pub owner: Owner,
+    /// On which port.
+    pub port: PortName,
+    /// With which MAC.
+    pub mac: MacAddress,
+}
+
+/// How far the history has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// All changes up to this revision can be read.
+    written: AtomicU64,
+    /// Changes at or below this revision cannot.
+    floor: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn written(&self) -> Revision {
+        Revision(self.written.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn floor(&self) -> Revision {
+        Revision(self.floor.load(Ordering::Acquire))
+    }
+}
+
+/// The writing side.
+#[derive(Debug, Clone)]
+pub(crate) struct Archive {
+    rows: Rows,
+    progress: Arc<Progress>,
+    writer: mpsc::Sender<Request>,
+}
+
+/// Changes that may wait for the writer.
+const QUEUE: usize = 10_000;
+
+impl Archive {
+    /// Opens the history in `directory`, for a state that is at `revision` before the log is
+    /// replayed, and starts its writer.
+    pub(crate) fn open(directory: &Path, revision: Revision) -> Result<Self, HistoryError> {
+        let opened = Rows::open(directory).and_then(|rows| {
+            let floor = intervals::prepare(&rows, revision)?;
+            Ok((rows, floor))
+        });
+        let (rows, floor) = match opened {
+            Ok(opened) => opened,
+            Err(error @ (HistoryError::Database(_) | HistoryError::Closed)) => return Err(error),
+            Err(error @ HistoryError::Damaged(_)) => {
+                tracing::error!(
+                    %error, directory = %directory.display(),
+                    "the history is damaged and is wiped: what happened before revision {revision} \
+                     is no longer known on this member; log and state are not concerned"
+                );
+                let removed = std::fs::remove_dir_all(directory);
+                removed.map_err(|error| HistoryError::Database(error.to_string()))?;
+                let rows = Rows::open(directory)?;
+                let floor = intervals::prepare(&rows, revision)?;
+                (rows, floor)
+            }
+        };
+        let progress = Arc::new(Progress::default());
+        progress.written.store(revision.0, Ordering::Release);
+        progress.floor.store(floor.0, Ordering::Release);
+        let (writer, requests) = mpsc::channel(QUEUE);
+        writer::spawn(rows.clone(), requests, progress.clone())
+            .map_err(|error| HistoryError::Database(error.to_string()))?;
+        Ok(Self { rows, progress, writer })
+    }
+
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Queues one revision's changes; waits if the queue is full.
+    pub(crate) async fn add(&self, changes: Arc<ChangeSet>) {
+        // After the end of the writer thread only a shutdown goes on, and needs no history.
+        let _ = self.writer.send(Request::Add(changes)).await;
+    }
+
+    /// Everything queued before is readable when this returns.
+    pub(crate) async fn written(&self) -> Result<(), HistoryError> {
+        self.ask(Request::Written).await
+    }
+
+    /// Everything queued before is durable when this returns.
+    pub(crate) async fn sync(&self) -> Result<(), HistoryError> {
+        self.ask(Request::Sync).await
+    }
+
+    /// The state jumped to `revision` without passing what lies between.
+    pub(crate) async fn skip_to(&self, revision: Revision) -> Result<(), HistoryError> {
+        self.ask(|done| Request::SkipTo(revision, done)).await
+    }
+
+    /// Makes everything durable and ends the writer.
+    pub(crate) async fn close(&self) {
+        let _ = self.ask(Request::Close).await;
+    }
+
+    async fn ask(
+        &self,
+        request: impl FnOnce(oneshot::Sender<()>) -> Request,
+    ) -> Result<(), HistoryError> {
+        let (done, answer) = oneshot::channel();
+        self.writer.send(request(done)).await.map_err(|_| HistoryError::Closed)?;
+        answer.await.map_err(|_| HistoryError::Closed)
+    }
+
+    /// Up to `limit` changes after `from` and up to `until`, in order.
+    pub(crate) async fn page(
+        &self,
+        from: Revision,
+        until: Revision,
+        limit: usize,
+    ) -> Result<Vec<Arc<ChangeSet>>, HistoryError> {
+        let rows = self.rows.clone();
+        read(move || {
+            let sets = rows.changes(from, until).take(limit);
+            sets.map(|set| set.map(Arc::new)).collect()
+        })
+        .await
+    }
+}
+
+/// Questions about the past.
+#[derive(Debug, Clone)]
+pub struct History {
+    archive: Archive,
+    published: watch::Receiver<Published>,
+}
+
+impl History {
+    pub(crate) fn new(archive: Archive, published: watch::Receiver<Published>) -> Self {
+        Self { archive, published }
+    }
+
+    /// Who held this address, oldest first; the last one may still hold it.
+    ///
+    /// As of a state that includes every entry applied when this is called.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`]: nothing can be said.
+    pub async fn ownership(
+        &self,
+        subnet: &SubnetName,
+        address: std::net::IpAddr,
+    ) -> Result<Vec<Interval>, HistoryError> {
+        let state = self.published.borrow().state.clone();
+        self.archive.written().await?;
+        let (rows, subnet) = (self.archive.rows.clone(), subnet.clone());
+        read(move || intervals::ownership(&rows, &state, &subnet, address)).await
+    }
+
+    /// Every revision that changed this object, oldest first, with only this object's change.
+    ///
+    /// Cost: reads all of the history; there is no index by object yet.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`]: nothing can be said.
+    pub async fn of_object(&self, key: &ObjectKey) -> Result<Vec<ChangeSet>, HistoryError> {
+        self.archive.written().await?;
+        let (rows, key) = (self.archive.rows.clone(), key.clone());
+        read(move || {
+            let mut found = Vec::new();
+            for set in rows.changes(Revision(0), Revision(u64::MAX)) {
+                let mut set = set?;
+                set.changes.retain(|change| change.key == key);
+                if !set.changes.is_empty() {
+                    found.push(set);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+async fn read<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HistoryError> + Send + 'static,
+) -> Result<T, HistoryError> {
+    let outcome = blocking(move || Ok(work())).await;
+    outcome.map_err(|error| HistoryError::Database(error.to_string()))?
+}

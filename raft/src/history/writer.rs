@@ -1,0 +1,100 @@
+//! The thread that writes history.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use atoll_model::{ChangeSet, Revision};
+use tokio::sync::{mpsc, oneshot};
+
+use super::intervals::{self, FLOOR, THROUGH};
+use super::rows::Rows;
+use super::{HistoryError, Progress};
+use crate::fatal;
+
+/// What the writer is asked for. Order is kept.
+#[derive(Debug)]
+pub(super) enum Request {
+    Add(Arc<ChangeSet>),
+    Written(oneshot::Sender<()>),
+    Sync(oneshot::Sender<()>),
+    SkipTo(Revision, oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
+}
+
+/// Requests taken into one round: their rows share sled's buffers.
+const ROUND: usize = 512;
+
+pub(super) fn spawn(
+    rows: Rows,
+    mut requests: mpsc::Receiver<Request>,
+    progress: Arc<Progress>,
+) -> std::io::Result<()> {
+    std::thread::Builder::new().name("history".to_owned()).spawn(move || {
+        let mut round = Vec::with_capacity(ROUND);
+        let mut writer = Writer { rows, progress, through: None };
+        while requests.blocking_recv_many(&mut round, ROUND) > 0 {
+            for request in round.drain(..) {
+                match writer.carry_out(request) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => fatal::disk_failed(error),
+                }
+            }
+            if let Err(error) = writer.note() {
+                fatal::disk_failed(error);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+struct Writer {
+    rows: Rows,
+    progress: Arc<Progress>,
+    /// Written, but not yet noted as such.
+    through: Option<Revision>,
+}
+
+impl Writer {
+    /// Answers whether to go on.
+    fn carry_out(&mut self, request: Request) -> Result<bool, HistoryError> {
+        match request {
+            Request::Add(set) => {
+                intervals::write(&self.rows, &set)?;
+                self.through = Some(set.revision);
+            }
+            Request::Written(done) => {
+                self.note()?;
+                let _ = done.send(());
+            }
+            Request::Sync(done) => {
+                self.note()?;
+                self.rows.sync()?;
+                let _ = done.send(());
+            }
+            Request::SkipTo(revision, done) => {
+                self.rows.note(FLOOR, revision)?;
+                self.through = Some(revision);
+                self.note()?;
+                self.rows.sync()?;
+                self.progress.floor.store(revision.0, Ordering::Release);
+                let _ = done.send(());
+            }
+            Request::Close(done) => {
+                self.note()?;
+                self.rows.sync()?;
+                let _ = done.send(());
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn note(&mut self) -> Result<(), HistoryError> {
+        if let Some(through) = self.through.take() {
+            self.rows.note(THROUGH, through)?;
+            self.progress.written.store(through.0, Ordering::Release);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! Consensus: what three members agree on, on their disks, in order.
+//!
+//! [`Store`] is a running member. Proposals go through openraft into the log ([`wal`]), from there
+//! through the state machine ([`machine`]) into everything that can be read: the published state,
+//! the stream of changes ([`changes`]) and the history ([`history`]). [`formation`] brings a member
+//! into a cluster and [`admission`] takes others in; [`network`] carries all of it.
+//!
+//! ```text
+//! propose ─► proposer ─► openraft ─► wal (fdatasync) ─┐ quorum
+//!                          │   ▲         peers ◄──────┘
+//!                          ▼   └── network (stream, heartbeats, votes, snapshots)
+//!                       machine ─► published (watch) · hub ─► changes · archive (sled) ─► history
+//!                          └─► snapshot file ─► log purged behind it
+//! ```
+//!
+//! Invariants:
+//!
+//! * An acknowledged transaction is on a quorum of disks, synced.
+//! * A proposal has three answers: its outcome, *nothing was done*, or *unknown*.
+//! * Revision = log index. An entry that changes nothing has no change set.
+//! * A change is in the ring of recent changes or readable in the history, at every moment.
+//! * The log is purged only behind a durable snapshot, and a snapshot becomes one only when the
+//!   history up to it is durable.
+//! * A disk belongs to one cluster; members of different clusters refuse each other.
+//! * A cluster is formed once. Empty disks next to a formation marker form nothing.
+//! * After a failed write or sync of log or history the process ends.
+//!
+//! Threads: everything asynchronous runs on the caller's runtime; `wal` and `history` are threads
+//! of their own; snapshots use blocking threads.
+//!
+//! Absent on purpose: openraft's types outside of this crate. Absent for now: TLS between members,
+//! backup and restore, a reserve for a full disk, limits to the history's size, refetching a
+//! damaged history from a peer, shrinking the cluster, reads on followers.
+
+mod admission;
+mod changes;
+mod fatal;
+mod files;
+mod formation;
+mod history;
+mod identity;
+mod leader;
+mod machine;
+mod member;
+mod network;
+mod options;
+mod proposer;
+mod store;
+mod types;
+mod upkeep;
+mod wal;
+
+// The tests' laboratory, which names this crate as everybody else does.
+#[cfg(test)]
+extern crate self as atoll_raft;
+#[cfg(test)]
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+#[cfg(test)]
+mod snapshot_test;
+
+pub use changes::{ChangeStream, ChangesError, Compacted};
+pub use history::{History, HistoryError, Interval};
+pub use identity::IdentityError;
+pub use leader::Leadership;
+pub use machine::{Published, SnapshotError};
+pub use member::{MemberInfo, Phase};
+pub use network::Peers;
+pub use options::{RaftOptions, Timing};
+pub use proposer::ProposeError;
+pub use store::{MemberStatus, OpenError, ReadError, Role, Store};
+pub use wal::WalError;

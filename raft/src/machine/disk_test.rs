@@ -1,0 +1,132 @@
+//! A state machine on a disk, without a network: for tests.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use atoll_model::{
+    Actor, ChangeSet, Labels, MemberId, MemberName, NodeSpec, Operation, PodKey, PodRequest,
+    PodSpec, Revision, Txn,
+};
+use atoll_store::State;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{RaftSnapshotBuilder as _, RaftStateMachine as _};
+use openraft::vote::RaftLeaderId as _;
+use tokio::sync::watch;
+
+use super::{ClusterClock, Machine, Published, Shown, Snapshots};
+use crate::changes::{ChangesError, Hub};
+use crate::history::{Archive, History, Interval};
+use crate::identity::IdentityFile;
+use crate::types::{Command, Entry, LogId, SnapshotMeta};
+use crate::wal::Wal;
+
+/// A machine and what it shows.
+pub(crate) struct Disk {
+    pub(crate) machine: Machine,
+    pub(crate) shown: Arc<Shown>,
+    next: u64,
+}
+
+impl Disk {
+    /// What is in `path`; the ring of recent changes holds `ring` of them.
+    pub(crate) fn open(path: &Path, ring: usize) -> Self {
+        let identity = IdentityFile::open(path, &MemberName::new("m1").unwrap()).unwrap();
+        let (snapshots, newest) = Snapshots::open(&path.join("snapshot"), None).unwrap();
+        let (state, meta) = match newest {
+            None => (State::default(), SnapshotMeta::default()),
+            Some((head, body)) => {
+                let dump = atoll_codec::decode_dump(&body).unwrap();
+                (State::restore(dump).unwrap(), head.meta)
+            }
+        };
+        let archive = Archive::open(&path.join("history"), state.revision()).unwrap();
+        let shown = Arc::new(Shown {
+            published: watch::Sender::new(Published::new(state.clone(), None)),
+            hub: Arc::new(Hub::with_capacity(state.revision(), archive.progress(), ring)),
+            clock: ClusterClock::new(0),
+            archive,
+            snapshots,
+            identity,
+        });
+        let next = meta.last_log_id.map_or(1, |id| id.index + 1);
+        Self { machine: Machine::new(state, meta, shown.clone()), shown, next }
+    }
+
+    pub(crate) fn wal(path: &Path) -> Wal {
+        Wal::open(&path.join("wal"), MemberId(1)).unwrap()
+    }
+
+    /// Applies one entry, as the log would replay it.
+    pub(crate) async fn apply(&mut self, operations: Vec<Operation>) -> Revision {
+        let txn = Txn {
+            request: None,
+            actor: Actor::Operator("test".to_owned()),
+            preconditions: Vec::new(),
+            operations,
+            clock_ms: self.next * 100_000,
+            wall_ms: self.next,
+        };
+        let leader = openraft::impls::leader_id_std::LeaderId { term: 1, voted_for: 1 };
+        let log_id = LogId::new(leader.to_committed(), self.next);
+        let command = Command { bytes: Bytes::from(atoll_codec::encode_txn(&txn)) };
+        let entry = Entry::new(log_id, openraft::EntryPayload::Normal(command));
+        let stream = futures::stream::iter([Ok((entry, None))]);
+        self.machine.apply(stream).await.unwrap();
+        self.next += 1;
+        Revision(self.next - 1)
+    }
+
+    pub(crate) async fn snapshot(&mut self) {
+        self.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    }
+
+    /// All changes after `from` that there are now.
+    pub(crate) async fn changes(&self, from: Revision) -> Result<Vec<ChangeSet>, ChangesError> {
+        let last = self.shown.published.borrow().state.revision();
+        let mut stream = self.shown.hub.stream(self.shown.archive.clone(), from)?;
+        let mut found: Vec<ChangeSet> = Vec::new();
+        while found.last().map_or(from, |set| set.revision) < last {
+            found.push(stream.next().await.unwrap()?.as_ref().clone());
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn ownership(&self, address: &str) -> Vec<Interval> {
+        let history = History::new(self.shown.archive.clone(), self.shown.published.subscribe());
+        let subnet = "ovn-default".parse().unwrap();
+        history.ownership(&subnet, address.parse().unwrap()).await.unwrap()
+    }
+
+    /// As the end of a process.
+    pub(crate) async fn close(self) {
+        self.shown.hub.close();
+        self.shown.archive.close().await;
+    }
+}
+
+pub(crate) fn node() -> Operation {
+    Operation::PutNode(NodeSpec {
+        name: "n1".parse().unwrap(),
+        uid: "uid-of-n1".parse().unwrap(),
+        addresses: vec!["172.31.0.1".parse().unwrap()],
+        labels: Labels::new(),
+    })
+}
+
+pub(crate) fn namespace(number: u64) -> Operation {
+    Operation::PutNamespace(format!("ns-{number}").parse().unwrap(), Labels::new())
+}
+
+pub(crate) fn pod(key: &str, uid: &str, address: &str) -> Operation {
+    let mut request = PodRequest::default();
+    request.addresses.set(address.parse().unwrap());
+    let key = PodKey::parse(key).unwrap();
+    let (uid, node) = (uid.parse().unwrap(), "n1".parse().unwrap());
+    Operation::PutPod(PodSpec { key, uid, node, request })
+}
+
+pub(crate) fn delete_pod(key: &str, uid: &str) -> Operation {
+    Operation::DeletePod(PodKey::parse(key).unwrap(), uid.parse().unwrap())
+}

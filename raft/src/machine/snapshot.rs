@@ -1,0 +1,256 @@
+//! Snapshot files: `snapshot/<index>.snap`, whole or not there.
+//!
+//! ```text
+//! [magic 8]["format" u32][head length u32][body length u64][crc32 of head and body u32] head body
+//! head = postcard(Head)          body = atoll_codec::encode_dump
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use atoll_model::ClusterId;
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+use crate::types::SnapshotMeta;
+
+const MAGIC: &[u8; 8] = b"ATOLSNAP";
+const FORMAT: u32 = 1;
+const PREFIX: usize = 28;
+
+/// What a snapshot says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) cluster: u128,
+    pub(crate) meta: SnapshotMeta,
+}
+
+/// An open snapshot: it stays readable when a newer one takes its place on the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotFile {
+    file: Arc<File>,
+    pub(crate) len: u64,
+}
+
+impl SnapshotFile {
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), len })
+    }
+
+    /// Reads up to `len` bytes at `at`.
+    pub(crate) fn read_at(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let left = self.len.saturating_sub(at);
+        let len = usize::try_from(left).map_or(len, |left| left.min(len));
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, at)?;
+        Ok(bytes)
+    }
+
+    fn read_all(&self) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        self.read_at(0, len)
+    }
+
+    /// Checks the whole file and takes it apart.
+    pub(crate) fn open(&self) -> io::Result<(Head, Vec<u8>)> {
+        parse(self.read_all()?).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
+    }
+}
+
+fn parse(mut bytes: Vec<u8>) -> Result<(Head, Vec<u8>), String> {
+    let number = |range: std::ops::Range<usize>| {
+        let field = bytes.get(range)?;
+        Some(field.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte)))
+    };
+    if bytes.get(..8) != Some(MAGIC) {
+        return Err("it is not a snapshot".to_owned());
+    }
+    let fields = || Some((number(8..12)?, number(12..16)?, number(16..24)?, number(24..28)?));
+    let (format, head_len, body_len, crc) = fields().ok_or("it is cut short")?;
+    if format != u64::from(FORMAT) {
+        return Err(format!("format {format} is of another release"));
+    }
+    if (PREFIX as u64).checked_add(head_len).and_then(|l| l.checked_add(body_len))
+        != Some(bytes.len() as u64)
+    {
+        return Err("its length is not what it says".to_owned());
+    }
+    if u64::from(crc32fast::hash(&bytes[PREFIX..])) != crc {
+        return Err("its checksum does not match".to_owned());
+    }
+    // It fits: it is less than the vector's length.
+    let body = bytes.split_off(PREFIX + usize::try_from(head_len).map_err(|e| e.to_string())?);
+    let head = postcard::from_bytes(&bytes[PREFIX..]).map_err(|error| error.to_string())?;
+    Ok((head, body))
+}
+
+pub(crate) fn encode(head: &Head, body: &[u8]) -> Vec<u8> {
+    let head = postcard::to_stdvec(head).expect("our own types have an encoding");
+    let head_len = u32::try_from(head.len()).expect("a membership is small");
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&head);
+    crc.update(body);
+    let mut bytes = Vec::with_capacity(PREFIX + head.len() + body.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&head_len.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&crc.finalize().to_le_bytes());
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Why the snapshot on the disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// A file cannot be read or written.
+    #[error("cannot read or write {0}")]
+    Io(PathBuf, #[source] io::Error),
+    /// It does not check out.
+    #[error(
+        "snapshot {path}: {what}. The log alone cannot rebuild the state, so this member does not \
+         start. Move the whole data directory away (keep it) and start: the member comes back \
+         under a new id and fetches everything from the others"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It is of another cluster than the disk.
+    #[error("snapshot {path} is of cluster {found}, but this disk belongs to cluster {expected}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The snapshot's cluster.
+        found: ClusterId,
+        /// The disk's cluster.
+        expected: ClusterId,
+    },
+}
+
+/// The snapshot directory and the newest snapshot in it.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    directory: PathBuf,
+    newest: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+}
+
+impl Snapshots {
+    /// Finds and checks the newest snapshot; answers its content too.
+    pub(crate) fn open(
+        directory: &Path,
+        cluster: Option<ClusterId>,
+    ) -> Result<(Self, Option<(Head, Vec<u8>)>), SnapshotError> {
+        let io_error = |error| SnapshotError::Io(directory.to_owned(), error);
+        std::fs::create_dir_all(directory).map_err(io_error)?;
+        let mut newest: Option<PathBuf> = None;
+        for item in std::fs::read_dir(directory).map_err(io_error)? {
+            let path = item.map_err(io_error)?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                // Names have a fixed width, so their order is the order of indexes.
+                Some("snap") => newest = newest.max(Some(path)),
+                // Left by a crash in the middle of writing or receiving one.
+                Some("tmp") => std::fs::remove_file(&path).map_err(io_error)?,
+                _ => {}
+            }
+        }
+        let directory = directory.to_owned();
+        let Some(path) = newest else {
+            return Ok((Self { directory, newest: Mutex::new(None) }, None));
+        };
+        let file = File::open(&path).and_then(SnapshotFile::new);
+        let file = file.map_err(|error| SnapshotError::Io(path.clone(), error))?;
+        let (head, body) = file.open().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => {
+                SnapshotError::Damaged { path: path.clone(), what: error.to_string() }
+            }
+            _ => SnapshotError::Io(path.clone(), error),
+        })?;
+        if let Some(expected) = cluster
+            && expected.0 != head.cluster
+        {
+            return Err(SnapshotError::Foreign { path, found: ClusterId(head.cluster), expected });
+        }
+        let newest = Mutex::new(Some((head.meta.clone(), file)));
+        Ok((Self { directory, newest }, Some((head, body))))
+    }
+
+    pub(crate) fn newest(&self) -> Option<(SnapshotMeta, SnapshotFile)> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a snapshot durable, then removes older ones.
+    pub(crate) fn store(&self, head: &Head, body: &[u8]) -> io::Result<SnapshotFile> {
+        let index = head.meta.last_log_id.map_or(0, |id| id.index);
+        let path = self.directory.join(format!("{index:020}.snap"));
+        files::replace(&path, &encode(head, body))?;
+        let file = SnapshotFile::new(File::open(&path)?)?;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((head.meta.clone(), file.clone()));
+        for item in std::fs::read_dir(&self.directory)? {
+            let other = item?.path();
+            if other.extension().is_some_and(|extension| extension == "snap") && other < path {
+                std::fs::remove_file(&other)?;
+            }
+        }
+        Ok(file)
+    }
+
+    /// A nameless file for a snapshot that is being received: it is gone with its last handle.
+    pub(crate) fn nameless(&self) -> io::Result<File> {
+        let path = self.directory.join(format!("receiving-{:016x}.tmp", rand()?));
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(file)
+    }
+}
+
+fn rand() -> io::Result<u64> {
+    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        Head { cluster: 7, meta: SnapshotMeta::default() }
+    }
+
+    #[test]
+    fn a_stored_snapshot_is_found_again_and_older_ones_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (snapshots, none) = Snapshots::open(directory.path(), None).unwrap();
+        assert!(none.is_none());
+        snapshots.store(&head(), b"state").unwrap();
+        let (_, found) = Snapshots::open(directory.path(), Some(ClusterId(7))).unwrap();
+        assert_eq!(found, Some((head(), b"state".to_vec())));
+        let error = Snapshots::open(directory.path(), Some(ClusterId(8))).unwrap_err();
+        assert!(matches!(error, SnapshotError::Foreign { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_refused_whichever_byte_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (snapshots, _) = Snapshots::open(directory.path(), None).unwrap();
+        snapshots.store(&head(), b"state").unwrap();
+        let path = directory.path().join(format!("{:020}.snap", 0));
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            let error = Snapshots::open(directory.path(), None).unwrap_err();
+            assert!(matches!(error, SnapshotError::Damaged { .. }), "byte {at}: {error}");
+        }
+        std::fs::write(&path, &good[..good.len() - 1]).unwrap();
+        assert!(Snapshots::open(directory.path(), None).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! How a member is told what it is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atoll_model::MemberName;
+
+/// What a member has to know to start.
+#[derive(Debug, Clone)]
+pub struct RaftOptions {
+    /// Its name: it stays when the disk is lost, unlike its id.
+    pub name: MemberName,
+    /// Log, snapshots, history and identity. One process at a time.
+    pub data_dir: PathBuf,
+    /// Where the others reach it, `host:port`.
+    pub advertise: String,
+    /// First contacts, itself included; only used until the membership is on the disk.
+    pub peers: Vec<String>,
+    /// How many members the cluster shall have.
+    pub expected_members: usize,
+    /// A file outside the data directories, which says that the cluster was formed once.
+    pub formation_marker: PathBuf,
+    /// Timeouts and intervals.
+    pub timing: Timing,
+}
+
+/// Timeouts and intervals. [`Timing::default`] suits a busy machine.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// How often a leader says that it is alive.
+    pub heartbeat: Duration,
+    /// A follower stands for election after a random time between this …
+    pub election_min: Duration,
+    /// … and this. It is also the leader's lease.
+    pub election_max: Duration,
+    /// A new disk may take the place of a voter of its name that the leader has not heard for
+    /// this long.
+    pub replace_after: Duration,
+    /// After this a proposal without an answer is reported as *outcome unknown*.
+    pub propose_deadline: Duration,
+    /// How often a member that is not in a cluster looks at its peers.
+    pub formation_interval: Duration,
+}
+
+impl Default for Timing {
+    /// Heartbeat 100 ms, election 400–800 ms.
+    ///
+    /// Half of that (50 / 150–300) fails over in about 550 ms, but only where nothing stops the
+    /// consensus thread for longer than a few milliseconds. Unoptimised builds of every process
+    /// on two cores do: there the shorter times depose healthy leaders.
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(400),
+            election_max: Duration::from_millis(800),
+            replace_after: Duration::from_secs(30),
+            propose_deadline: Duration::from_secs(5),
+            formation_interval: Duration::from_millis(300),
+        }
+    }
+}
+
+/// A log entry that openraft may hand out in one read; more would block the reader for long and
+/// exceed a gRPC message.
+pub(crate) const LOG_READ_BYTES_MAX: usize = 1 << 20;
+
+/// Entries between two snapshots: at 300 bytes each a restart replays 3 MB.
+pub(crate) const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
+
+/// Bytes of log between two snapshots: large transactions would otherwise fill memory, where the
+/// log since the last purge is kept, long before there are enough entries.
+pub(crate) const SNAPSHOT_EVERY_BYTES: usize = 64 << 20;
+
+/// Entries kept behind a snapshot, so that a follower that was away for a moment is served from
+/// the log and not with a whole snapshot.
+pub(crate) const LOG_KEEP_ENTRIES: u64 = 10_000;

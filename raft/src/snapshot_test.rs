@@ -1,0 +1,59 @@
+//! A member that the log alone cannot serve any more.
+
+use std::time::Duration;
+
+use atoll_model::Revision;
+
+use crate::lab::{Lab, namespace, put_namespace, until};
+use crate::{Phase, Store};
+
+async fn purge(store: &Store) {
+    let member = store.member();
+    member.raft.trigger().snapshot().await.unwrap();
+    let covered = until("a snapshot", || async {
+        let newest = member.shown.snapshots.newest();
+        newest.and_then(|(meta, _)| meta.last_log_id).filter(|id| id.index >= 10)
+    })
+    .await;
+    until("the purge", || async {
+        member.raft.trigger().purge_log(covered.index).await.unwrap();
+        (member.wal.purged() == Some(covered)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wiped_disk_is_filled_from_a_snapshot_and_keeps_it_over_a_restart() {
+    let mut lab = Lab::formed(3).await;
+    for number in 0..20 {
+        lab.write(put_namespace(number)).await;
+    }
+    let leader = lab.leader().await;
+    let lost = (leader + 1) % 3;
+    lab.members[lost].kill();
+    lab.members[lost].wipe().await;
+    purge(lab.store(leader)).await;
+    lab.members[lost].start().await;
+    lab.members[lost].phase("a member", |phase| *phase == Phase::Member).await;
+    for number in 20..25 {
+        lab.write(put_namespace(number)).await;
+    }
+    for _ in 0..2 {
+        let store = lab.store(lost).clone();
+        let mut published = store.published();
+        let all = |p: &crate::Published| {
+            (0..25).all(|number| p.state.namespace(&namespace(number)).is_some())
+        };
+        let caught_up = published.wait_for(all);
+        tokio::time::timeout(Duration::from_secs(20), caught_up).await.unwrap().unwrap();
+        published.borrow().state.check().unwrap();
+        // What was before the snapshot is not known here, and that is said.
+        let oldest = store.changes(Revision(0)).err().unwrap().oldest;
+        assert!(oldest >= Revision(10));
+        assert!(store.changes(oldest).is_ok());
+        drop(published);
+        drop(store);
+        lab.members[lost].kill();
+        lab.members[lost].start().await;
+    }
+}

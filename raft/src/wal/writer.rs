@@ -1,0 +1,212 @@
+//! The writer thread: takes all that waits, writes it at once, syncs once, answers in order.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::storage::IOFlushed;
+use tokio::sync::{mpsc, oneshot};
+
+use super::batch::{Batch, Header, Record};
+use super::recovery::{self, Files, Segment};
+use super::{Cache, WalError};
+use crate::fatal;
+use crate::types::{Entry, LogId, TypeConfig, Vote};
+
+/// What the writer is asked for. Order is kept.
+pub(super) enum Request {
+    Append { entries: Vec<Entry>, flushed: IOFlushed<TypeConfig> },
+    Vote { vote: Vote, durable: oneshot::Sender<()> },
+    Truncate(Option<LogId>),
+    Purge(LogId),
+    Committed(Option<LogId>),
+    Close(oneshot::Sender<()>),
+}
+
+/// Segments are closed when they have grown beyond this.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Requests taken into one round.
+const ROUND: usize = 1024;
+
+/// A log that is idle for this long gets the commit position written.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// Starts the thread; it ends after [`Request::Close`], or when all handles are gone.
+pub(super) fn spawn(
+    files: Files,
+    mut requests: mpsc::Receiver<Request>,
+    cache: Arc<Mutex<Cache>>,
+) -> std::io::Result<()> {
+    // A runtime of its own, because waiting for a request *or* for the idle time needs one.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let mut writer = Writer { files, cache, commit_unwritten: false, done: Vec::new() };
+    std::thread::Builder::new().name("wal".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            if let Err(error) = writer.run(&mut requests).await {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                fatal::disk_failed(format!("{error}: {}", source.unwrap_or_default()));
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// Whom to tell once everything before is durable.
+enum Done {
+    Flushed(IOFlushed<TypeConfig>),
+    Vote(Vote, oneshot::Sender<()>),
+    Closed(oneshot::Sender<()>),
+}
+
+struct Writer {
+    files: Files,
+    cache: Arc<Mutex<Cache>>,
+    /// The commit position has moved since it was last written.
+    commit_unwritten: bool,
+    done: Vec<Done>,
+}
+
+impl Writer {
+    async fn run(&mut self, requests: &mut mpsc::Receiver<Request>) -> Result<(), WalError> {
+        let mut round = Vec::with_capacity(ROUND);
+        loop {
+            let received = requests.recv_many(&mut round, ROUND);
+            let count = if self.commit_unwritten {
+                match tokio::time::timeout(IDLE, received).await {
+                    Ok(count) => count,
+                    Err(_idle) => {
+                        self.flush(Batch::new())?;
+                        continue;
+                    }
+                }
+            } else {
+                received.await
+            };
+            let closing = round.iter().any(|request| matches!(request, Request::Close(_)));
+            self.write(&mut round)?;
+            if count == 0 || closing {
+                // The commit position of a clean end is worth a sync.
+                self.flush(Batch::new())?;
+                return Ok(());
+            }
+        }
+    }
+
+    fn write(&mut self, round: &mut Vec<Request>) -> Result<(), WalError> {
+        let mut batch = Batch::new();
+        for request in round.drain(..) {
+            match request {
+                Request::Append { entries, flushed } => {
+                    for entry in &entries {
+                        if batch.is_full() {
+                            self.flush(std::mem::replace(&mut batch, Batch::new()))?;
+                        }
+                        batch.push_entry(entry);
+                        self.note_index(entry.log_id.index);
+                    }
+                    self.done.push(Done::Flushed(flushed));
+                }
+                Request::Vote { vote, durable } => {
+                    batch.push(&Record::Vote(vote));
+                    self.files.carried.vote = Some(vote);
+                    self.done.push(Done::Vote(vote, durable));
+                }
+                Request::Truncate(after) => batch.push(&Record::Truncate(after)),
+                Request::Purge(upto) => {
+                    batch.push(&Record::Purge(upto));
+                    self.files.carried.purged = self.files.carried.purged.max(Some(upto));
+                }
+                Request::Committed(upto) => {
+                    self.files.carried.committed = upto;
+                    self.commit_unwritten = true;
+                }
+                Request::Close(closed) => self.done.push(Done::Closed(closed)),
+            }
+        }
+        if !batch.is_empty() || !self.done.is_empty() {
+            self.flush(batch)?;
+        }
+        self.delete_purged()
+    }
+
+    fn note_index(&mut self, index: u64) {
+        if let Some(segment) = self.files.segments.back_mut() {
+            segment.highest = segment.highest.max(Some(index));
+        }
+    }
+
+    /// Writes a batch, syncs it, and tells whoever waited for it.
+    fn flush(&mut self, mut batch: Batch) -> Result<(), WalError> {
+        if self.commit_unwritten {
+            batch.push(&Record::Committed(self.files.carried.committed));
+            self.commit_unwritten = false;
+        }
+        if !batch.is_empty() {
+            let bytes = batch.seal(self.files.next_sequence);
+            let number = self.files.segments.back().map_or(1, |segment| segment.number);
+            let path = recovery::path_of(&self.files.directory, number);
+            let at = self.files.current_len;
+            self.files
+                .current
+                .write_all_at(&bytes, at)
+                .map_err(recovery::io_error("write", &path))?;
+            self.files.current.sync_data().map_err(recovery::io_error("sync", &path))?;
+            self.files.next_sequence += 1;
+            self.files.current_len += bytes.len() as u64;
+        }
+        for done in self.done.drain(..) {
+            match done {
+                Done::Flushed(flushed) => flushed.io_completed(Ok(())),
+                Done::Vote(vote, durable) => {
+                    // Readers may act on a vote only once it is durable.
+                    self.cache.lock().unwrap_or_else(PoisonError::into_inner).vote = Some(vote);
+                    let _ = durable.send(());
+                }
+                Done::Closed(closed) => {
+                    let _ = closed.send(());
+                }
+            }
+        }
+        if self.files.current_len >= SEGMENT_BYTES {
+            self.next_segment()?;
+        }
+        Ok(())
+    }
+
+    fn next_segment(&mut self) -> Result<(), WalError> {
+        let number = self.files.segments.back().map_or(1, |segment| segment.number + 1);
+        let header = Header::new(number, self.files.member);
+        let (current, len) = recovery::create(
+            &self.files.directory,
+            header,
+            self.files.carried,
+            self.files.next_sequence,
+        )?;
+        self.files.current = current;
+        self.files.current_len = len;
+        self.files.next_sequence += 1;
+        self.files.segments.push_back(Segment { number, highest: None });
+        Ok(())
+    }
+
+    /// Deletes segments whose entries are all purged, oldest first.
+    fn delete_purged(&mut self) -> Result<(), WalError> {
+        let purged = self.files.carried.purged.map(|id| id.index);
+        let mut deleted = false;
+        while self.files.segments.len() > 1
+            && self.files.segments.front().is_some_and(|segment| segment.highest <= purged)
+            && let Some(segment) = self.files.segments.pop_front()
+        {
+            let path = recovery::path_of(&self.files.directory, segment.number);
+            std::fs::remove_file(&path).map_err(recovery::io_error("remove", &path))?;
+            deleted = true;
+        }
+        if deleted {
+            let directory = &self.files.directory;
+            crate::files::sync_directory(directory)
+                .map_err(recovery::io_error("sync", directory))?;
+        }
+        Ok(())
+    }
+}

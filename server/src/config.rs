@@ -1,0 +1,245 @@
+//! One config file: read raw, checked once, then only the checked form exists.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use atoll_model::MemberName;
+use serde::Deserialize;
+
+/// OVN's well-known ports.
+const NB_PORT: u16 = 6641;
+const SB_PORT: u16 = 6642;
+
+/// Where Debian's ovn-central keeps its schemas.
+const SHARE_DIR: &str = "/usr/share/ovn";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: String,
+    data_dir: PathBuf,
+    listen: String,
+    advertise: Option<String>,
+    api_socket: Option<PathBuf>,
+    peers: Vec<String>,
+    expected_members: usize,
+    formation_marker: PathBuf,
+    #[serde(default)]
+    insecure_dev: bool,
+    central: Option<RawCentral>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCentral {
+    mode: String,
+    run_dir: PathBuf,
+    address: IpAddr,
+    #[serde(default = "default_share_dir")]
+    share_dir: PathBuf,
+    #[serde(default = "default_nb_port")]
+    nb_port: u16,
+    #[serde(default = "default_sb_port")]
+    sb_port: u16,
+}
+
+fn default_share_dir() -> PathBuf {
+    SHARE_DIR.into()
+}
+
+fn default_nb_port() -> u16 {
+    NB_PORT
+}
+
+fn default_sb_port() -> u16 {
+    SB_PORT
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The member's name: its StatefulSet pod's.
+    pub name: MemberName,
+    /// Log, snapshots, history and identity.
+    pub data_dir: PathBuf,
+    /// Where clients, agents and peers connect.
+    pub listen: SocketAddr,
+    /// How others reach `listen`.
+    pub advertise: String,
+    /// The same services on a unix socket.
+    pub api_socket: Option<PathBuf>,
+    /// First contacts, this member included.
+    pub peers: Vec<String>,
+    /// How many members form the cluster.
+    pub expected_members: usize,
+    /// File outside the data directories that says that the cluster was formed.
+    pub formation_marker: PathBuf,
+    /// ovn-central beside this member; `None` if it is somebody else's.
+    pub central: Option<CentralConfig>,
+}
+
+/// ovn-central as children of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CentralConfig {
+    /// Databases, sockets, pid files and logs.
+    pub run_dir: PathBuf,
+    /// Where NB and SB listen for others while this member's central serves.
+    pub address: IpAddr,
+    /// Where OVN's schemas are.
+    pub share_dir: PathBuf,
+    /// TCP port of the northbound.
+    pub nb_port: u16,
+    /// TCP port of the southbound.
+    pub sb_port: u16,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// The file is not the TOML that it should be.
+    #[error("{0}")]
+    Syntax(PathBuf, #[source] Box<toml::de::Error>),
+    /// A value breaks a rule.
+    #[error("{key}: {rule}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The rule, and the way out.
+        rule: String,
+    },
+}
+
+fn value(key: &'static str, rule: impl ToString) -> ConfigError {
+    ConfigError::Value { key, rule: rule.to_string() }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming the key and the rule.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: Raw = toml::from_str(text)
+            .map_err(|error| ConfigError::Syntax(path.into(), Box::new(error)))?;
+        if !raw.insecure_dev {
+            let rule = "must be true: this release has no TLS yet, and plaintext must be asked for";
+            return Err(value("insecure_dev", rule));
+        }
+        if ![1, 3, 5].contains(&raw.expected_members) {
+            return Err(value(
+                "expected_members",
+                "must be 1, 3 or 5: an even number adds no safety",
+            ));
+        }
+        if raw.peers.len() < raw.expected_members {
+            let rule = format!("name at least {} addresses, this one's too", raw.expected_members);
+            return Err(value("peers", rule));
+        }
+        for peer in &raw.peers {
+            peer.parse::<atoll_api::Endpoint>().map_err(|error| value("peers", error))?;
+        }
+        let listen = raw.listen.parse().map_err(|error| {
+            value("listen", format!("{:?} is no ADDRESS:PORT: {error}", raw.listen))
+        })?;
+        let advertise = raw.advertise.unwrap_or_else(|| raw.listen.clone());
+        if !raw.peers.contains(&advertise) {
+            let rule = format!("must contain this member's own address {advertise}");
+            return Err(value("peers", rule));
+        }
+        if raw.formation_marker.starts_with(&raw.data_dir) {
+            let rule = "must lie outside data_dir: it has to outlive the disk";
+            return Err(value("formation_marker", rule));
+        }
+        Ok(Self {
+            name: MemberName::new(&raw.name).map_err(|error| value("name", error))?,
+            data_dir: raw.data_dir,
+            listen,
+            advertise,
+            api_socket: raw.api_socket,
+            peers: raw.peers,
+            expected_members: raw.expected_members,
+            formation_marker: raw.formation_marker,
+            central: raw.central.map(central).transpose()?.flatten(),
+        })
+    }
+}
+
+fn central(raw: RawCentral) -> Result<Option<CentralConfig>, ConfigError> {
+    match raw.mode.as_str() {
+        "off" => return Ok(None),
+        "warm" => {}
+        other => {
+            let rule = format!("{other:?} is not known; \"warm\" or \"off\"");
+            return Err(value("central.mode", rule));
+        }
+    }
+    // "nb.sock" and friends live there, and a unix socket's path has less than 108 bytes.
+    let longest = raw.run_dir.join("northd.ctl");
+    if longest.as_os_str().len() > 100 {
+        let rule = format!("{} is too long for unix sockets (100 bytes)", longest.display());
+        return Err(value("central.run_dir", rule));
+    }
+    Ok(Some(CentralConfig {
+        run_dir: raw.run_dir,
+        address: raw.address,
+        share_dir: raw.share_dir,
+        nb_port: raw.nb_port,
+        sb_port: raw.sb_port,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "m1"
+        data_dir = "/x/data"
+        listen = "10.0.0.1:7400"
+        peers = ["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"]
+        expected_members = 3
+        formation_marker = "/x/marker"
+        insecure_dev = true
+        [central]
+        mode = "warm"
+        run_dir = "/x/ovn"
+        address = "10.0.0.1"
+    "#;
+
+    fn message(text: &str) -> String {
+        let error = Config::parse(text, Path::new("atolld.toml")).unwrap_err();
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error} {}", source.unwrap_or_default())
+    }
+
+    #[test]
+    fn a_good_file_is_taken_with_its_defaults() {
+        let config = Config::parse(GOOD, Path::new("x")).unwrap();
+        assert_eq!(config.advertise, "10.0.0.1:7400");
+        assert_eq!(config.central.unwrap().sb_port, SB_PORT);
+    }
+
+    #[test]
+    fn each_bad_value_names_its_key() {
+        let without = |what: &str, with: &str| message(&GOOD.replace(what, with));
+        assert!(without("insecure_dev = true", "").starts_with("insecure_dev: must be true"));
+        assert!(without("= 3", "= 2").starts_with("expected_members: must be 1, 3 or 5"));
+        assert!(without("10.0.0.1:7400\", ", "10.0.0.9:7400\", ").contains("own address"));
+        assert!(without("listen = \"10.0.0.1:7400\"", "listen = \"x\"").starts_with("listen"));
+        assert!(without("\"warm\"", "\"hot\"").contains("central.mode: \"hot\""));
+        assert!(without("/x/marker", "/x/data/marker").starts_with("formation_marker"));
+        assert!(without("name = \"m1\"", "name = \"M 1\"").starts_with("name: member name"));
+        assert!(without("[central]", "surprise = 1\n[central]").contains("surprise"));
+        assert!(without("/x/ovn", &format!("/{}", "x".repeat(100))).contains("central.run_dir"));
+    }
+}

@@ -1,0 +1,15 @@
+//! The member: wires the store, the projection and the services together, and nothing else.
+//!
+//! * [`config`]: one file, checked once.
+//! * [`services`]: what clients ask (`Store`, `Cluster`); peers are answered by `atoll-raft`.
+//! * [`role`]: which member's ovn-central serves; a pure choice, made by the raft leader.
+//! * [`central`]: this member's ovn-central and the projection into it.
+//! * [`member`]: the order in which all of it starts and stops.
+//!
+//! Absent on purpose: rules of the state machine, consensus, OVN rows.
+
+pub mod central;
+pub mod config;
+pub mod member;
+pub mod role;
+pub mod services;

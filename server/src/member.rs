@@ -1,0 +1,142 @@
+//! The order in which a member starts and stops.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use atoll_api::client::MESSAGE_BYTES_MAX;
+use atoll_api::proto::cluster_server::ClusterServer;
+use atoll_api::proto::peer_server::PeerServer;
+use atoll_api::proto::store_server::StoreServer;
+use atoll_raft::{RaftOptions, Store, Timing};
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::central::LocalCentral;
+use crate::config::Config;
+use crate::services::{ClusterService, StoreService};
+
+/// Requests that one connection may have under way.
+const CONCURRENCY: usize = 256;
+
+/// A dead client is noticed after two of these.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// How long a stopping member waits for its successor.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// Runs a member until `cancel`, then stops it in order: leadership, listeners, central, log.
+///
+/// # Errors
+///
+/// Whatever keeps it from starting, and a listener that fails later.
+pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    let (store, peers) = Store::open(RaftOptions {
+        name: config.name.clone(),
+        data_dir: config.data_dir.clone(),
+        advertise: config.advertise.clone(),
+        peers: config.peers.clone(),
+        expected_members: config.expected_members,
+        formation_marker: config.formation_marker.clone(),
+        timing: Timing::default(),
+    })
+    .await
+    .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
+
+    let listeners = CancellationToken::new();
+    let central = match &config.central {
+        Some(central) => Some(
+            LocalCentral::start(central, &store, &listeners).context("cannot run ovn-central")?,
+        ),
+        None => None,
+    };
+
+    let routes = Routes::new(
+        PeerServer::new(peers)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX),
+    )
+    .add_service(StoreServer::new(StoreService::new(store.clone())))
+    .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())));
+
+    let incoming = TcpIncoming::bind(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?
+        .with_nodelay(Some(true));
+    let tcp = server()
+        .add_routes(routes.clone())
+        .serve_with_incoming_shutdown(incoming, listeners.clone().cancelled_owned());
+    let local = serve_local(config.api_socket.as_deref(), routes, listeners.clone())?;
+    tracing::info!(name = %config.name, listen = %config.listen, "member started");
+
+    let serving = async {
+        tokio::try_join!(async { tcp.await.context("the TCP listener failed") }, local).map(|_| ())
+    };
+    tokio::pin!(serving);
+    let outcome = tokio::select! {
+        outcome = &mut serving => outcome,
+        () = cancel.cancelled() => Ok(()),
+    };
+    hand_over(&store).await;
+    listeners.cancel();
+    if let Some(central) = central {
+        central.shutdown().await;
+    }
+    store.shutdown().await;
+    outcome
+}
+
+fn server() -> Server {
+    Server::builder()
+        .concurrency_limit_per_connection(CONCURRENCY)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+}
+
+/// The same services on a unix socket, for tools on this machine.
+fn serve_local(
+    socket: Option<&Path>,
+    routes: Routes,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+    let listener = match socket {
+        Some(path) => {
+            // A socket left by a killed process would be in the way; the data directory's lock
+            // already says that no other member of ours runs.
+            if path.exists() {
+                std::fs::remove_file(path)
+                    .with_context(|| format!("cannot replace {}", path.display()))?;
+            }
+            let bound = UnixListener::bind(path);
+            Some(bound.with_context(|| format!("cannot listen on {}", path.display()))?)
+        }
+        None => None,
+    };
+    Ok(async move {
+        let Some(listener) = listener else {
+            stop.cancelled().await;
+            return Ok(());
+        };
+        let incoming = UnixListenerStream::new(listener);
+        let serve = server().add_routes(routes);
+        serve
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+            .await
+            .context("the unix socket failed")
+    })
+}
+
+/// A leader that stops hands over first: a planned stop costs clients milliseconds, not an
+/// election.
+async fn hand_over(store: &Store) {
+    if !store.leadership().borrow().is_leader {
+        return;
+    }
+    match tokio::time::timeout(HAND_OVER, store.transfer_leadership(None)).await {
+        Ok(()) => tracing::info!("leadership handed over"),
+        Err(_) => tracing::info!("nobody took leadership in {HAND_OVER:?}; stopping"),
+    }
+}

@@ -1,0 +1,161 @@
+//! Which member's ovn-central serves the nodes: a pure, sticky choice, made by the raft leader.
+//!
+//! It changes only when the serving member cannot be heard for [`UNHEARD`], or says for [`BROKEN`]
+//! that its central does not work. A raft leader change alone moves nothing: a move costs every
+//! node a reconnect, and a supervisor restarts a dead process in place faster than any move.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use atoll_model::{Central, MemberId, MemberName};
+
+/// How long the serving member may be unheard: above a raft election and a few lost answers.
+pub const UNHEARD: Duration = Duration::from_secs(2);
+
+/// How long a member that is heard may be busy restarting or rebuilding its own databases: as long
+/// as the others hold no copy of its southbound, they would have to rebuild them too.
+pub const BROKEN: Duration = Duration::from_secs(10);
+
+/// What a member last said of its central.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The member.
+    pub member: MemberId,
+    /// Its name.
+    pub name: MemberName,
+    /// Its northbound's remote.
+    pub nb: String,
+    /// Its southbound's remote.
+    pub sb: String,
+    /// Its databases answer.
+    pub healthy: bool,
+}
+
+/// What each member was last heard to say.
+#[derive(Debug, Default)]
+pub struct Healths {
+    members: BTreeMap<MemberId, Health>,
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Health {
+    heard: Instant,
+    healthy: Option<Instant>,
+    report: Report,
+}
+
+impl Healths {
+    /// Takes in one member's report.
+    pub fn heard(&mut self, now: Instant, report: Report) {
+        self.since.get_or_insert(now);
+        let before = self.members.get(&report.member).and_then(|health| health.healthy);
+        let healthy = if report.healthy { Some(now) } else { before };
+        self.members.insert(report.member, Health { heard: now, healthy, report });
+    }
+
+    /// The member that should serve, if it is not the one that does.
+    ///
+    /// A fresh leader has heard nobody yet, so each patience begins with its own reign.
+    #[must_use]
+    pub fn choose(&self, now: Instant, serving: Option<&Central>) -> Option<&Report> {
+        let since = self.since?;
+        let within = |at: Instant, patience| now.duration_since(at.max(since)) < patience;
+        if let Some(serving) = serving {
+            let health = self.members.get(&serving.member);
+            let heard = within(health.map_or(since, |it| it.heard), UNHEARD);
+            let works = within(health.and_then(|it| it.healthy).unwrap_or(since), BROKEN);
+            if heard && works {
+                // It may have come back under another address.
+                let report = health.map(|health| &health.report).filter(|it| it.healthy);
+                return report.filter(|it| it.nb != serving.nb || it.sb != serving.sb);
+            }
+        }
+        let fit = |health: &&Health| health.report.healthy && within(health.heard, UNHEARD);
+        self.members.values().find(fit).map(|health| &health.report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_model::Revision;
+
+    fn report(member: u64, healthy: bool) -> Report {
+        Report {
+            member: MemberId(member),
+            name: MemberName::new(&format!("m{member}")).unwrap(),
+            nb: format!("tcp:10.0.0.{member}:6641"),
+            sb: format!("tcp:10.0.0.{member}:6642"),
+            healthy,
+        }
+    }
+
+    fn serving(member: u64) -> Central {
+        let report = report(member, true);
+        Central {
+            member: report.member,
+            name: report.name,
+            nb: report.nb,
+            sb: report.sb,
+            since: Revision(1),
+        }
+    }
+
+    #[test]
+    fn the_first_healthy_member_serves() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        assert_eq!(healths.choose(start, None), None);
+        healths.heard(start, report(2, false));
+        assert_eq!(healths.choose(start, None), None, "a broken central is no candidate");
+        healths.heard(start, report(3, true));
+        assert_eq!(healths.choose(start, None).unwrap().member, MemberId(3));
+    }
+
+    #[test]
+    fn a_serving_member_keeps_the_role_while_it_is_heard() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        healths.heard(start, report(1, true));
+        healths.heard(start, report(2, true));
+        assert_eq!(healths.choose(start, Some(&serving(2))), None);
+    }
+
+    /// A new leader has heard nobody yet; taking the role away at once would move every node at
+    /// every election.
+    #[test]
+    fn a_fresh_leader_waits_before_it_takes_the_role_away() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        healths.heard(start, report(1, true));
+        assert_eq!(healths.choose(start + UNHEARD / 2, Some(&serving(2))), None);
+        let late = start + UNHEARD;
+        healths.heard(late, report(1, true));
+        assert_eq!(healths.choose(late, Some(&serving(2))).unwrap().member, MemberId(1));
+    }
+
+    #[test]
+    fn a_member_that_repairs_itself_keeps_the_role_and_one_that_cannot_loses_it() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        healths.heard(start, report(2, true));
+        let repairing = start + BROKEN / 2;
+        healths.heard(repairing, report(2, false));
+        healths.heard(repairing, report(1, true));
+        assert_eq!(healths.choose(repairing, Some(&serving(2))), None);
+        let late = start + BROKEN;
+        healths.heard(late, report(2, false));
+        healths.heard(late, report(1, true));
+        assert_eq!(healths.choose(late, Some(&serving(2))).unwrap().member, MemberId(1));
+    }
+
+    #[test]
+    fn a_member_under_a_new_address_is_appointed_anew() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        let moved = Report { sb: "tcp:10.0.0.99:6642".to_owned(), ..report(2, true) };
+        healths.heard(start, moved);
+        assert_eq!(healths.choose(start, Some(&serving(2))).unwrap().sb, "tcp:10.0.0.99:6642");
+    }
+}

@@ -1,0 +1,9 @@
+//! What clients ask of a member.
+
+mod authority;
+mod cluster;
+mod store;
+mod watch;
+
+pub use cluster::ClusterService;
+pub use store::StoreService;

@@ -1,0 +1,114 @@
+//! Round trips, damage, and golden bytes.
+use super::*;
+use atoll_model::*;
+
+fn subnet() -> SubnetSpec {
+    let net = |cidr: &str, gateway: &str| SubnetNet {
+        cidr: Cidr::parse(cidr).unwrap().0,
+        gateway: gateway.parse().unwrap(),
+    };
+    SubnetSpec {
+        name: SubnetName::new("blue").unwrap(),
+        nets: vec![net("10.1.0.0/16", "10.1.0.1"), net("fd00:1::/64", "fd00:1::1")],
+        excluded: vec![
+            AddressRange::new("10.1.0.2".parse().unwrap(), "10.1.0.9".parse().unwrap()).unwrap(),
+        ],
+        namespaces: vec![NamespaceName::new("tenant").unwrap()],
+        default: false,
+        nat_outgoing: true,
+        mtu: Some(1400),
+    }
+}
+
+fn txn() -> Txn {
+    let key = PodKey::parse("tenant/web-0").unwrap();
+    let uid = Uid::new("u-1").unwrap();
+    let node = NodeName::new("n1").unwrap();
+    let sandbox = Sandbox::new("c0ffee").unwrap();
+    let pod = PodSpec {
+        key: key.clone(),
+        uid: uid.clone(),
+        node: node.clone(),
+        request: PodRequest {
+            addresses: ["10.1.0.7".parse().unwrap()].into_iter().collect(),
+            mac: Some(MacAddress::new([10, 0, 0, 1, 2, 3])),
+            subnet: Some(SubnetName::new("blue").unwrap()),
+        },
+    };
+    Txn {
+        request: Some(RequestId { id: 7 << 100, born: Revision(3) }),
+        actor: Actor::Node(node.clone()),
+        preconditions: vec![Precondition::Absent(ObjectKey::Settings)],
+        operations: vec![
+            Operation::PutSubnet(subnet(), Origin::Api),
+            Operation::PutPod(pod),
+            Operation::Bind { key: key.clone(), uid: uid.clone(), node, sandbox },
+            Operation::DeletePod(key, uid),
+        ],
+        clock_ms: 12,
+        wall_ms: 34,
+    }
+}
+
+#[test]
+fn a_transaction_comes_back_as_it_went() {
+    assert_eq!(decode_txn(&encode_txn(&txn())).unwrap(), txn());
+}
+
+#[test]
+fn any_flipped_bit_is_noticed() {
+    let good = encode_txn(&txn());
+    for at in 0..good.len() {
+        for bit in 0..8 {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            assert!(decode_txn(&bad).is_err(), "bit {bit} of byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_cut_message_and_another_kind_are_refused() {
+    let good = encode_txn(&txn());
+    for length in 0..good.len() {
+        assert!(decode_txn(&good[..length]).is_err(), "cut to {length} bytes");
+    }
+    let error = decode_dump(&good).unwrap_err();
+    assert_eq!(error, DecodeError::Kind { found: 1, expected: 2 });
+}
+
+#[test]
+fn a_newer_format_says_so() {
+    let mut newer = encode_txn(&txn());
+    newer[0] = envelope::FORMAT + 1;
+    assert_eq!(decode_txn(&newer), Err(DecodeError::Format(2)));
+}
+
+/// The bytes of format 1 stay readable for ever: this is what the first release wrote.
+#[test]
+fn bytes_of_the_first_release_decode() {
+    let golden = include_bytes!("../golden/txn-1.bin");
+    assert_eq!(decode_txn(golden).unwrap(), txn());
+    assert_eq!(encode_txn(&txn()), golden, "the encoding is stable as well");
+}
+
+#[test]
+fn refusals_print_the_same_sentence_on_both_sides() {
+    let refusals = [
+        Refusal::NotSetUp,
+        Refusal::SubnetOverlaps {
+            name: SubnetName::new("blue").unwrap(),
+            cidr: subnet().nets[0].cidr,
+            other: SubnetName::new("green").unwrap(),
+            other_cidr: subnet().nets[1].cidr,
+        },
+        Refusal::Limit { what: "pods".into(), limit: 7, way_out: "delete one".into() },
+        Refusal::TooOldToTell { oldest: Revision(9) },
+        Refusal::NodeInUse { node: NodeName::new("n1").unwrap(), count: 3 },
+    ];
+    for refusal in refusals {
+        let outcome = Outcome::Refused { operation: Some(1), refusal: refusal.clone() };
+        let back = decode_outcome(&encode_outcome(&outcome)).unwrap();
+        assert_eq!(back, outcome);
+    }
+}

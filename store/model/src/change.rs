@@ -1,0 +1,107 @@
+//! What a revision changed, as watchers see it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{
+    Actor, Allocation, Central, Draining, Namespace, NamespaceName, Node, NodeName, Pod, PodKey,
+    PortName, Revision, Settings, Subnet, SubnetName, Uid,
+};
+
+/// Names an object of the state.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKey {
+    /// The settings; there is one.
+    Settings,
+    /// The active central; there is at most one.
+    Central,
+    /// A subnet.
+    Subnet(SubnetName),
+    /// A namespace.
+    Namespace(NamespaceName),
+    /// A node.
+    Node(NodeName),
+    /// A pod.
+    Pod(PodKey),
+    /// An allocation.
+    Allocation(PortName),
+    /// Addresses whose unplugging is not confirmed.
+    Draining(Uid),
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings => f.write_str("settings"),
+            Self::Central => f.write_str("central"),
+            Self::Subnet(name) => write!(f, "subnet {name}"),
+            Self::Namespace(name) => write!(f, "namespace {name}"),
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Pod(key) => write!(f, "pod {key}"),
+            Self::Allocation(port) => write!(f, "allocation {port}"),
+            Self::Draining(uid) => write!(f, "draining {uid}"),
+        }
+    }
+}
+
+/// An object of the state, shared with whoever watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// See [`Settings`].
+    Settings(Arc<Settings>),
+    /// See [`Central`].
+    Central(Arc<Central>),
+    /// See [`Subnet`].
+    Subnet(Arc<Subnet>),
+    /// See [`Namespace`].
+    Namespace(Arc<Namespace>),
+    /// See [`Node`].
+    Node(Arc<Node>),
+    /// See [`Pod`].
+    Pod(Arc<Pod>),
+    /// See [`Allocation`].
+    Allocation(Arc<Allocation>),
+    /// See [`Draining`].
+    Draining(Arc<Draining>),
+}
+
+impl Object {
+    /// The object's name.
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Settings(_) => ObjectKey::Settings,
+            Self::Central(_) => ObjectKey::Central,
+            Self::Subnet(subnet) => ObjectKey::Subnet(subnet.spec.name.clone()),
+            Self::Namespace(namespace) => ObjectKey::Namespace(namespace.name.clone()),
+            Self::Node(node) => ObjectKey::Node(node.spec.name.clone()),
+            Self::Pod(pod) => ObjectKey::Pod(pod.spec.key.clone()),
+            Self::Allocation(allocation) => ObjectKey::Allocation(allocation.port.clone()),
+            Self::Draining(draining) => ObjectKey::Draining(draining.uid.clone()),
+        }
+    }
+}
+
+/// One object before and after a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which object.
+    pub key: ObjectKey,
+    /// As it was; `None` if it was made.
+    pub before: Option<Object>,
+    /// As it is; `None` if it was deleted.
+    pub after: Option<Object>,
+}
+
+/// Everything that one revision changed: atomic, in the order of the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeSet {
+    /// The revision.
+    pub revision: Revision,
+    /// Who asked.
+    pub actor: Actor,
+    /// When, by the leader's wall clock, ms since 1970.
+    pub wall_ms: u64,
+    /// What changed; never empty.
+    pub changes: Vec<Change>,
+}

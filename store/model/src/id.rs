@@ -1,0 +1,292 @@
+//! Ids. Names are checked once, when they enter; afterwards their type says they are sound.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::limits;
+
+/// Why a text is not a name of the asked kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {text:?} is not valid: {rule}")]
+pub struct NameError {
+    /// What the text was meant to name, for instance "subnet name".
+    pub kind: &'static str,
+    /// The text that was given, cut to a printable length.
+    pub text: String,
+    /// The rule that it breaks.
+    pub rule: &'static str,
+}
+
+/// Kubernetes' DNS-1123 subdomain: lower-case letters, digits, `-` and `.`, ends alphanumeric.
+fn is_dns_name(text: &str) -> bool {
+    let inner = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    };
+    let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric());
+    let bytes = text.as_bytes();
+    bytes.iter().all(|&byte| inner(byte)) && edge(bytes.first()) && edge(bytes.last())
+}
+
+/// Text without spaces or control characters: uids, sandbox ids, chassis names.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident, $max:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks `text` and makes it an id.
+            ///
+            /// # Errors
+            ///
+            /// [`NameError`] naming the rule that `text` breaks.
+            pub fn new(text: &str) -> Result<Self, NameError> {
+                if $check(text) && text.len() <= $max {
+                    return Ok(Self(text.into()));
+                }
+                let text = text.chars().take(80).collect();
+                Err(NameError { kind: $kind, text, rule: $rule })
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// Name of a subnet, and of its logical switch.
+    SubnetName, "subnet name", is_dns_name, limits::NAME_BYTES_MAX,
+    "1–63 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
+);
+text_id!(
+    /// Name of a Kubernetes namespace.
+    NamespaceName, "namespace name", is_dns_name, limits::NAME_BYTES_MAX,
+    "1–63 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
+);
+text_id!(
+    /// Name of a Kubernetes node.
+    NodeName, "node name", is_dns_name, limits::LONG_NAME_BYTES_MAX,
+    "1–253 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
+);
+text_id!(
+    /// Name of a store member: its StatefulSet pod's name.
+    MemberName, "member name", is_dns_name, limits::NAME_BYTES_MAX,
+    "1–63 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
+);
+text_id!(
+    /// Identity of a pod, a node or a workload; a name may come back, a uid never does.
+    Uid, "uid", is_token, limits::TOKEN_BYTES_MAX,
+    "1–128 printable characters without spaces"
+);
+text_id!(
+    /// The container id of a pod's sandbox, as the CNI plugin is told.
+    Sandbox, "sandbox id", is_token, limits::TOKEN_BYTES_MAX,
+    "1–128 printable characters without spaces"
+);
+text_id!(
+    /// Open vSwitch's `system-id`, by which OVN names a chassis.
+    ChassisName, "chassis name", is_token, limits::TOKEN_BYTES_MAX,
+    "1–128 printable characters without spaces"
+);
+text_id!(
+    /// Name of a logical switch port; also the name of the `IP` object that shows it.
+    PortName, "port name", is_dns_name, limits::PORT_NAME_BYTES_MAX,
+    "1–320 lower-case letters, digits, '-' or '.'"
+);
+
+impl PortName {
+    /// The port of a pod's first interface: `<pod>.<namespace>`.
+    #[must_use]
+    pub fn of_pod(key: &PodKey) -> Self {
+        Self(format!("{}.{}", key.name(), key.namespace()).into())
+    }
+
+    /// The port of a node on the join switch: `node-<node>`.
+    #[must_use]
+    pub fn of_node(node: &NodeName) -> Self {
+        Self(format!("node-{node}").into())
+    }
+}
+
+/// Namespace and name of a pod.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodKey {
+    namespace: NamespaceName,
+    name: Arc<str>,
+}
+
+impl PodKey {
+    /// Joins a namespace and a pod name.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if `name` is no DNS-1123 subdomain.
+    pub fn new(namespace: NamespaceName, name: &str) -> Result<Self, NameError> {
+        if is_dns_name(name) && name.len() <= limits::LONG_NAME_BYTES_MAX {
+            return Ok(Self { namespace, name: name.into() });
+        }
+        let rule = "1–253 lower-case letters, digits, '-' or '.', ends with a letter or digit";
+        Err(NameError { kind: "pod name", text: name.chars().take(80).collect(), rule })
+    }
+
+    /// Reads `namespace/name`.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if there is no `/`, or either part is not a name.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let Some((namespace, name)) = text.split_once('/') else {
+            let rule = "written as NAMESPACE/NAME";
+            return Err(NameError { kind: "pod", text: text.chars().take(80).collect(), rule });
+        };
+        Self::new(NamespaceName::new(namespace)?, name)
+    }
+
+    /// The pod's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &NamespaceName {
+        &self.namespace
+    }
+
+    /// The pod's name within its namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Debug for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Log index of the entry that changed the state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Id of a store member: random, drawn once per disk, never derived from its name.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u64);
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Id of a cluster: drawn once, when it is formed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u128);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::str::FromStr for ClusterId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| NameError {
+            kind: "cluster id",
+            text: text.chars().take(80).collect(),
+            rule: "32 hexadecimal digits",
+        })
+    }
+}
+
+/// Names one request, so that a retry is known as such.
+///
+/// `born` is a revision that the client had seen before its first try. An unknown id whose `born`
+/// is older than the oldest remembered outcome cannot be told from a forgotten one, and is
+/// refused rather than executed a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// 128 random bits.
+    pub id: u128,
+    /// A revision that the client saw before its first try.
+    pub born: Revision,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_kubernetes_allows_are_taken_and_others_name_the_rule() {
+        assert!(SubnetName::new("ovn-default").is_ok());
+        assert!(SubnetName::new("a.b-c.9").is_ok());
+        for bad in ["", "-a", "a-", "A", "a_b", "a b", "ü", &"x".repeat(64)] {
+            let error = SubnetName::new(bad).unwrap_err();
+            assert!(error.to_string().starts_with("subnet name"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pod_key_needs_both_parts() {
+        assert_eq!(PodKey::parse("ns/pod").unwrap().to_string(), "ns/pod");
+        assert!(PodKey::parse("pod").is_err());
+        assert!(PodKey::parse("ns/").is_err());
+        assert!(PodKey::parse("/pod").is_err());
+    }
+
+    #[test]
+    fn ports_are_named_as_kube_ovn_names_them() {
+        let key = PodKey::parse("tenant/web-0").unwrap();
+        assert_eq!(PortName::of_pod(&key).as_str(), "web-0.tenant");
+        assert_eq!(PortName::of_node(&NodeName::new("n1").unwrap()).as_str(), "node-n1");
+    }
+}

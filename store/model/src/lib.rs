@@ -1,0 +1,39 @@
+//! The nouns and verbs of the store: what it holds, what may be asked of it, and how it says no.
+//!
+//! * [`id`]: every id is a type of its own, so a subnet's name never passes for a node's.
+//! * [`object`]: what the state holds, one file per object.
+//! * [`operation`]: one [`Txn`] = one log entry = one revision; it carries time and identity,
+//!   because the state machine has neither.
+//! * [`outcome`] and [`refusal`]: an operation that cannot be carried out is *data*, alike on
+//!   every replica.
+//! * [`limits`]: everything has a maximum, with its arithmetic.
+//!
+//! Absent on purpose: any rule (they live in `atoll-store`), any encoding (`atoll-codec`), any
+//! Kubernetes type (`atoll-kube`).
+#![warn(missing_docs)]
+
+pub mod change;
+pub mod dump;
+pub mod id;
+pub mod limits;
+pub mod lineage;
+pub mod object;
+pub mod operation;
+pub mod outcome;
+pub mod refusal;
+
+pub use atoll_ipam::{AddressRange, Cidr, Family, MacAddress, Normalised, RangeSet};
+pub use change::{Change, ChangeSet, Object, ObjectKey};
+pub use dump::{CoolingAddress, Dump};
+pub use id::{
+    ChassisName, ClusterId, MemberId, MemberName, NameError, NamespaceName, NodeName, PodKey,
+    PortName, RequestId, Revision, Sandbox, SubnetName, Uid,
+};
+pub use lineage::Lineage;
+pub use object::{
+    Addresses, Allocation, Binding, Central, Draining, Labels, Namespace, Node, NodeSpec, Origin,
+    Owner, Pod, PodRequest, PodSpec, Settings, Subnet, SubnetNet, SubnetSpec, WaitReason,
+};
+pub use operation::{Actor, Operation, Precondition, Txn};
+pub use outcome::{Outcome, Reply};
+pub use refusal::Refusal;

@@ -1,0 +1,58 @@
+//! Everything has a maximum. Over it: a refusal that names it.
+
+/// Kubernetes' limit for a DNS label; subnets' and namespaces' names become OVN names.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// Kubernetes' limit for a DNS subdomain (pod and node names).
+pub const LONG_NAME_BYTES_MAX: usize = 253;
+
+/// A port's name is a pod's name (253), a dot and its namespace (63), rounded up.
+pub const PORT_NAME_BYTES_MAX: usize = 320;
+
+/// Uids are 36 bytes, container ids 64; twice the larger.
+pub const TOKEN_BYTES_MAX: usize = 128;
+
+/// Subnets: each is a datapath and a router port. OVN's logical router numbers ports in 15 bits.
+pub const SUBNETS_MAX: usize = 30_000;
+
+/// OVN numbers the ports of a datapath in 15 bits; the last ones are its own.
+pub const PORTS_PER_SUBNET_MAX: usize = 32_000;
+
+/// One port of the join switch per node, so OVN's limit of ports per datapath.
+pub const NODES_MAX: usize = 32_000;
+
+/// 32,000 nodes × 110 pods would be 3.5 million; one million is what is measured.
+pub const PODS_MAX: usize = 1_000_000;
+
+/// Namespaces of a cluster; Kubernetes' own tested limit is 10,000.
+pub const NAMESPACES_MAX: usize = 100_000;
+
+/// Operations of one transaction: 1,000 pods of 200 bytes stay under [`TXN_BYTES_MAX`].
+pub const OPERATIONS_PER_TXN_MAX: usize = 1_000;
+
+/// Bytes of one encoded transaction: a log entry is read, checked and sent whole.
+pub const TXN_BYTES_MAX: usize = 256 * 1024;
+
+/// Outcomes remembered for retries: at 10,000 requests/s a client has 26 s to retry.
+pub const OUTCOMES_MAX: usize = 262_144;
+
+/// Excluded ranges of one subnet: more would be another subnet.
+pub const EXCLUDED_RANGES_MAX: usize = 1_000;
+
+/// Namespaces that one subnet may list by name.
+pub const NAMESPACES_PER_SUBNET_MAX: usize = 1_000;
+
+/// Labels of one object, as many as Kubernetes shows to be in use, with room.
+pub const LABELS_MAX: usize = 128;
+
+/// First tunnel key that we give to a datapath; OVN's own go from 1 upwards without pinning.
+pub const DATAPATH_KEY_FIRST: u32 = 1_000;
+
+/// OVN's datapath keys have 24 bits; the top bit range is kept for OVN's own use.
+pub const DATAPATH_KEY_LAST: u32 = (1 << 23) - 1;
+
+/// First port key that we give; below it are router and management ports of the switch.
+pub const PORT_KEY_FIRST: u32 = 16;
+
+/// OVN's port keys have 15 bits for ports; multicast groups lie above.
+pub const PORT_KEY_LAST: u32 = 32_767;

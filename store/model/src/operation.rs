@@ -1,0 +1,119 @@
+//! What may be asked of the store.
+
+use crate::{
+    Addresses, Central, ChassisName, Labels, NamespaceName, NodeName, NodeSpec, ObjectKey, Origin,
+    PodKey, PodSpec, PortName, RequestId, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Uid,
+};
+use std::net::IpAddr;
+
+/// Who asks. Every change is in the history with its actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// A person or program with an operator's rights, named as it named itself.
+    Operator(String),
+    /// The agent of a node.
+    Node(NodeName),
+    /// The leader of the store itself.
+    Leader,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Operator(name) => write!(f, "operator/{name}"),
+            Self::Node(name) => write!(f, "node/{name}"),
+            Self::Leader => f.write_str("leader"),
+        }
+    }
+}
+
+/// What must hold, or the whole transaction is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// The object exists and was last changed at this revision.
+    RevisionIs(ObjectKey, Revision),
+    /// The object does not exist.
+    Absent(ObjectKey),
+}
+
+/// One change. Upserts are idempotent: repeating one changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Creates a subnet or changes its spec.
+    PutSubnet(SubnetSpec, Origin),
+    /// Deletes a subnet that nobody uses.
+    DeleteSubnet(SubnetName),
+    /// Creates a namespace or changes its labels.
+    PutNamespace(NamespaceName, Labels),
+    /// Deletes a namespace without pods.
+    DeleteNamespace(NamespaceName),
+    /// Announces a node; it gets its join address.
+    PutNode(NodeSpec),
+    /// Deletes a node and confirms what it had left to confirm. Its pods must be gone.
+    DeleteNode(NodeName),
+    /// A node's agent reports its chassis and tunnel endpoint.
+    RegisterNode {
+        /// The node.
+        node: NodeName,
+        /// Its Open vSwitch `system-id`.
+        chassis: ChassisName,
+        /// Its tunnel endpoint.
+        encap: IpAddr,
+    },
+    /// Announces a pod that has a node; it gets its address, or waits.
+    PutPod(PodSpec),
+    /// The pod is over. Its address cools.
+    DeletePod(PodKey, Uid),
+    /// A sandbox of the pod was plugged in.
+    Bind {
+        /// The pod.
+        key: PodKey,
+        /// Its identity.
+        uid: Uid,
+        /// Where the plugin ran.
+        node: NodeName,
+        /// The container id.
+        sandbox: Sandbox,
+    },
+    /// A sandbox was unplugged. It frees nothing, and a mismatch is success without effect.
+    Unbind {
+        /// The pod's identity.
+        uid: Uid,
+        /// The pod.
+        key: PodKey,
+        /// Where the plugin ran.
+        node: NodeName,
+        /// The container id.
+        sandbox: Sandbox,
+    },
+    /// An operator frees a port whose pod will never be reported gone.
+    Release {
+        /// The port.
+        port: PortName,
+        /// The addresses that the operator means, so that a newer owner is not hit.
+        addresses: Addresses,
+        /// The owner that the operator means.
+        uid: Uid,
+    },
+    /// Chooses the member whose ovn-central serves. `since` is set by `apply`.
+    SetCentral(Central),
+    /// Sets what holds for the whole cluster.
+    PutSettings(Settings),
+}
+
+/// One transaction: all of its operations or none; one log entry, one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Txn {
+    /// Makes a retry safe. Level-triggered operations of the leader carry none.
+    pub request: Option<RequestId>,
+    /// Who asks.
+    pub actor: Actor,
+    /// What must hold.
+    pub preconditions: Vec<Precondition>,
+    /// What to change, in order.
+    pub operations: Vec<Operation>,
+    /// The cluster's own clock, ms; never jumps. Stamped by the leader.
+    pub clock_ms: u64,
+    /// Wall clock of the leader, ms since 1970; for people, no rule reads it.
+    pub wall_ms: u64,
+}

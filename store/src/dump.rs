@@ -1,0 +1,225 @@
+//! The state as plain data, and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use atoll_model::limits::DATAPATH_KEY_FIRST;
+use atoll_model::{Allocation, CoolingAddress, Dump, Object, ObjectKey, Subnet, SubnetName};
+
+use crate::choose::choose;
+use crate::outcomes::Outcomes;
+use crate::pools::Pools;
+use crate::state::State;
+use crate::waiting::{Blocker, Group};
+
+/// Why a dump is not one of a state. Nothing was restored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Two objects have one key, or they are not in the order of their keys.
+    #[error("object {0} is there twice or out of order")]
+    Order(ObjectKey),
+    /// Something names a subnet that is not there.
+    #[error("subnet {0} is named and not there")]
+    SubnetUnknown(SubnetName),
+    /// The addresses of a subnet do not go together.
+    #[error("the addresses of subnet {subnet} do not go together")]
+    Addresses {
+        /// The subnet.
+        subnet: SubnetName,
+        /// What its pool says.
+        source: atoll_ipam::RestoreError,
+    },
+    /// An invariant does not hold.
+    #[error("the state is broken: {0}")]
+    Broken(String),
+}
+
+/// What a subnet's tables are made of.
+#[derive(Default)]
+struct Rows<'a> {
+    allocations: Vec<&'a Allocation>,
+    cooling: Vec<&'a CoolingAddress>,
+}
+
+impl State {
+    /// Everything that [`State::apply`] reads, in a fixed order: equal states give equal dumps.
+    #[must_use]
+    pub fn dump(&self) -> Dump {
+        let outcomes = self.outcomes.iter();
+        Dump {
+            applied: self.applied,
+            revision: self.revision,
+            clock_ms: self.clock_ms,
+            objects: self.objects().collect(),
+            cooling: self.cooling(),
+            outcomes: outcomes.map(|(id, index, outcome)| (id, index, outcome.clone())).collect(),
+            outcomes_from: self.outcomes.forgotten_to(),
+            next_datapath_key: self.next_datapath_key,
+        }
+    }
+
+    /// By subnet and family, in order of release. The sequence is the `clock_ms` of the release.
+    fn cooling(&self) -> Vec<CoolingAddress> {
+        let mut all = Vec::new();
+        for (subnet, pools) in &self.pools {
+            for pool in pools.families() {
+                let from = all.len();
+                all.extend(pool.cooling().map(|(address, cooling)| CoolingAddress {
+                    subnet: subnet.clone(),
+                    address,
+                    sequence: cooling.released_ms,
+                    free_at_ms: cooling.confirmed.then_some(cooling.ends_ms),
+                }));
+                all[from..].sort_by_key(|row| (row.sequence, row.address));
+            }
+        }
+        all
+    }
+
+    /// The state of which `dump` was made: equal in every answer, now and after the same entries.
+    ///
+    /// O(n log n). Everything is checked as in [`State::check`], because a dump comes over the
+    /// network or from a disk.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`]: no state gives this dump.
+    pub fn restore(dump: Dump) -> Result<Self, RestoreError> {
+        let keys: Vec<ObjectKey> = dump.objects.iter().map(Object::key).collect();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] >= pair[1]) {
+            return Err(RestoreError::Order(pair[1].clone()));
+        }
+        let mut state = Self {
+            applied: dump.applied,
+            revision: dump.revision,
+            clock_ms: dump.clock_ms,
+            next_datapath_key: dump.next_datapath_key.max(DATAPATH_KEY_FIRST),
+            outcomes: Outcomes::restore(dump.outcomes, dump.outcomes_from),
+            ..Self::default()
+        };
+        dump.objects.into_iter().for_each(|object| state.insert(object));
+        state.restore_pools(&dump.cooling)?;
+        state.check_apart_from_waiting().map_err(RestoreError::Broken)?;
+        state.restore_waiting();
+        state.check().map_err(RestoreError::Broken)?;
+        Ok(state)
+    }
+
+    fn restore_pools(&mut self, cooling: &[CoolingAddress]) -> Result<(), RestoreError> {
+        let known = self.subnets.clone();
+        let mut rows: BTreeMap<&SubnetName, (&Subnet, Rows<'_>)> =
+            known.iter().map(|(name, it)| (name, (&**it, Rows::default()))).collect();
+        let unknown = |name: &SubnetName| RestoreError::SubnetUnknown(name.clone());
+        let allocations = self.allocations.clone();
+        for allocation in allocations.values() {
+            let name = &allocation.subnet;
+            rows.get_mut(name).ok_or_else(|| unknown(name))?.1.allocations.push(allocation);
+        }
+        for row in cooling {
+            let name = &row.subnet;
+            rows.get_mut(name).ok_or_else(|| unknown(name))?.1.cooling.push(row);
+        }
+        let cooldown_ms = self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms);
+        for (name, (subnet, rows)) in rows {
+            let Rows { allocations, cooling } = rows;
+            let pools = Pools::restore(&subnet.spec, &allocations, &cooling, cooldown_ms)
+                .map_err(|source| RestoreError::Addresses { subnet: name.clone(), source })?;
+            self.pools.insert(name.clone(), Arc::new(pools));
+        }
+        let drainings = self.drainings.clone();
+        for draining in drainings.values() {
+            let name = &draining.subnet;
+            let pools = self.pools.get_mut(name).ok_or_else(|| unknown(name))?;
+            Arc::make_mut(pools).drain(&draining.uid);
+        }
+        Ok(())
+    }
+
+    /// Queues whoever waits. Whoever could be served was left over by the last entry.
+    fn restore_waiting(&mut self) {
+        let pods = self.pods.clone();
+        for pod in pods.values().filter(|pod| pod.waiting.is_some()) {
+            let turn = (pod.created, pod.spec.key.clone());
+            match choose(self, &pod.spec) {
+                Err(blocked) => self.waiting.enqueue(turn, blocked.blocker),
+                Ok(_) => {
+                    self.waiting.enqueue(turn.clone(), Blocker::Structure(Group::Default));
+                    self.waiting.postpone(turn);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::Revision;
+
+    use super::*;
+    use crate::scenario::{Scenario, pod, uid};
+
+    fn used() -> Scenario {
+        let mut it = Scenario::new();
+        it.put_pod("a/p", "u1").allocated();
+        it.put_pod("a/q", "u2").allocated();
+        it.bind("a/q", "u2", "n1", "s").bound();
+        it.put_pod("a/r", "u3").allocated();
+        it.apply(atoll_model::Operation::DeletePod(pod("a/p"), uid("u1"))).done();
+        it.clock_ms += 7;
+        it.apply(atoll_model::Operation::DeletePod(pod("a/q"), uid("u2"))).done();
+        it
+    }
+
+    #[test]
+    fn a_restored_state_gives_the_same_dump() {
+        let dump = used().state.dump();
+        assert_eq!(State::restore(dump.clone()).unwrap().dump(), dump);
+        assert_eq!(State::restore(Dump::default()).unwrap().dump(), State::default().dump());
+    }
+
+    #[test]
+    fn released_addresses_are_in_order_of_release_and_say_when_they_are_free() {
+        let it = used();
+        let cooling = it.state.dump().cooling;
+        let rows: Vec<_> = cooling
+            .iter()
+            .map(|row| format!("{} {} {:?}", row.subnet, row.address, row.free_at_ms))
+            .collect();
+        let free = it.clock_ms - 7 + crate::setup::COOLDOWN_MS;
+        assert_eq!(
+            rows,
+            [
+                format!("ovn-default 10.16.0.2 Some({free})"),
+                "ovn-default 10.16.0.3 None".into(),
+                format!("ovn-default fd00:10:16::2 Some({free})"),
+                "ovn-default fd00:10:16::3 None".into(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_dump_that_is_no_states_is_refused() {
+        let good = used().state.dump();
+        let broken = |change: fn(&mut Dump)| {
+            let mut dump = good.clone();
+            change(&mut dump);
+            State::restore(dump).unwrap_err().to_string()
+        };
+        assert!(broken(|dump| dump.objects.reverse()).contains("out of order"));
+        assert!(broken(|dump| dump.cooling.clear()).contains("draining u2"));
+        assert!(broken(|dump| dump.applied = Revision(1)).contains("is above entry 1"));
+        assert!(broken(|dump| dump.revision = Revision(1)).contains("changed at"));
+        assert!(
+            broken(|dump| dump.cooling[0].address = "10.16.0.1".parse().unwrap())
+                .contains("do not go together")
+        );
+        assert!(
+            broken(|dump| dump.cooling[0].subnet = "gone".parse().unwrap())
+                .contains("subnet gone is named")
+        );
+        let lose = |dump: &mut Dump| {
+            dump.objects.retain(|object| !matches!(object, Object::Allocation(_)));
+        };
+        assert!(broken(lose).contains("node n1 has no join address"));
+    }
+}

@@ -1,0 +1,201 @@
+//! Tables that are derived from the objects, so that no operation has to search.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use atoll_model::{
+    Cidr, Draining, MacAddress, NamespaceName, Node, NodeName, Object, ObjectKey, Pod, PodKey,
+    Revision, Subnet, SubnetName, Uid,
+};
+use imbl::{OrdMap, OrdSet};
+
+use crate::state::State;
+
+/// What is found by something else than its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Indexes {
+    pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<PodKey>>,
+    pub(crate) pods_by_uid: OrdMap<Uid, PodKey>,
+    pub(crate) drainings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
+    /// The subnets that list a namespace, the oldest first.
+    pub(crate) subnets_by_namespace: OrdMap<NamespaceName, OrdSet<(Revision, SubnetName)>>,
+    /// First address of a subnet's range → its last address and the subnet. No two overlap.
+    pub(crate) ranges: OrdMap<IpAddr, (IpAddr, SubnetName)>,
+    pub(crate) default_subnet: Option<SubnetName>,
+    pub(crate) router_macs: OrdMap<MacAddress, SubnetName>,
+    /// Nodes may share an address: whether they should is not ours to judge.
+    pub(crate) node_addresses: OrdSet<(IpAddr, NodeName)>,
+}
+
+impl Indexes {
+    /// The subnet whose range holds `address`.
+    pub(crate) fn subnet_of(&self, address: IpAddr) -> Option<&SubnetName> {
+        let (_, (last, name)) = self.ranges.get_prev(&address)?;
+        (address <= *last).then_some(name)
+    }
+
+    /// A subnet other than `name` whose range overlaps `cidr`.
+    pub(crate) fn overlapping(&self, cidr: Cidr, name: &SubnetName) -> Option<&SubnetName> {
+        // Ranges do not overlap, so those that meet `cidr` are next to each other.
+        self.ranges
+            .range(..=cidr.last())
+            .rev()
+            .take_while(|(_, (last, _))| *last >= cidr.first())
+            .map(|(_, (_, other))| other)
+            .find(|other| *other != name)
+    }
+
+    /// A node with an address in `cidr`.
+    pub(crate) fn node_in(&self, cidr: Cidr) -> Option<(IpAddr, &NodeName)> {
+        let lowest = NodeName::new("0").expect("the lowest text that is a name");
+        let (address, node) = self.node_addresses.range((cidr.first(), lowest)..).next()?;
+        (*address <= cidr.last()).then_some((*address, node))
+    }
+
+    fn add_subnet(&mut self, subnet: &Subnet) {
+        let name = &subnet.spec.name;
+        for net in &subnet.spec.nets {
+            self.ranges.insert(net.cidr.first(), (net.cidr.last(), name.clone()));
+        }
+        for namespace in &subnet.spec.namespaces {
+            let listing = self.subnets_by_namespace.entry(namespace.clone()).or_default();
+            listing.insert((subnet.created, name.clone()));
+        }
+        if subnet.spec.default {
+            self.default_subnet = Some(name.clone());
+        }
+        self.router_macs.insert(subnet.router_mac, name.clone());
+    }
+
+    fn remove_subnet(&mut self, subnet: &Subnet) {
+        let name = &subnet.spec.name;
+        for net in &subnet.spec.nets {
+            self.ranges.remove(&net.cidr.first());
+        }
+        for namespace in &subnet.spec.namespaces {
+            let row = (subnet.created, name.clone());
+            remove_from(&mut self.subnets_by_namespace, namespace, &row);
+        }
+        if subnet.spec.default {
+            self.default_subnet = None;
+        }
+        self.router_macs.remove(&subnet.router_mac);
+    }
+
+    fn add_pod(&mut self, pod: &Pod) {
+        let key = &pod.spec.key;
+        self.pods_by_node.entry(pod.spec.node.clone()).or_default().insert(key.clone());
+        self.pods_by_uid.insert(pod.spec.uid.clone(), key.clone());
+    }
+
+    fn remove_pod(&mut self, pod: &Pod) {
+        remove_from(&mut self.pods_by_node, &pod.spec.node, &pod.spec.key);
+        self.pods_by_uid.remove(&pod.spec.uid);
+    }
+
+    fn add_draining(&mut self, draining: &Draining) {
+        let uids = self.drainings_by_node.entry(draining.node.clone()).or_default();
+        uids.insert(draining.uid.clone());
+    }
+
+    fn remove_draining(&mut self, draining: &Draining) {
+        remove_from(&mut self.drainings_by_node, &draining.node, &draining.uid);
+    }
+
+    fn add_node(&mut self, node: &Node) {
+        for &address in &node.spec.addresses {
+            self.node_addresses.insert((address, node.spec.name.clone()));
+        }
+    }
+
+    fn remove_node(&mut self, node: &Node) {
+        for &address in &node.spec.addresses {
+            self.node_addresses.remove(&(address, node.spec.name.clone()));
+        }
+    }
+}
+
+/// Takes `row` out of the set of `key`; an empty set goes.
+fn remove_from<K: Ord + Clone, R: Ord + Clone>(sets: &mut OrdMap<K, OrdSet<R>>, key: &K, row: &R) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(row);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}
+
+impl State {
+    /// Stores `object` in place of what has its key, and keeps the indexes.
+    ///
+    /// Pools and the table of the waiting are not the objects' own and are kept by those who
+    /// change them.
+    pub(crate) fn insert(&mut self, object: Object) {
+        let indexes = &mut self.indexes;
+        match object {
+            Object::Settings(settings) => self.settings = Some(settings),
+            Object::Central(central) => self.central = Some(central),
+            Object::Subnet(subnet) => {
+                let name = subnet.spec.name.clone();
+                let before = self.subnets.insert(name, Arc::clone(&subnet));
+                before.iter().for_each(|before| indexes.remove_subnet(before));
+                indexes.add_subnet(&subnet);
+            }
+            Object::Namespace(namespace) => {
+                self.namespaces.insert(namespace.name.clone(), namespace);
+            }
+            Object::Node(node) => {
+                let before = self.nodes.insert(node.spec.name.clone(), Arc::clone(&node));
+                before.iter().for_each(|before| indexes.remove_node(before));
+                indexes.add_node(&node);
+            }
+            Object::Pod(pod) => {
+                let same = |before: &Arc<Pod>| {
+                    before.spec.uid == pod.spec.uid && before.spec.node == pod.spec.node
+                };
+                let before = self.pods.insert(pod.spec.key.clone(), Arc::clone(&pod));
+                // Most often a known pod is bound or unbound, which the indexes do not see.
+                if !before.as_ref().is_some_and(same) {
+                    before.iter().for_each(|before| indexes.remove_pod(before));
+                    indexes.add_pod(&pod);
+                }
+            }
+            Object::Allocation(allocation) => {
+                self.allocations.insert(allocation.port.clone(), allocation);
+            }
+            Object::Draining(draining) => {
+                let uid = draining.uid.clone();
+                let before = self.drainings.insert(uid, Arc::clone(&draining));
+                before.iter().for_each(|before| indexes.remove_draining(before));
+                indexes.add_draining(&draining);
+            }
+        }
+    }
+
+    /// Removes the object of `key`, if there is one, and keeps the indexes.
+    pub(crate) fn remove(&mut self, key: &ObjectKey) {
+        let indexes = &mut self.indexes;
+        match key {
+            ObjectKey::Settings => self.settings = None,
+            ObjectKey::Central => self.central = None,
+            ObjectKey::Subnet(name) => {
+                self.subnets.remove(name).iter().for_each(|gone| indexes.remove_subnet(gone));
+            }
+            ObjectKey::Namespace(name) => {
+                self.namespaces.remove(name);
+            }
+            ObjectKey::Node(name) => {
+                self.nodes.remove(name).iter().for_each(|gone| indexes.remove_node(gone));
+            }
+            ObjectKey::Pod(pod) => {
+                self.pods.remove(pod).iter().for_each(|gone| indexes.remove_pod(gone));
+            }
+            ObjectKey::Allocation(port) => {
+                self.allocations.remove(port);
+            }
+            ObjectKey::Draining(uid) => {
+                self.drainings.remove(uid).iter().for_each(|gone| indexes.remove_draining(gone));
+            }
+        }
+    }
+}

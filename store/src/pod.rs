@@ -1,0 +1,176 @@
+//! Pods: announced, replaced, over.
+
+use std::sync::Arc;
+
+use atoll_model::{
+    Addresses, Draining, Object, ObjectKey, Owner, Pod, PodKey, PodSpec, PortName, Refusal, Reply,
+    Uid, limits,
+};
+
+use crate::choose::choose;
+use crate::transaction::{Transaction, over_limit};
+
+impl Transaction {
+    /// Announces a pod; it gets its addresses, or waits.
+    ///
+    /// The same uid again changes nothing, except that a pod which still waits takes a changed
+    /// request. Another uid under the same key means that the known pod is over.
+    pub(crate) fn put_pod(&mut self, spec: &PodSpec) -> Result<Reply, Refusal> {
+        self.settings()?;
+        if !self.state.nodes.contains_key(&spec.node) {
+            return Err(Refusal::NodeUnknown(spec.node.clone()));
+        }
+        let known = self.state.pods.get(&spec.key).cloned();
+        if let Some(pod) = known.as_ref().filter(|pod| pod.spec.uid == spec.uid) {
+            return Ok(self.put_again(pod, spec));
+        }
+        if let Some(other) = self.state.other_with(&spec.uid, &spec.key) {
+            return Err(Refusal::Exists(other));
+        }
+        let port = PortName::of_pod(&spec.key);
+        if self.state.other_owner(&port, Some(&spec.key)).is_some() {
+            return Err(Refusal::Exists(ObjectKey::Allocation(port)));
+        }
+        match known {
+            Some(replaced) => {
+                self.end_pod(&replaced);
+                // What it held goes to those who waited before the new pod came.
+                self.serve_waiting();
+            }
+            None if self.state.pods.len() >= limits::PODS_MAX => {
+                return Err(over_limit("pods", limits::PODS_MAX as u64, "delete some first"));
+            }
+            None => {}
+        }
+        Ok(self.create_pod(spec))
+    }
+
+    fn create_pod(&mut self, spec: &PodSpec) -> Reply {
+        let (created, changed) = (self.revision, self.revision);
+        let mut pod = Pod { spec: spec.clone(), waiting: None, bound: None, created, changed };
+        let reply = match choose(&self.state, spec) {
+            Ok(choice) => {
+                let allocation = choice.allocation(spec, self.revision);
+                self.allocate(Arc::clone(&allocation));
+                Reply::Allocated(allocation.as_ref().clone())
+            }
+            Err(blocked) => {
+                self.state.waiting.enqueue((created, spec.key.clone()), blocked.blocker);
+                pod.waiting = Some(blocked.reason.clone());
+                Reply::Waiting(blocked.reason)
+            }
+        };
+        self.put(Object::Pod(Arc::new(pod)));
+        reply
+    }
+
+    /// Takes a known pod's announcement once more.
+    fn put_again(&mut self, known: &Pod, spec: &PodSpec) -> Reply {
+        let port = PortName::of_pod(&spec.key);
+        if let Some(allocation) = self.state.allocations.get(&port) {
+            // Its request was granted; a pod's node never changes.
+            return Reply::Allocated(allocation.as_ref().clone());
+        }
+        let spec = PodSpec { request: spec.request.clone(), ..known.spec.clone() };
+        let turn = (known.created, spec.key.clone());
+        let mut pod = Pod { spec, ..known.clone() };
+        let reply = match choose(&self.state, &pod.spec) {
+            Ok(choice) => {
+                self.state.waiting.dequeue(&pod.spec.key);
+                let allocation = choice.allocation(&pod.spec, self.revision);
+                self.allocate(Arc::clone(&allocation));
+                pod.waiting = None;
+                Reply::Allocated(allocation.as_ref().clone())
+            }
+            Err(blocked) => {
+                self.state.waiting.enqueue(turn, blocked.blocker);
+                pod.waiting = Some(blocked.reason.clone());
+                Reply::Waiting(blocked.reason)
+            }
+        };
+        if pod != *known {
+            pod.changed = self.revision;
+            self.put(Object::Pod(Arc::new(pod)));
+        }
+        reply
+    }
+
+    /// The pod is over. Another uid is another pod's business: success without effect.
+    pub(crate) fn delete_pod(&mut self, key: &PodKey, uid: &Uid) -> Reply {
+        let pod = self.state.pods.get(key).filter(|pod| pod.spec.uid == *uid).cloned();
+        if let Some(pod) = pod {
+            self.end_pod(&pod);
+        }
+        Reply::Done
+    }
+
+    /// Takes a pod away. If it may be plugged in, nobody gets its addresses until its node says
+    /// that it is not.
+    fn end_pod(&mut self, pod: &Pod) {
+        let key = &pod.spec.key;
+        self.state.waiting.dequeue(key);
+        self.remove(ObjectKey::Pod(key.clone()));
+        let Some(allocation) = self.state.allocations.get(&PortName::of_pod(key)).cloned() else {
+            return;
+        };
+        self.release(&allocation, pod.bound.is_none());
+        if let Some(binding) = pod.bound.clone() {
+            self.pools_mut(&allocation.subnet).drain(&pod.spec.uid);
+            self.put(Object::Draining(Arc::new(Draining {
+                uid: pod.spec.uid.clone(),
+                key: key.clone(),
+                node: pod.spec.node.clone(),
+                binding,
+                subnet: allocation.subnet.clone(),
+                addresses: allocation.addresses,
+            })));
+        }
+    }
+
+    /// A draining pod is unplugged: its addresses cool like any other from now on.
+    pub(crate) fn confirm(&mut self, draining: &Draining) {
+        let clock_ms = self.state.clock_ms;
+        let Draining { uid, subnet, addresses, .. } = draining;
+        self.pools_mut(subnet).confirm(uid, *addresses, clock_ms);
+        self.remove(ObjectKey::Draining(uid.clone()));
+        if !self.state.waiting.is_empty() {
+            self.freed.extend(addresses.iter().map(crate::waiting::Blocker::Address));
+            self.note_room(subnet);
+        }
+    }
+
+    /// An operator vouches that the pod of `port` is over and unplugged: a live pod that will never
+    /// be reported gone, or one that is gone and whose node will never confirm. Names the owner and
+    /// his addresses, so that a newer owner is not hit.
+    pub(crate) fn release_by_operator(
+        &mut self,
+        port: &PortName,
+        addresses: Addresses,
+        uid: &Uid,
+    ) -> Result<Reply, Refusal> {
+        let draining = self.state.drainings.get(uid).cloned();
+        let meant = |it: &Draining| it.addresses == addresses && PortName::of_pod(&it.key) == *port;
+        if let Some(draining) = draining.filter(|it| meant(it)) {
+            self.confirm(&draining);
+            return Ok(Reply::Done);
+        }
+        let Some(allocation) = self.state.allocations.get(port).cloned() else {
+            return Err(Refusal::PortMismatch { port: port.clone(), held: "nobody".into() });
+        };
+        match &allocation.owner {
+            Owner::Pod(key, owner) if owner == uid && allocation.addresses == addresses => {
+                self.remove(ObjectKey::Pod(key.clone()));
+                self.release(&allocation, true);
+                Ok(Reply::Done)
+            }
+            owner => {
+                let held = format!("{owner} with {}", allocation.addresses);
+                Err(Refusal::PortMismatch { port: port.clone(), held })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "pod_tests.rs"]
+mod tests;

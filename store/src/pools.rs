@@ -1,0 +1,273 @@
+//! What a subnet has to give: the addresses of both families, MACs and port keys.
+
+use std::net::IpAddr;
+
+use atoll_ipam::{Cooling, History, Pool, PoolError, ResizeError, RestoreError, Slot};
+use atoll_model::limits::PORTS_PER_SUBNET_MAX;
+use atoll_model::{
+    Addresses, Allocation, CoolingAddress, Family, MacAddress, PortName, RangeSet, SubnetSpec, Uid,
+};
+use imbl::{OrdMap, OrdSet};
+
+use crate::port_keys::PortKeys;
+
+/// The tables of one subnet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pools {
+    v4: Option<Pool>,
+    v6: Option<Pool>,
+    owners: OrdMap<IpAddr, PortName>,
+    macs: OrdMap<MacAddress, PortName>,
+    keys: PortKeys,
+    /// The pods that are gone and may still be plugged in here.
+    drainings: OrdSet<Uid>,
+}
+
+impl Pools {
+    /// The tables of a new subnet.
+    pub(crate) fn new(spec: &SubnetSpec) -> Result<Self, PoolError> {
+        let excluded: RangeSet = spec.excluded.iter().copied().collect();
+        let mut pools = Self::default();
+        for net in &spec.nets {
+            *pools.slot_mut(net.cidr.family()) = Some(Pool::new(net.cidr, &excluded, net.gateway)?);
+        }
+        Ok(pools)
+    }
+
+    /// The tables with other ranges, gateways or exclusions. A family that is no longer there goes
+    /// with all that cools in it: the caller sees to it that nobody uses it.
+    pub(crate) fn resized(&self, spec: &SubnetSpec) -> Result<Self, ResizeError> {
+        let excluded: RangeSet = spec.excluded.iter().copied().collect();
+        let mut pools = Self { v4: None, v6: None, ..self.clone() };
+        for net in &spec.nets {
+            let family = net.cidr.family();
+            *pools.slot_mut(family) = Some(match self.pool(family) {
+                Some(pool) => pool.resize(net.cidr, &excluded, net.gateway)?,
+                None => Pool::new(net.cidr, &excluded, net.gateway)?,
+            });
+        }
+        Ok(pools)
+    }
+
+    /// The addresses of one family.
+    pub(crate) fn pool(&self, family: Family) -> Option<&Pool> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
+    }
+
+    /// The families that the subnet has.
+    pub(crate) fn families(&self) -> impl Iterator<Item = &Pool> {
+        self.v4.iter().chain(self.v6.iter())
+    }
+
+    fn slot_mut(&mut self, family: Family) -> &mut Option<Pool> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    fn pool_mut(&mut self, address: IpAddr) -> &mut Pool {
+        let pool = self.slot_mut(Family::of(address)).as_mut();
+        pool.expect("an allocation has the families of its subnet")
+    }
+
+    /// The port that has `address`.
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<&PortName> {
+        self.owners.get(&address)
+    }
+
+    /// The port that has `mac`.
+    pub(crate) fn mac_owner(&self, mac: MacAddress) -> Option<&PortName> {
+        self.macs.get(&mac)
+    }
+
+    /// How many ports there are.
+    pub(crate) fn port_count(&self) -> usize {
+        self.macs.len()
+    }
+
+    /// The ports, in no order that means anything, and the pods that drain.
+    pub(crate) fn users(&self) -> impl Iterator<Item = String> + '_ {
+        let drainings = self.drainings.iter();
+        let gone = drainings.map(|uid| format!("pod uid {uid}, gone but not confirmed unplugged"));
+        self.macs.values().map(ToString::to_string).chain(gone)
+    }
+
+    /// How many [`Pools::users`] there are.
+    pub(crate) fn user_count(&self) -> usize {
+        self.macs.len() + self.drainings.len()
+    }
+
+    /// The port key for the next port; `None` if the subnet has as many ports as it can.
+    pub(crate) fn next_key(&self) -> Option<u32> {
+        if self.port_count() < PORTS_PER_SUBNET_MAX { self.keys.next() } else { None }
+    }
+
+    /// The next address by chance.
+    pub(crate) fn next(&self, family: Family) -> Option<IpAddr> {
+        self.pool(family)?.next(|_| false)
+    }
+
+    /// Whether chance has an address of each family, and a port key.
+    pub(crate) fn has_room(&self) -> bool {
+        self.next_key().is_some() && self.families().all(|pool| pool.next(|_| false).is_some())
+    }
+
+    /// Takes what `allocation` holds, all of it free.
+    pub(crate) fn take(&mut self, allocation: &Allocation) {
+        for address in allocation.addresses.iter() {
+            self.pool_mut(address).take(address).expect("the choice looked at this very pool");
+        }
+        assert!(self.index(allocation), "{} has a taken port key", allocation.port);
+    }
+
+    /// Says whether the port key was free.
+    fn index(&mut self, allocation: &Allocation) -> bool {
+        for address in allocation.addresses.iter() {
+            self.owners.insert(address, allocation.port.clone());
+        }
+        self.macs.insert(allocation.mac, allocation.port.clone());
+        self.keys.take(allocation.port_key)
+    }
+
+    /// Gives back what `allocation` holds. Its addresses cool, confirmed or not.
+    pub(crate) fn release(&mut self, allocation: &Allocation, release: Release) {
+        let Release { clock_ms, cooldown_ms, confirmed } = release;
+        for address in allocation.addresses.iter() {
+            self.pool_mut(address)
+                .release(address, clock_ms, confirmed, cooldown_ms)
+                .expect("an allocation's addresses are in use");
+            self.owners.remove(&address);
+        }
+        self.macs.remove(&allocation.mac);
+        self.keys.release(allocation.port_key);
+    }
+
+    /// Notes that a pod which is gone may still be plugged in.
+    pub(crate) fn drain(&mut self, uid: &Uid) {
+        self.drainings.insert(uid.clone());
+    }
+
+    /// Notes that the pod `uid` is unplugged: its addresses cool from now on.
+    pub(crate) fn confirm(&mut self, uid: &Uid, addresses: Addresses, clock_ms: u64) {
+        self.drainings.remove(uid);
+        for address in addresses.iter() {
+            let news = self.pool_mut(address).confirm(address, clock_ms);
+            assert!(news, "{address} drains and is confirmed");
+        }
+    }
+
+    /// Lets another cooldown hold for addresses whose unplugging is not confirmed.
+    pub(crate) fn set_cooldown(&mut self, addresses: Addresses, cooldown_ms: u64) {
+        for address in addresses.iter() {
+            let pool = self.pool_mut(address);
+            let Some(Slot::Cooling(Cooling { released_ms, .. })) = pool.slot(address) else {
+                panic!("{address} drains and does not cool");
+            };
+            // Released once more at the same time: a pool has no step for this.
+            pool.confirm(address, released_ms);
+            pool.take(address).expect("a confirmed address is free");
+            pool.release(address, released_ms, false, cooldown_ms).expect("it was just taken");
+        }
+    }
+
+    /// The tables with this history.
+    ///
+    /// An address that is not confirmed has the cooldown of the settings, whatever it was at its
+    /// release (see [`Pools::set_cooldown`]).
+    pub(crate) fn restore<'a>(
+        spec: &SubnetSpec,
+        allocations: &[&'a Allocation],
+        cooling: &[&'a CoolingAddress],
+        cooldown_ms: u64,
+    ) -> Result<Self, RestoreError> {
+        let excluded: RangeSet = spec.excluded.iter().copied().collect();
+        let mut pools = Self::default();
+        for net in &spec.nets {
+            let family = net.cidr.family();
+            let rows = cooling.iter().filter(|row| Family::of(row.address) == family);
+            let mut rows: Vec<_> =
+                rows.map(|row| (row.address, cooling_of(row, cooldown_ms))).collect();
+            rows.sort_unstable_by_key(|(address, _)| *address);
+            let using = allocations.iter().filter_map(|it| it.addresses.get(family));
+            let history = History {
+                using: using.map(Into::into).collect(),
+                cooling: rows,
+                ..History::default()
+            };
+            let pool = Pool::restore(net.cidr, &excluded, net.gateway, &history)?;
+            *pools.slot_mut(family) = Some(pool);
+        }
+        for allocation in allocations {
+            // A key that is there twice is found by the check of the whole state.
+            pools.index(allocation);
+        }
+        Ok(pools)
+    }
+
+    /// Recounts the pools, and compares the other tables with the subnet's allocations.
+    pub(crate) fn check(
+        &self,
+        allocations: &[&Allocation],
+        drainings: &OrdSet<Uid>,
+    ) -> Result<(), String> {
+        let mut expected = Self { v4: self.v4.clone(), v6: self.v6.clone(), ..Self::default() };
+        expected.drainings = drainings.clone();
+        let mut ports = 0;
+        for allocation in allocations {
+            let port = &allocation.port;
+            for address in allocation.addresses.iter() {
+                if let Some(other) = expected.owners.insert(address, port.clone()) {
+                    return Err(format!("{address} is held by {other} and by {port}"));
+                }
+                let slot = self.pool(Family::of(address)).and_then(|pool| pool.slot(address));
+                if slot != Some(Slot::InUse) {
+                    return Err(format!("{address} of {port} is {slot:?} in its pool"));
+                }
+            }
+            if let Some(other) = expected.macs.insert(allocation.mac, port.clone()) {
+                return Err(format!("MAC {} is held by {other} and by {port}", allocation.mac));
+            }
+            if !expected.keys.take(allocation.port_key) {
+                return Err(format!("port key {} of {port} is not its own", allocation.port_key));
+            }
+            ports += 1;
+        }
+        for pool in self.families() {
+            pool.check()?;
+            let owned = allocations.iter().filter(|it| it.addresses.get(pool.family()).is_some());
+            let owned = u128::try_from(owned.count()).expect("a count fits 128 bits");
+            if pool.using() != owned {
+                return Err(format!("{} in use in {}, not {owned}", pool.using(), pool.cidr()));
+            }
+        }
+        if self.keys.taken() != ports || *self != expected {
+            return Err(format!("tables differ from a recount: {self:?} is not {expected:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// How something is given back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Release {
+    /// Now.
+    pub(crate) clock_ms: u64,
+    /// How long an address rests.
+    pub(crate) cooldown_ms: u64,
+    /// Whether nobody is plugged in any more.
+    pub(crate) confirmed: bool,
+}
+
+/// A row of a dump as the pool knows it.
+fn cooling_of(row: &CoolingAddress, cooldown_ms: u64) -> Cooling {
+    let released_ms = row.sequence;
+    Cooling {
+        released_ms,
+        ends_ms: row.free_at_ms.unwrap_or(released_ms.saturating_add(cooldown_ms)),
+        confirmed: row.free_at_ms.is_some(),
+    }
+}

@@ -1,0 +1,253 @@
+//! The state, and how it is read.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use atoll_model::limits::DATAPATH_KEY_FIRST;
+use atoll_model::{
+    Allocation, Central, Draining, Family, Namespace, NamespaceName, Node, NodeName, Object,
+    ObjectKey, Pod, PodKey, PortName, RangeSet, Revision, Settings, Subnet, SubnetName, Uid,
+};
+use imbl::OrdMap;
+
+use crate::index::Indexes;
+use crate::outcomes::Outcomes;
+use crate::pools::Pools;
+use crate::waiting::Waiting;
+
+/// Everything that the cluster has agreed on, as of one log entry.
+///
+/// A clone is O(1) and is a fork: what is applied to one is not seen by the other. The default is
+/// the state before the first entry.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) applied: Revision,
+    pub(crate) revision: Revision,
+    pub(crate) clock_ms: u64,
+    pub(crate) settings: Option<Arc<Settings>>,
+    pub(crate) central: Option<Arc<Central>>,
+    pub(crate) subnets: OrdMap<SubnetName, Arc<Subnet>>,
+    pub(crate) namespaces: OrdMap<NamespaceName, Arc<Namespace>>,
+    pub(crate) nodes: OrdMap<NodeName, Arc<Node>>,
+    pub(crate) pods: OrdMap<PodKey, Arc<Pod>>,
+    pub(crate) allocations: OrdMap<PortName, Arc<Allocation>>,
+    pub(crate) drainings: OrdMap<Uid, Arc<Draining>>,
+    pub(crate) next_datapath_key: u32,
+    pub(crate) outcomes: Outcomes,
+    // Derived from the above, except for the addresses that cool.
+    pub(crate) pools: OrdMap<SubnetName, Arc<Pools>>,
+    pub(crate) indexes: Indexes,
+    pub(crate) waiting: Waiting,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            applied: Revision::default(),
+            revision: Revision::default(),
+            clock_ms: 0,
+            settings: None,
+            central: None,
+            subnets: OrdMap::new(),
+            namespaces: OrdMap::new(),
+            nodes: OrdMap::new(),
+            pods: OrdMap::new(),
+            allocations: OrdMap::new(),
+            drainings: OrdMap::new(),
+            next_datapath_key: DATAPATH_KEY_FIRST,
+            outcomes: Outcomes::default(),
+            pools: OrdMap::new(),
+            indexes: Indexes::default(),
+            waiting: Waiting::default(),
+        }
+    }
+}
+
+/// How full one family of a subnet is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FamilyUsage {
+    /// Addresses that chance may still hand out, those that cool among them.
+    pub available: u128,
+    /// Addresses that have an owner.
+    pub using: u128,
+    /// As many as `available` says.
+    pub available_ranges: RangeSet,
+    /// As many as `using` says.
+    pub using_ranges: RangeSet,
+}
+
+/// How full a subnet is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The IPv4 range, if it has one.
+    pub v4: Option<FamilyUsage>,
+    /// The IPv6 range, if it has one.
+    pub v6: Option<FamilyUsage>,
+}
+
+impl State {
+    /// The index of the last entry, whether or not it changed anything.
+    #[must_use]
+    pub fn applied(&self) -> Revision {
+        self.applied
+    }
+
+    /// The index of the last entry that changed something.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The cluster's own clock; it never goes back.
+    #[must_use]
+    pub fn clock_ms(&self) -> u64 {
+        self.clock_ms
+    }
+
+    /// What holds for the whole cluster; nothing before it is set up.
+    #[must_use]
+    pub fn settings(&self) -> Option<&Arc<Settings>> {
+        self.settings.as_ref()
+    }
+
+    /// Whose ovn-central serves.
+    #[must_use]
+    pub fn central(&self) -> Option<&Arc<Central>> {
+        self.central.as_ref()
+    }
+
+    /// The subnet of the nodes' own legs.
+    #[must_use]
+    pub fn join_subnet(&self) -> Option<&Arc<Subnet>> {
+        self.subnets.get(&self.settings.as_ref()?.join_subnet)
+    }
+
+    /// One subnet.
+    #[must_use]
+    pub fn subnet(&self, name: &SubnetName) -> Option<&Arc<Subnet>> {
+        self.subnets.get(name)
+    }
+
+    /// One namespace.
+    #[must_use]
+    pub fn namespace(&self, name: &NamespaceName) -> Option<&Arc<Namespace>> {
+        self.namespaces.get(name)
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&Arc<Node>> {
+        self.nodes.get(name)
+    }
+
+    /// One pod.
+    #[must_use]
+    pub fn pod(&self, key: &PodKey) -> Option<&Arc<Pod>> {
+        self.pods.get(key)
+    }
+
+    /// The allocation of one port.
+    #[must_use]
+    pub fn allocation(&self, port: &PortName) -> Option<&Arc<Allocation>> {
+        self.allocations.get(port)
+    }
+
+    /// Who has `address` in `subnet`.
+    #[must_use]
+    pub fn allocation_at(&self, subnet: &SubnetName, address: IpAddr) -> Option<&Arc<Allocation>> {
+        self.allocations.get(self.pools.get(subnet)?.owner(address)?)
+    }
+
+    /// The pods of one node, in the order of their keys.
+    pub fn pods_on(&self, node: &NodeName) -> impl Iterator<Item = &Arc<Pod>> {
+        let keys = self.indexes.pods_by_node.get(node);
+        keys.into_iter().flatten().filter_map(|key| self.pods.get(key))
+    }
+
+    /// All subnets, by name.
+    pub fn subnets(&self) -> impl Iterator<Item = &Arc<Subnet>> {
+        self.subnets.values()
+    }
+
+    /// All namespaces, by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
+        self.namespaces.values()
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// All pods, by key.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.values()
+    }
+
+    /// All allocations, by port.
+    pub fn allocations(&self) -> impl Iterator<Item = &Arc<Allocation>> {
+        self.allocations.values()
+    }
+
+    /// All pods that are gone and may still be plugged in, by uid.
+    pub fn drainings(&self) -> impl Iterator<Item = &Arc<Draining>> {
+        self.drainings.values()
+    }
+
+    /// Everything that can be watched, in the order of the keys: settings, central, subnets,
+    /// namespaces, nodes, pods, allocations, drainings.
+    pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        let settings = self.settings.iter().cloned().map(Object::Settings);
+        let central = self.central.iter().cloned().map(Object::Central);
+        settings
+            .chain(central)
+            .chain(self.subnets().cloned().map(Object::Subnet))
+            .chain(self.namespaces().cloned().map(Object::Namespace))
+            .chain(self.nodes().cloned().map(Object::Node))
+            .chain(self.pods().cloned().map(Object::Pod))
+            .chain(self.allocations().cloned().map(Object::Allocation))
+            .chain(self.drainings().cloned().map(Object::Draining))
+    }
+
+    /// One object.
+    #[must_use]
+    pub fn get(&self, key: &ObjectKey) -> Option<Object> {
+        match key {
+            ObjectKey::Settings => self.settings.clone().map(Object::Settings),
+            ObjectKey::Central => self.central.clone().map(Object::Central),
+            ObjectKey::Subnet(name) => self.subnets.get(name).cloned().map(Object::Subnet),
+            ObjectKey::Namespace(name) => self.namespaces.get(name).cloned().map(Object::Namespace),
+            ObjectKey::Node(name) => self.nodes.get(name).cloned().map(Object::Node),
+            ObjectKey::Pod(pod) => self.pods.get(pod).cloned().map(Object::Pod),
+            ObjectKey::Allocation(port) => {
+                self.allocations.get(port).cloned().map(Object::Allocation)
+            }
+            ObjectKey::Draining(uid) => self.drainings.get(uid).cloned().map(Object::Draining),
+        }
+    }
+
+    /// How full a subnet is. O(ranges) for the ranges.
+    #[must_use]
+    pub fn usage(&self, subnet: &SubnetName) -> Option<Usage> {
+        let pools = self.pools.get(subnet)?;
+        let family = |family| {
+            pools.pool(family).map(|pool| FamilyUsage {
+                available: pool.available(),
+                using: pool.using(),
+                available_ranges: pool.available_ranges(),
+                using_ranges: pool.using_ranges(),
+            })
+        };
+        Some(Usage { v4: family(Family::V4), v6: family(Family::V6) })
+    }
+
+    /// Takes in an entry that is no transaction: a blank one, or a change of the membership.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not above [`State::applied`]: entries come in the order of the log.
+    pub fn skip(&mut self, index: Revision) {
+        assert!(index > self.applied, "entry {index} is not above {}", self.applied);
+        self.applied = index;
+    }
+}

@@ -1,0 +1,183 @@
+//! Subnets: made, changed, deleted.
+
+use std::sync::Arc;
+
+use atoll_ipam::{ResizeError, mac};
+use atoll_model::{
+    Family, MacAddress, Object, ObjectKey, Origin, Refusal, Reply, Subnet, SubnetName, SubnetSpec,
+    limits,
+};
+
+use crate::pools::Pools;
+use crate::seed::seed;
+use crate::subnet_rules::check_spec;
+use crate::transaction::{Transaction, over_limit};
+
+/// How many users a refusal names.
+const EXAMPLES: usize = 3;
+
+impl Transaction {
+    /// Creates a subnet or changes its spec.
+    ///
+    /// While it is in use a range may grow or shrink around what is used; neither its gateways nor
+    /// its families change then. Running pods keep what they have whatever namespaces it lists.
+    pub(crate) fn put_subnet(
+        &mut self,
+        spec: &SubnetSpec,
+        origin: Origin,
+    ) -> Result<Reply, Refusal> {
+        let mut spec = spec.clone();
+        spec.nets.sort_by_key(|net| net.cidr.family());
+        let known = self.state.subnets.get(&spec.name).cloned();
+        if let Some(known) = &known {
+            if known.origin != origin {
+                return Err(wrong_origin(known));
+            }
+            if known.spec == spec {
+                return Ok(Reply::Done);
+            }
+        }
+        check_spec(&spec)?;
+        self.check_among_others(&spec)?;
+        let (subnet, pools) = match &known {
+            None => self.create_subnet(spec, origin)?,
+            Some(known) => self.change_subnet(known, spec)?,
+        };
+        self.state.pools.insert(subnet.spec.name.clone(), Arc::new(pools));
+        self.put(Object::Subnet(Arc::clone(&subnet)));
+        self.note_structure(known.as_deref(), Some(&subnet));
+        Ok(Reply::Done)
+    }
+
+    fn create_subnet(
+        &mut self,
+        spec: SubnetSpec,
+        origin: Origin,
+    ) -> Result<(Arc<Subnet>, Pools), Refusal> {
+        if self.state.subnets.len() >= limits::SUBNETS_MAX {
+            return Err(over_limit(
+                "subnets",
+                limits::SUBNETS_MAX as u64,
+                "delete those that are not used",
+            ));
+        }
+        let datapath_key = self.state.next_datapath_key;
+        if datapath_key > limits::DATAPATH_KEY_LAST {
+            // A key that comes back could meet flows of its last subnet.
+            return Err(over_limit(
+                "subnets that were ever made",
+                (limits::DATAPATH_KEY_LAST - limits::DATAPATH_KEY_FIRST + 1).into(),
+                "change an existing subnet instead of making another",
+            ));
+        }
+        let pools = Pools::new(&spec).map_err(|error| Refusal::SubnetInvalid {
+            name: spec.name.clone(),
+            rule: error.to_string(),
+        })?;
+        self.state.next_datapath_key += 1;
+        let subnet = Subnet {
+            datapath_key,
+            router_mac: self.router_mac(&spec.name),
+            spec,
+            origin,
+            generation: 1,
+            created: self.revision,
+            changed: self.revision,
+        };
+        Ok((Arc::new(subnet), pools))
+    }
+
+    /// The first MAC from the subnet's name that no other port of the router has.
+    fn router_mac(&self, name: &SubnetName) -> MacAddress {
+        let seed = seed(&["router", name.as_str()]);
+        let free = |made: &MacAddress| !self.state.indexes.router_macs.contains_key(made);
+        let made = (0..).map(|attempt| mac(seed.wrapping_add(attempt))).find(free);
+        made.expect("the router has fewer ports than there are MACs")
+    }
+
+    fn change_subnet(
+        &self,
+        known: &Subnet,
+        spec: SubnetSpec,
+    ) -> Result<(Arc<Subnet>, Pools), Refusal> {
+        let pools = self.pools(&spec.name);
+        if pools.user_count() > 0 {
+            check_change_in_use(known, &spec)?;
+        }
+        let pools = pools.resized(&spec).map_err(|error| match error {
+            ResizeError::Pool(error) => {
+                Refusal::SubnetInvalid { name: spec.name.clone(), rule: error.to_string() }
+            }
+            error => Refusal::SubnetChange { name: spec.name.clone(), rule: error.to_string() },
+        })?;
+        let generation = known.generation + 1;
+        let subnet = Subnet { spec, generation, changed: self.revision, ..known.clone() };
+        Ok((Arc::new(subnet), pools))
+    }
+
+    /// Deletes a subnet that nobody uses; one that is not there is no matter.
+    pub(crate) fn delete_subnet(&mut self, name: &SubnetName) -> Result<Reply, Refusal> {
+        let Some(subnet) = self.state.subnets.get(name).cloned() else { return Ok(Reply::Done) };
+        if self.is_join(name) {
+            return Err(Refusal::SubnetReserved(name.clone()));
+        }
+        if subnet.spec.default {
+            let rule = "it is the default subnet; put it with default = false first";
+            return Err(Refusal::SubnetInvalid { name: name.clone(), rule: rule.into() });
+        }
+        in_use(name, self.pools(name))?;
+        self.state.pools.remove(name);
+        self.remove(ObjectKey::Subnet(name.clone()));
+        self.note_structure(Some(&subnet), None);
+        Ok(Reply::Done)
+    }
+
+    /// Whether the subnet is the nodes' own.
+    pub(crate) fn is_join(&self, name: &SubnetName) -> bool {
+        self.state.settings.as_ref().is_some_and(|settings| settings.join_subnet == *name)
+    }
+}
+
+/// Refuses if anybody uses the subnet, and names a few.
+pub(crate) fn in_use(name: &SubnetName, pools: &Pools) -> Result<(), Refusal> {
+    let count = pools.user_count();
+    if count == 0 {
+        return Ok(());
+    }
+    let mut examples: Vec<String> = pools.users().take(EXAMPLES).collect();
+    examples.sort_unstable();
+    let rest = if count > EXAMPLES { ", …" } else { "" };
+    let examples = format!("{}{rest}", examples.join(", "));
+    Err(Refusal::SubnetInUse { name: name.clone(), count: count as u64, examples })
+}
+
+/// What stays as it is while somebody uses the subnet, whatever the addresses in use.
+fn check_change_in_use(known: &Subnet, spec: &SubnetSpec) -> Result<(), Refusal> {
+    let refused = |rule| Err(Refusal::SubnetChange { name: spec.name.clone(), rule });
+    for family in [Family::V4, Family::V6] {
+        match (known.spec.net(family), spec.net(family)) {
+            (None, None) => {}
+            (Some(before), Some(after)) if before.gateway == after.gateway => {}
+            (Some(before), Some(after)) => {
+                let (before, after) = (before.gateway, after.gateway);
+                return refused(format!("its {family} gateway is {before} and not {after}"));
+            }
+            (Some(_), None) => return refused(format!("it has {family} addresses")),
+            (None, Some(_)) => return refused(format!("its ports have no {family} addresses")),
+        }
+    }
+    Ok(())
+}
+
+fn wrong_origin(known: &Subnet) -> Refusal {
+    let name = known.spec.name.clone();
+    let made = match known.origin {
+        Origin::Api => format!("through the API (atollctl apply, subnet {name})"),
+        Origin::Kubernetes => format!("in Kubernetes (kubectl edit subnet {name})"),
+    };
+    Refusal::WrongOrigin { name, made }
+}
+
+#[cfg(test)]
+#[path = "subnet_tests.rs"]
+mod tests;

@@ -1,0 +1,126 @@
+//! What must be true, told by the events and the answers alone.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use atoll_model::{
+    Addresses, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Reply, RequestId, Revision,
+    Sandbox, Txn, Uid,
+};
+
+use crate::{Applied, State};
+
+/// A sandbox that a node said is plugged in and not that it is unplugged.
+struct Plugged {
+    node: NodeName,
+    sandbox: Sandbox,
+    addresses: Addresses,
+}
+
+#[derive(Default)]
+pub(super) struct Oracle {
+    /// The state as a watcher has it.
+    objects: BTreeMap<ObjectKey, Object>,
+    plugged: BTreeMap<Uid, Plugged>,
+    outcomes: BTreeMap<u128, Outcome>,
+}
+
+impl Oracle {
+    /// The first outcome of a request.
+    pub(super) fn known(&self, request: Option<RequestId>) -> Option<&Outcome> {
+        self.outcomes.get(&request?.id)
+    }
+
+    /// Takes in an entry that was applied.
+    pub(super) fn see(&mut self, txn: &Txn, applied: &Applied, index: Revision) {
+        if let Some(first) = self.known(txn.request) {
+            assert_eq!(*first, applied.outcome, "a retry got another outcome");
+            assert_eq!(applied.changes, None, "a retry was carried out");
+            return;
+        }
+        if let Some(request) = txn.request {
+            self.outcomes.insert(request.id, applied.outcome.clone());
+        }
+        if let Outcome::Applied { replies, .. } = &applied.outcome {
+            for (operation, reply) in txn.operations.iter().zip(replies) {
+                self.unplug(operation);
+                self.plug(operation, reply);
+            }
+        }
+        let Some(set) = &applied.changes else { return };
+        assert_eq!((set.revision, set.wall_ms), (index, txn.wall_ms));
+        assert_eq!(set.actor, txn.actor);
+        assert!(set.changes.is_sorted_by(|a, b| a.key < b.key), "changes are out of order");
+        for change in &set.changes {
+            assert_eq!(self.objects.get(&change.key), change.before.as_ref(), "{}", change.key);
+            assert_ne!(change.before, change.after, "{} did not change", change.key);
+            match &change.after {
+                Some(object) => {
+                    assert_eq!(object.key(), change.key);
+                    self.objects.insert(change.key.clone(), object.clone());
+                }
+                None => {
+                    self.objects.remove(&change.key);
+                }
+            }
+        }
+    }
+
+    /// Who reads the operation knows that these are unplugged.
+    fn unplug(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Unbind { uid, node, sandbox, .. } => {
+                let same = |it: &Plugged| it.node == *node && it.sandbox == *sandbox;
+                if self.plugged.get(uid).is_some_and(same) {
+                    self.plugged.remove(uid);
+                }
+            }
+            Operation::DeleteNode(node) => self.plugged.retain(|_, it| it.node != *node),
+            Operation::Release { uid, .. } => {
+                self.plugged.remove(uid);
+            }
+            _ => {}
+        }
+    }
+
+    fn plug(&mut self, operation: &Operation, reply: &Reply) {
+        let Operation::Bind { uid, node, sandbox, .. } = operation else { return };
+        assert!(matches!(reply, Reply::Bound(_)), "{reply:?}");
+        // The addresses are filled in from the events.
+        let addresses = self.plugged.get(uid).map(|it| it.addresses).unwrap_or_default();
+        let (node, sandbox) = (node.clone(), sandbox.clone());
+        self.plugged.insert(uid.clone(), Plugged { node, sandbox, addresses });
+    }
+
+    /// Compares the state with what its events told, and looks for two live owners.
+    pub(super) fn judge(&mut self, state: &State) {
+        assert!(state.objects().eq(self.objects.values().cloned()), "the events told less");
+        for (key, object) in &self.objects {
+            assert_eq!(state.get(key).as_ref(), Some(object));
+        }
+        let mut live: BTreeMap<IpAddr, &Owner> = BTreeMap::new();
+        for object in self.objects.values() {
+            let Object::Allocation(it) = object else { continue };
+            if let Owner::Pod(_, uid) = &it.owner
+                && let Some(plugged) = self.plugged.get_mut(uid)
+            {
+                plugged.addresses = it.addresses;
+            }
+            // Subnets do not overlap: an address has one owner in the whole cluster.
+            for address in it.addresses.iter() {
+                if let Some(other) = live.insert(address, &it.owner) {
+                    panic!("{address} has two live owners, {other} and {}", it.owner);
+                }
+            }
+        }
+        for (uid, plugged) in &self.plugged {
+            for address in plugged.addresses.iter() {
+                match live.get(&address) {
+                    Some(Owner::Pod(_, owner)) if owner == uid => {}
+                    Some(other) => panic!("{address} is plugged in for {uid} and is {other}'s"),
+                    None => {}
+                }
+            }
+        }
+    }
+}

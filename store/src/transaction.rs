@@ -1,0 +1,109 @@
+//! A transaction under way: the state that it changes, and what it has changed so far.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use atoll_model::{Allocation, Change, Object, ObjectKey, Refusal, Revision, Settings, SubnetName};
+
+use crate::pools::{Pools, Release};
+use crate::state::State;
+use crate::waiting::{Blocker, SERVED_PER_ENTRY_MAX, Turn};
+
+/// One transaction on its own fork of the state.
+///
+/// The operations are its methods, one file per object. Each looks first and changes then: a
+/// refused operation has changed nothing.
+pub(crate) struct Transaction {
+    pub(crate) state: State,
+    /// The index of the entry, which becomes the revision of what it changes.
+    pub(crate) revision: Revision,
+    /// The objects that were touched, as they were.
+    before: BTreeMap<ObjectKey, Option<Object>>,
+    /// What waiting pods may have waited for.
+    pub(crate) freed: BTreeSet<Blocker>,
+    /// Waiting pods for which another subnet may now count.
+    pub(crate) retries: BTreeSet<Turn>,
+    /// How many more waiting pods this entry serves.
+    pub(crate) serves_left: usize,
+}
+
+impl Transaction {
+    pub(crate) fn new(state: State, revision: Revision) -> Self {
+        Self {
+            state,
+            revision,
+            before: BTreeMap::new(),
+            freed: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            serves_left: SERVED_PER_ENTRY_MAX,
+        }
+    }
+
+    /// Stores an object in place of what has its key.
+    pub(crate) fn put(&mut self, object: Object) {
+        self.note(object.key());
+        self.state.insert(object);
+    }
+
+    /// Removes an object that is there.
+    pub(crate) fn remove(&mut self, key: ObjectKey) {
+        self.note(key.clone());
+        self.state.remove(&key);
+    }
+
+    /// Remembers how an object was before the transaction touched it.
+    fn note(&mut self, key: ObjectKey) {
+        let state = &self.state;
+        self.before.entry(key).or_insert_with_key(|key| state.get(key));
+    }
+
+    /// The settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotSetUp`].
+    pub(crate) fn settings(&self) -> Result<Arc<Settings>, Refusal> {
+        self.state.settings.clone().ok_or(Refusal::NotSetUp)
+    }
+
+    /// The tables of a subnet that is there.
+    pub(crate) fn pools(&self, subnet: &SubnetName) -> &Pools {
+        self.state.pools.get(subnet).expect("every subnet has its tables")
+    }
+
+    /// As [`Transaction::pools`], to change them.
+    pub(crate) fn pools_mut(&mut self, subnet: &SubnetName) -> &mut Pools {
+        Arc::make_mut(self.state.pools.get_mut(subnet).expect("every subnet has its tables"))
+    }
+
+    /// Takes what `allocation` holds, all of it free, and stores it.
+    pub(crate) fn allocate(&mut self, allocation: Arc<Allocation>) {
+        self.pools_mut(&allocation.subnet).take(&allocation);
+        self.put(Object::Allocation(allocation));
+    }
+
+    /// Gives back what `allocation` holds and deletes it.
+    pub(crate) fn release(&mut self, allocation: &Allocation, confirmed: bool) {
+        let cooldown_ms = self.state.settings.as_ref().map_or(0, |settings| settings.cooldown_ms);
+        let release = Release { clock_ms: self.state.clock_ms, cooldown_ms, confirmed };
+        self.pools_mut(&allocation.subnet).release(allocation, release);
+        self.remove(ObjectKey::Allocation(allocation.port.clone()));
+        self.note_released(allocation, confirmed);
+    }
+
+    /// What changed, in the order of the keys. An object that is as it was did not change.
+    pub(crate) fn finish(self) -> (State, Vec<Change>) {
+        let Self { state, before, .. } = self;
+        let changes = before.into_iter().filter_map(|(key, before)| {
+            let after = state.get(&key);
+            (before != after).then_some(Change { key, before, after })
+        });
+        let changes = changes.collect();
+        (state, changes)
+    }
+}
+
+/// The refusal of what would be too much.
+pub(crate) fn over_limit(what: &'static str, limit: u64, way_out: &'static str) -> Refusal {
+    Refusal::Limit { what: what.into(), limit, way_out: way_out.into() }
+}

@@ -1,0 +1,101 @@
+//! What a node's agent needs to see.
+//!
+//! The settings, the active central and all subnets; the join address of every node, because it
+//! answers for them; its own node and pods with their allocations; and what it has yet to confirm.
+//! No other node's pods: a change costs the agents of a large cluster nothing.
+
+use atoll_model::{
+    Allocation, Change, ChangeSet, NodeName, Object, ObjectKey, Owner, Pod, PodKey, Uid,
+};
+
+use crate::state::State;
+
+/// Whether the agent of `node` needs `object`.
+///
+/// A pod's allocation does not say where the pod is. It is answered with yes, which is too much;
+/// [`objects`] and [`changes`] know better, because they see the pod beside it.
+#[must_use]
+pub fn concerns(node: &NodeName, key: &ObjectKey, object: &Object) -> bool {
+    match (key, object) {
+        (ObjectKey::Namespace(_), _) => false,
+        (_, Object::Node(it)) => it.spec.name == *node,
+        (_, Object::Pod(pod)) => pod.spec.node == *node,
+        (_, Object::Draining(draining)) => draining.node == *node,
+        (_, _) => true,
+    }
+}
+
+/// Everything that the agent of `node` needs, in the order of the keys. O(its own and what is
+/// common).
+pub fn objects<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item = Object> + 'a {
+    let settings = state.settings().cloned().map(Object::Settings);
+    let central = state.central().cloned().map(Object::Central);
+    let own = state.node(node).cloned().map(Object::Node);
+    let pods = state.pods_on(node).cloned().map(Object::Pod);
+    let uids = state.indexes.drainings_by_node.get(node).into_iter().flatten();
+    let drainings = uids.filter_map(|uid| state.drainings.get(uid)).cloned();
+    settings
+        .into_iter()
+        .chain(central)
+        .chain(state.subnets().cloned().map(Object::Subnet))
+        .chain(own)
+        .chain(pods)
+        .chain(allocations(state, node))
+        .chain(drainings.map(Object::Draining))
+}
+
+/// The allocations of all nodes and of the pods on `node`, by port.
+fn allocations(state: &State, node: &NodeName) -> impl Iterator<Item = Object> {
+    let port = |key: &PodKey| atoll_model::PortName::of_pod(key);
+    let pods = state.pods_on(node).map(|pod| port(&pod.spec.key));
+    let nodes = state.nodes().map(|it| atoll_model::PortName::of_node(&it.spec.name));
+    let mut ports: Vec<_> = pods.chain(nodes).collect();
+    ports.sort_unstable();
+    ports
+        .into_iter()
+        .filter_map(|port| state.allocations.get(&port).cloned())
+        .map(Object::Allocation)
+}
+
+/// What the agent of `node` needs of a change set; nothing if none of it is for him.
+///
+/// A pod that is re-created elsewhere under its name is, to the node that had it, a pod that went.
+#[must_use]
+pub fn changes(node: &NodeName, all: &ChangeSet) -> Option<ChangeSet> {
+    let own = |change: &Change| {
+        let side = |object: &Option<Object>, after: bool| {
+            let object = object.as_ref()?;
+            let concerned = match object {
+                Object::Allocation(allocation) => is_own(node, allocation, all, after),
+                object => concerns(node, &change.key, object),
+            };
+            concerned.then(|| object.clone())
+        };
+        let (before, after) = (side(&change.before, false), side(&change.after, true));
+        let some = before.is_some() || after.is_some();
+        some.then(|| Change { key: change.key.clone(), before, after })
+    };
+    let changes: Vec<Change> = all.changes.iter().filter_map(own).collect();
+    (!changes.is_empty()).then(|| ChangeSet { changes, ..all.clone() })
+}
+
+/// Whether an allocation in `all` is a node's, or a pod's on `node`. An allocation comes and goes
+/// in the revision in which its pod gets or loses it, so the pod is in `all` too.
+fn is_own(node: &NodeName, allocation: &Allocation, all: &ChangeSet, after: bool) -> bool {
+    let Owner::Pod(key, uid) = &allocation.owner else { return true };
+    pod_in(all, key, uid, after).is_some_and(|pod| pod.spec.node == *node)
+}
+
+fn pod_in<'a>(all: &'a ChangeSet, key: &PodKey, uid: &Uid, after: bool) -> Option<&'a Pod> {
+    let key = ObjectKey::Pod(key.clone());
+    let position = all.changes.binary_search_by(|change| change.key.cmp(&key)).ok()?;
+    let change = &all.changes[position];
+    match if after { &change.after } else { &change.before } {
+        Some(Object::Pod(pod)) if pod.spec.uid == *uid => Some(pod),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -1,0 +1,302 @@
+//! The pods without an address, and how they are served.
+//!
+//! After every operation the pods that wait are served in the order in which they were created,
+//! those that cannot be served being passed over; [`SERVED_PER_ENTRY_MAX`] of them per entry, the
+//! rest by the next entries. That is the whole rule. What is kept here only finds them: each pod
+//! stands in the queue of *one* thing that is in its way ([`Blocker`]). As long as that one is in
+//! its way nobody has to look at it, and when it may be gone everybody in its queue is looked at
+//! until it is in the way again. Looking at a pod in vain changes nothing that can be seen, so a
+//! state that was restored, and has queues of its own, serves the same pods as one that was not.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use atoll_model::{
+    Allocation, Family, MacAddress, NamespaceName, Object, Pod, PodKey, Revision, Subnet,
+    SubnetName,
+};
+use imbl::{OrdMap, OrdSet};
+
+use crate::choose::choose;
+use crate::state::State;
+use crate::transaction::Transaction;
+
+/// How many waiting pods one entry serves. Each costs what an upsert costs, and every member does
+/// it at the same time; with more, all of them would be late with their heartbeats. A subnet that
+/// grows by more serves the rest with the entries that follow. Tests meet the limit at once.
+pub(crate) const SERVED_PER_ENTRY_MAX: usize = if cfg!(test) { 2 } else { 1_000 };
+
+/// When a pod was created, and the pod: the order in which the waiting are served.
+pub(crate) type Turn = (Revision, PodKey);
+
+/// Where a pod may get its address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// From the subnet that it asks for.
+    Subnet(SubnetName),
+    /// From the subnets that list its namespace.
+    Namespace(NamespaceName),
+    /// From the default subnet, because none lists its namespace.
+    Default,
+}
+
+/// What is in a pod's way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Blocker {
+    /// No subnet of the group has room.
+    Space(Group),
+    /// An address of this family is left to chance, and there is none.
+    Family(SubnetName, Family),
+    /// The subnet has as many ports as it can.
+    Ports(SubnetName),
+    /// The address that it asks for is somebody's.
+    Address(IpAddr),
+    /// The MAC that it asks for is somebody's.
+    Mac(MacAddress),
+    /// No subnet of the group is the one that it would need.
+    Structure(Group),
+}
+
+impl Blocker {
+    /// Whether it is in the way of nobody in its queue if it is not in the way of one: then the
+    /// queue is passed over as soon as one was looked at in vain.
+    fn is_common(&self) -> bool {
+        match self {
+            Self::Space(_) | Self::Family(..) | Self::Ports(_) | Self::Address(_) => true,
+            Self::Mac(_) | Self::Structure(_) => false,
+        }
+    }
+}
+
+/// The pods that wait, by what is in their way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waiting {
+    queues: OrdMap<Blocker, OrdSet<Turn>>,
+    places: OrdMap<PodKey, (Revision, Blocker)>,
+    /// Queues and pods that an entry left to the next one, having served enough.
+    pending_queues: OrdSet<Blocker>,
+    pending: OrdSet<Turn>,
+}
+
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Puts a pod into the queue of what is in its way now.
+    pub(crate) fn enqueue(&mut self, turn: Turn, blocker: Blocker) {
+        if self.places.get(&turn.1).is_some_and(|(_, known)| *known == blocker) {
+            return;
+        }
+        self.dequeue(&turn.1);
+        self.queues.entry(blocker.clone()).or_default().insert(turn.clone());
+        self.places.insert(turn.1, (turn.0, blocker));
+    }
+
+    /// Takes a pod out, if it waits.
+    pub(crate) fn dequeue(&mut self, key: &PodKey) {
+        let Some((created, blocker)) = self.places.remove(key) else { return };
+        let turn = (created, key.clone());
+        self.pending.remove(&turn);
+        let queue = self.queues.get_mut(&blocker).expect("a place is in a queue");
+        queue.remove(&turn);
+        if queue.is_empty() {
+            self.queues.remove(&blocker);
+            self.pending_queues.remove(&blocker);
+        }
+    }
+
+    /// Notes that a pod can be served as soon as an entry has time for it.
+    pub(crate) fn postpone(&mut self, turn: Turn) {
+        self.pending.insert(turn);
+    }
+
+    /// Leaves to the next entry what this one has no time for.
+    fn keep(&mut self, heads: BTreeSet<(Turn, Option<Blocker>)>) {
+        for (turn, queue) in heads {
+            match queue {
+                Some(queue) if self.queues.contains_key(&queue) => {
+                    self.pending_queues.insert(queue);
+                }
+                None if self.places.contains_key(&turn.1) => {
+                    self.pending.insert(turn);
+                }
+                // Served meanwhile, for another reason.
+                _ => {}
+            }
+        }
+    }
+
+    /// The first in a queue, or the first behind `turn`.
+    fn first(&self, blocker: &Blocker, behind: Option<&Turn>) -> Option<&Turn> {
+        let queue = self.queues.get(blocker)?;
+        match behind {
+            None => queue.get_min(),
+            Some(turn) => queue.range::<_, Turn>((Bound::Excluded(turn), Bound::Unbounded)).next(),
+        }
+    }
+
+    /// The waiting pods of a namespace.
+    fn of_namespace(&self, namespace: &NamespaceName) -> impl Iterator<Item = Turn> {
+        self.places
+            .range(State::first_key(namespace)..)
+            .take_while(move |(key, _)| key.namespace() == namespace)
+            .map(|(key, (created, _))| (*created, key.clone()))
+    }
+
+    /// The queues of all MACs.
+    fn mac_queues(&self) -> impl Iterator<Item = Blocker> {
+        let lowest = Blocker::Mac(MacAddress::new([0; 6]));
+        let queues = self.queues.range(lowest..).map(|(blocker, _)| blocker);
+        queues.take_while(|blocker| matches!(blocker, Blocker::Mac(_))).cloned()
+    }
+
+    /// Every waiting pod stands in one queue, nobody else does, and who can be served is postponed.
+    pub(crate) fn check(&self, state: &State) -> Result<(), String> {
+        let standing: usize = self.queues.values().map(OrdSet::len).sum();
+        let waiting = state.pods().filter(|pod| pod.waiting.is_some());
+        let mut count = 0;
+        for pod in waiting {
+            count += 1;
+            let key = &pod.spec.key;
+            let turn = (pod.created, key.clone());
+            let Some((created, blocker)) = self.places.get(key) else {
+                return Err(format!("pod {key} waits in no queue"));
+            };
+            let queue = self.queues.get(blocker);
+            if *created != pod.created || !queue.is_some_and(|queue| queue.contains(&turn)) {
+                return Err(format!("pod {key} is not in its queue, {blocker:?}"));
+            }
+            let postponed = self.pending.contains(&turn) || self.pending_queues.contains(blocker);
+            if !postponed && choose(state, &pod.spec).is_ok() {
+                return Err(format!("pod {key} waits behind {blocker:?} and could be served"));
+            }
+        }
+        if (count, count) != (self.places.len(), standing) {
+            let places = self.places.len();
+            return Err(format!("{count} pods wait, {places} have a place, {standing} stand"));
+        }
+        if let Some((_, key)) = self.pending.iter().find(|turn| !self.places.contains_key(&turn.1))
+        {
+            return Err(format!("pod {key} is postponed and does not wait"));
+        }
+        match self.pending_queues.iter().find(|queue| !self.queues.contains_key(queue)) {
+            Some(blocker) => Err(format!("the queue of {blocker:?} is postponed and empty")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Transaction {
+    /// Notes that what `allocation` held is free; its addresses only if that is confirmed.
+    pub(crate) fn note_released(&mut self, allocation: &Allocation, confirmed: bool) {
+        if self.state.waiting.is_empty() {
+            return;
+        }
+        self.freed.insert(Blocker::Mac(allocation.mac));
+        self.freed.extend(allocation.addresses.iter().filter(|_| confirmed).map(Blocker::Address));
+        self.note_room(&allocation.subnet);
+    }
+
+    /// Notes that there may be room in `subnet`.
+    pub(crate) fn note_room(&mut self, subnet: &SubnetName) {
+        if self.state.waiting.is_empty() {
+            return;
+        }
+        self.freed.insert(Blocker::Ports(subnet.clone()));
+        for family in [Family::V4, Family::V6] {
+            self.freed.insert(Blocker::Family(subnet.clone(), family));
+        }
+        let Some(subnet) = self.state.subnets.get(subnet).cloned() else { return };
+        self.freed.extend(groups(&subnet).map(Blocker::Space));
+    }
+
+    /// Notes that `subnet` came, went or has another spec.
+    ///
+    /// O(w) for the w pods that wait in a namespace which it lists, and were or will be served by
+    /// another subnet therefore; and for those that wait for a MAC.
+    pub(crate) fn note_structure(&mut self, before: Option<&Subnet>, after: Option<&Subnet>) {
+        if self.state.waiting.is_empty() {
+            return;
+        }
+        for subnet in before.into_iter().chain(after) {
+            self.note_room(&subnet.spec.name);
+            self.freed.extend(groups(subnet).map(Blocker::Space));
+            self.freed.extend(groups(subnet).map(Blocker::Structure));
+        }
+        self.freed.extend(self.state.waiting.mac_queues());
+        let listed = |subnet: Option<&Subnet>| -> BTreeSet<NamespaceName> {
+            subnet.into_iter().flat_map(|subnet| subnet.spec.namespaces.iter().cloned()).collect()
+        };
+        for namespace in listed(before).symmetric_difference(&listed(after)) {
+            self.retries.extend(self.state.waiting.of_namespace(namespace));
+        }
+    }
+
+    /// Notes that a subnet is the nodes' own now, or no longer.
+    pub(crate) fn note_join(&mut self, subnet: &SubnetName) {
+        self.freed.insert(Blocker::Structure(Group::Subnet(subnet.clone())));
+    }
+
+    /// Serves who can be served, the oldest first.
+    pub(crate) fn serve_waiting(&mut self) {
+        let freed = std::mem::take(&mut self.freed);
+        let retries = std::mem::take(&mut self.retries);
+        if self.state.waiting.is_empty() {
+            return;
+        }
+        let waiting = &mut self.state.waiting;
+        let queues: BTreeSet<Blocker> =
+            freed.into_iter().chain(std::mem::take(&mut waiting.pending_queues)).collect();
+        let pods = retries.into_iter().chain(std::mem::take(&mut waiting.pending));
+        // Whom to look at next, and the queue that he stands for, if it is not for himself only.
+        let mut heads: BTreeSet<(Turn, Option<Blocker>)> = pods.map(|turn| (turn, None)).collect();
+        for blocker in queues {
+            if let Some(turn) = waiting.first(&blocker, None).cloned() {
+                heads.insert((turn, Some(blocker)));
+            }
+        }
+        while self.serves_left > 0 {
+            let Some((turn, queue)) = heads.pop_first() else { return };
+            let in_the_way = self.serve(&turn);
+            let Some(queue) = queue else { continue };
+            if in_the_way.as_ref() == Some(&queue) && queue.is_common() {
+                continue;
+            }
+            if let Some(next) = self.state.waiting.first(&queue, Some(&turn)).cloned() {
+                heads.insert((next, Some(queue)));
+            }
+        }
+        self.state.waiting.keep(heads);
+    }
+
+    /// Gives a waiting pod its address, or says what is in its way.
+    fn serve(&mut self, turn: &Turn) -> Option<Blocker> {
+        let (_, key) = turn;
+        let pod = self.state.pods.get(key).filter(|pod| pod.waiting.is_some())?.clone();
+        match choose(&self.state, &pod.spec) {
+            Ok(choice) => {
+                self.serves_left -= 1;
+                self.state.waiting.dequeue(key);
+                self.allocate(choice.allocation(&pod.spec, self.revision));
+                let served = Pod { waiting: None, changed: self.revision, ..Pod::clone(&pod) };
+                self.put(Object::Pod(Arc::new(served)));
+                None
+            }
+            Err(blocked) => {
+                self.state.waiting.enqueue(turn.clone(), blocked.blocker.clone());
+                Some(blocked.blocker)
+            }
+        }
+    }
+}
+
+/// The groups that a subnet belongs to.
+fn groups(subnet: &Subnet) -> impl Iterator<Item = Group> + '_ {
+    let own = Group::Subnet(subnet.spec.name.clone());
+    let listed = subnet.spec.namespaces.iter().cloned().map(Group::Namespace);
+    let default = subnet.spec.default.then_some(Group::Default);
+    std::iter::once(own).chain(listed).chain(default)
+}

@@ -1,0 +1,70 @@
+//! What a pod's annotations ask of the network.
+//!
+//! Where there is Kubernetes, Atoll's own controller reads the annotations; here the lab stands in
+//! for it. It knows the same keys, and refuses those that it does not know, because an annotation
+//! that is silently ignored makes a test prove nothing.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use atoll_model::{MacAddress, PodRequest, SubnetName};
+
+use super::error::Usage;
+
+/// What begins so is meant for the network.
+const PREFIX: &str = "ovn.kubernetes.io/";
+
+/// Reads the annotations of a pod.
+pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<PodRequest, Usage> {
+    let mut request = PodRequest::default();
+    for (key, value) in annotations {
+        let Some(short) = key.strip_prefix(PREFIX) else { continue };
+        let wrong = |why: String| Usage(format!("annotation {key}={value}: {why}"));
+        match short {
+            "ip_address" => {
+                for address in value.split(',').map(str::trim) {
+                    let address = address.parse::<IpAddr>();
+                    request.addresses.set(address.map_err(|error| wrong(error.to_string()))?);
+                }
+            }
+            "mac_address" => {
+                let mac = value.parse::<MacAddress>();
+                request.mac = Some(mac.map_err(|error| wrong(error.to_string()))?);
+            }
+            "logical_switch" => {
+                let subnet = SubnetName::new(value);
+                request.subnet = Some(subnet.map_err(|error| wrong(error.to_string()))?);
+            }
+            _ => return Err(wrong("the lab does not know this annotation".to_owned())),
+        }
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(key: &str, value: &str) -> Result<PodRequest, Usage> {
+        read(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
+    }
+
+    #[test]
+    fn a_pod_may_ask_for_addresses_a_mac_and_a_subnet() {
+        let request = one("ovn.kubernetes.io/ip_address", "10.16.0.9, fd00::9").unwrap();
+        assert_eq!(request.addresses.to_string(), "10.16.0.9,fd00::9");
+        let request = one("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:09").unwrap();
+        assert_eq!(request.mac.unwrap().to_string(), "0a:00:00:00:00:09");
+        let request = one("ovn.kubernetes.io/logical_switch", "blue").unwrap();
+        assert_eq!(request.subnet.unwrap().as_str(), "blue");
+        assert_eq!(one("team.example/owner", "me").unwrap(), PodRequest::default());
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_is_not_known_is_refused() {
+        for (key, value) in [("ip_address", "10.16.0"), ("mac_address", "x"), ("vip", "10.0.0.1")] {
+            let error = one(&format!("ovn.kubernetes.io/{key}"), value).unwrap_err();
+            assert!(error.to_string().contains(value), "{error}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Everything that needs the whole of Atoll at once: the lab, and what the suites share.
+//!
+//! * [`lab`] builds a complete pod network on one machine, out of network namespaces, real Open
+//!   vSwitch and real OVN: members, nodes, pods and an outside host, and the faults to hurt them
+//!   with. The `atoll-lab` program is a thin command line over it.
+//! * [`people`]: what a person types.
+//! * [`probe`]: running traffic, and what it lost.
+//! * [`report`]: what a run saw, for people and for programs.
+//! * [`wait`] is how a test waits: for a condition, until a deadline, saying what it last saw.
+//!
+//! Deliberately absent: sleeps, global locks, and anything that production code could depend on.
+
+pub mod lab;
+pub mod people;
+pub mod probe;
+pub mod report;
+pub mod wait;
