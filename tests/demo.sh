@@ -10,7 +10,8 @@ bin=target/debug
 lab() { "$bin/atoll-lab" "$@" --name "$name"; }
 in_lab() { "$bin/atoll-lab" "$1" --name "$name" "${@:2}"; }
 
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold="" plain=""
+if [ -t 1 ]; then bold=$(tput bold) plain=$(tput sgr0); fi
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 shown() { printf '%s$ %s%s\n' "$bold" "$1" "$plain"; shift; "$@"; }
 

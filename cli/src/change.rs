@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use atoll_api::manifest::{self, Manifest};
 use atoll_api::proto::Kind as ObjectKind;
 use atoll_api::{Client, manifest::API_VERSION};
-use atoll_model::{NodeName, Object, Operation, Origin, Outcome, Owner, SubnetName};
+use atoll_model::{NodeName, Object, ObjectKey, Operation, Origin, Outcome, Owner, SubnetName};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -65,15 +65,28 @@ type Deletion = (&'static str, String, Operation);
 
 async fn delete_one(client: &Client, kind: Kind, name: &str) -> Result<Deletion, Failure> {
     let usage = |error: atoll_model::NameError| Failure::Usage(error.into());
-    let operation = match kind {
+    let (kind, operation) = match kind {
         Kind::Subnets => {
-            let name = SubnetName::new(name).map_err(usage)?;
-            ("Subnet", Operation::DeleteSubnet(name))
+            let subnet = SubnetName::new(name).map_err(usage)?;
+            there_is(client, ObjectKey::Subnet(subnet.clone())).await?;
+            ("Subnet", Operation::DeleteSubnet(subnet))
         }
-        Kind::Nodes => ("Node", Operation::DeleteNode(NodeName::new(name).map_err(usage)?)),
+        Kind::Nodes => {
+            let node = NodeName::new(name).map_err(usage)?;
+            there_is(client, ObjectKey::Node(node.clone())).await?;
+            ("Node", Operation::DeleteNode(node))
+        }
         Kind::Ips => ("IP", release(client, name).await?),
     };
-    Ok((operation.0, name.to_owned(), operation.1))
+    Ok((kind, name.to_owned(), operation))
+}
+
+/// To the store, deleting what is gone is done already; to a person, it is a typing error.
+async fn there_is(client: &Client, key: ObjectKey) -> Result<(), Failure> {
+    match client.read(&[], Some(&key)).await?.objects.is_empty() {
+        false => Ok(()),
+        true => Err(Failure::Refused(format!("{key} does not exist"))),
+    }
 }
 
 /// Names exactly what is seen now, so that a newer owner of the port is not hit.

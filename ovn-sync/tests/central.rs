@@ -25,10 +25,10 @@ struct Member {
     dir: tempfile::TempDir,
 }
 
-fn options(dir: &Path) -> CentralOptions {
+fn options(dir: &Path, address: &str) -> CentralOptions {
     CentralOptions {
         run_dir: dir.join("ovn"),
-        address: "127.0.0.1".parse().unwrap(),
+        address: address.parse().unwrap(),
         share_dir: "/usr/share/ovn".into(),
         nb_port: own_port(),
         sb_port: own_port(),
@@ -37,8 +37,12 @@ fn options(dir: &Path) -> CentralOptions {
 
 impl Member {
     fn without_projection() -> Self {
+        Self::at("127.0.0.1")
+    }
+
+    fn at(address: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = options(dir.path());
+        let options = options(dir.path(), address);
         let central = Central::start(options.clone()).unwrap();
         Self { central, projector: None, options, dir }
     }
@@ -189,7 +193,7 @@ async fn the_keys_of_the_southbound_are_those_of_the_store() {
 #[tokio::test]
 async fn a_wiped_northbound_is_rebuilt_while_the_southbound_stays_as_it_is() {
     let store = Store::with_pods();
-    let member = Member::serving(&store).await;
+    let mut member = Member::serving(&store).await;
     let bindings = || column(&member.sb(), "Port_Binding", "_uuid,logical_port,tunnel_key");
     let before = bindings();
     assert!(before.len() > 8, "{before:?}");
@@ -198,12 +202,25 @@ async fn a_wiped_northbound_is_rebuilt_while_the_southbound_stays_as_it_is() {
         member.kill("nb").await;
         become_rows(&member.nb(), &store.rows()).await;
         member.reaches("healthy", |status| status.healthy).await;
-        // One pass of northd over what is there now.
-        member.kill("northd").await;
         common::nbctl(&member.nb(), &["--wait=sb", "--timeout=20", "sync"]);
         assert_eq!(bindings(), before);
     }
-    assert!(member.central.status().borrow().serving);
+
+    // However long the projection takes.
+    member.projector.take().unwrap().shutdown().await;
+    fs::remove_file(member.file("nb.db")).unwrap();
+    member.kill("nb").await;
+    let up = |status: &CentralStatus| status.nb_running && !status.northd_running;
+    member.reaches("up and empty", up).await;
+    for _ in 0..100 {
+        assert!(!member.central.status().borrow().northd_running);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(column(&member.sb(), "Port_Binding", "_uuid,logical_port,tunnel_key"), before);
+    assert!(is_listening(member.sb_address()), "the nodes keep what they have");
+    member.project(&store);
+    let status = member.reaches("healthy", |status| status.healthy).await;
+    assert!(status.serving && status.northd_running);
     member.end().await;
 }
 
@@ -263,9 +280,21 @@ async fn the_role_comes_and_goes() {
 }
 
 #[tokio::test]
+async fn an_ipv6_address_serves_as_well() {
+    let store = Store::with_pods();
+    let mut member = Member::at("::1");
+    member.project(&store);
+    member.central.set_active(true);
+    let status = member.reaches("serving", |status| status.serving).await;
+    assert_eq!(status.sb_endpoint, format!("tcp:[::1]:{}", member.options.sb_port));
+    assert!(is_listening(member.sb_address()));
+    member.end().await;
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_read_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
-    let options = options(dir.path());
+    let options = options(dir.path(), "127.0.0.1");
     fs::create_dir_all(&options.run_dir).unwrap();
     fs::write(options.run_dir.join("nb.db"), "this is not a database\n").unwrap();
     fs::write(options.run_dir.join("sb.db"), "").unwrap();
@@ -373,7 +402,7 @@ const HELPER: &str = "ATOLL_TEST_RUN_DIR";
 async fn no_child_outlives_a_member_that_is_killed() {
     if let Some(dir) = std::env::var_os(HELPER) {
         let store = Store::with_pods();
-        let options = options(Path::new(&dir));
+        let options = options(Path::new(&dir), "127.0.0.1");
         let _projector =
             Projector::start(store.follow(), options.nb_socket().parse().unwrap()).unwrap();
         let central = Central::start(options).unwrap();

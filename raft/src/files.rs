@@ -1,6 +1,6 @@
 //! Files that are either wholly there or not at all, also after a power cut.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -16,11 +16,18 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Creates `path` with `bytes`, synced, only if it does not exist.
-pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+/// Creates `path` with `bytes`, synced; `AlreadyExists` if it is there.
+///
+/// Written under another name (`beside`, unique to the caller) and linked: so it never exists
+/// without its content, whatever crashes, and of two callers one is refused.
+pub(crate) fn create_new(path: &Path, beside: &str, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension(beside);
+    let mut file = File::create(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    let linked = std::fs::hard_link(&beside, path);
+    std::fs::remove_file(&beside)?;
+    linked?;
     sync_parent(path)
 }
 
@@ -42,5 +49,21 @@ pub(crate) fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_created_once_and_the_second_caller_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("marker");
+        create_new(&path, "a", b"first").unwrap();
+        let error = create_new(&path, "b", b"second").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

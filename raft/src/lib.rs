@@ -1,9 +1,9 @@
 //! Consensus: what three members agree on, on their disks, in order.
 //!
-//! [`Store`] is a running member. Proposals go through openraft into the log ([`wal`]), from there
-//! through the state machine ([`machine`]) into everything that can be read: the published state,
-//! the stream of changes ([`changes`]) and the history ([`history`]). [`formation`] brings a member
-//! into a cluster and [`admission`] takes others in; [`network`] carries all of it.
+//! [`Store`] is a running member. Proposals go through openraft into the log (`wal`), from there
+//! through the state machine (`machine`) into everything that can be read: the published state,
+//! the stream of changes (`changes`) and the history (`history`). `formation` brings a member
+//! into a cluster and `admission` takes others in; `network` carries all of it.
 //!
 //! ```text
 //! propose ─► proposer ─► openraft ─► wal (fdatasync) ─┐ quorum
@@ -39,12 +39,15 @@ mod files;
 mod formation;
 mod history;
 mod identity;
+mod inspect;
 mod leader;
 mod machine;
 mod member;
 mod network;
+mod open;
 mod options;
 mod proposer;
+mod status;
 mod store;
 mod types;
 mod upkeep;
@@ -62,11 +65,14 @@ mod snapshot_test;
 pub use changes::{ChangeStream, ChangesError, Compacted};
 pub use history::{History, HistoryError, Interval};
 pub use identity::IdentityError;
+pub use inspect::{InspectedLog, inspect_log};
 pub use leader::Leadership;
 pub use machine::{Published, SnapshotError};
 pub use member::{MemberInfo, Phase};
 pub use network::Peers;
+pub use open::OpenError;
 pub use options::{RaftOptions, Timing};
 pub use proposer::ProposeError;
-pub use store::{MemberStatus, OpenError, ReadError, Role, Store};
+pub use status::{MemberStatus, Role};
+pub use store::{ReadError, Store};
 pub use wal::WalError;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atoll_model::{MemberId, Revision};
-use atoll_raft::{Phase, ProposeError, ReadError, Store};
+use atoll_raft::{OpenError, Phase, ProposeError, ReadError, Store};
 use futures::StreamExt as _;
 use lab::{Lab, namespace, put_namespace, txn, until};
 
@@ -149,6 +149,73 @@ async fn a_member_with_a_wiped_disk_comes_back_under_a_new_id_and_takes_its_old_
         .await;
     }
     lab.write(put_namespace(10)).await;
+}
+
+/// The disk that was replaced comes back: its id is not a member's any more.
+#[tokio::test]
+async fn a_replaced_disk_that_comes_back_stays_outside_and_says_so() {
+    let mut lab = Lab::formed(3).await;
+    lab.write(put_namespace(0)).await;
+    let lost = (lab.leader().await + 1) % 3;
+    lab.members[lost].kill();
+    let elsewhere = lab.directory.path().join("old-disk");
+    let data_dir = lab.members[lost].options.data_dir.clone();
+    std::fs::rename(&data_dir, &elsewhere).unwrap();
+    lab.members[lost].start().await;
+    lab.members[lost].phase("a member", |phase| *phase == Phase::Member).await;
+    let new = lab.store(lost).status().id;
+
+    // The same name again, on another address, with the old disk.
+    let mut old = lab::Member::new(lab.members[lost].options.clone());
+    old.options.data_dir = elsewhere;
+    old.options.advertise = lab.members[lost].options.advertise.replace(":7400", ":7401");
+    old.start().await;
+    let why = old.waits_because("goes on without this disk").await;
+    assert!(why.contains(&new.to_string()), "{why}");
+    lab.write(put_namespace(1)).await;
+    assert_eq!(voters(lab.store(lost)).len(), 3);
+    assert!(voters(lab.store(lost)).contains(&new));
+    old.kill();
+}
+
+#[tokio::test]
+async fn a_member_that_moved_is_found_at_its_new_address() {
+    let mut lab = Lab::formed(3).await;
+    lab.write(put_namespace(0)).await;
+    let moved = (lab.leader().await + 1) % 3;
+    lab.members[moved].stop().await;
+    lab.write(put_namespace(1)).await;
+    let address = lab.members[moved].options.advertise.replace(":7400", ":7402");
+    lab.members[moved].options.advertise = address.clone();
+    lab.members[moved].start().await;
+    has_namespaces(lab.store(moved), 2).await;
+    for at in 0..3 {
+        until("the new address everywhere", || async {
+            let members = lab.store(at).status().members;
+            members.iter().any(|member| member.address == address).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_does_not_start_on_a_disk_in_use_or_without_its_log() {
+    let mut lab = Lab::formed(1).await;
+    lab.write(put_namespace(0)).await;
+    let options = lab.members[0].options.clone();
+    let error = Store::open(options.clone()).await.unwrap_err();
+    assert!(matches!(error, OpenError::InUse(_)), "{error}");
+    lab.members[0].stop().await;
+    std::fs::remove_dir_all(options.data_dir.join("wal")).unwrap();
+    let error = until("the lock", || async {
+        match Store::open(options.clone()).await.unwrap_err() {
+            OpenError::InUse(_) => None,
+            error => Some(error),
+        }
+    })
+    .await;
+    assert!(matches!(error, OpenError::Incomplete { .. }), "{error}");
+    assert!(error.to_string().contains("comes back under a new id"), "{error}");
 }
 
 #[tokio::test]

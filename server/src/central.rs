@@ -100,17 +100,32 @@ impl LocalCentral {
         cancel: CancellationToken,
     ) {
         let mut published = store.published();
+        let mut projection = self.projection.clone();
         let me = store.status().id;
+        let mut serves: Option<Revision> = None;
         loop {
             let now: Published = published.borrow_and_update().clone();
+            let projected = projection.borrow_and_update().revision;
             if now.is_formed() {
-                let active = now.state.central().is_some_and(|role| role.member == me);
-                self.set_active(active);
+                let chosen = now.state.central().filter(|role| role.member == me);
+                let since = chosen.map(|role| role.since);
+                // Not before its own NB has come as far as the choice: northd would serve an
+                // older network. After that, an NB that is being rebuilt is no reason to stop.
+                if since != serves && projected >= since {
+                    serves = since;
+                }
+                self.set_active(since.is_some() && since == serves);
                 let Published { state, lineage } = now;
-                desired.send_replace(Some(Desired { state, lineage }));
+                let news = Desired { state, lineage };
+                desired.send_if_modified(|last| {
+                    let same = last.as_ref().is_some_and(|last| last.lineage == news.lineage);
+                    *last = Some(news);
+                    !same
+                });
             }
             tokio::select! {
                 changed = published.changed() => if changed.is_err() { return },
+                changed = projection.changed() => if changed.is_err() { return },
                 () = cancel.cancelled() => return,
             }
         }

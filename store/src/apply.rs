@@ -54,15 +54,20 @@ impl State {
     }
 
     fn carry_out(&mut self, index: Revision, txn: &Txn) -> Applied {
-        let mut transaction = Transaction::new(self.clone(), index);
-        let replies = match transaction.run(txn) {
+        // A refused operation has changed nothing, so only what came before it needs a fork to go
+        // back to. A fork is O(1), but then every table that changes is copied along one path.
+        let fork = (txn.operations.len() > 1).then(|| self.clone());
+        let mut transaction = Transaction::new(std::mem::take(self), index);
+        let result = transaction.run(txn);
+        let (state, changes) = transaction.finish();
+        let replies = match result {
             Ok(replies) => replies,
             Err((operation, refusal)) => {
+                *self = fork.unwrap_or(state);
                 let outcome = Outcome::Refused { operation, refusal };
                 return Applied { outcome, changes: None };
             }
         };
-        let (state, changes) = transaction.finish();
         *self = state;
         let changes = (!changes.is_empty()).then(|| {
             self.revision = index;
@@ -161,4 +166,147 @@ fn check_size(txn: &Txn) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::{RequestId, WaitReason};
+
+    use super::*;
+    use crate::scenario::{Scenario, node, ns, pod, pod_spec, subnet, txn, uid};
+
+    fn put(key: &str, identity: &str) -> Operation {
+        Operation::PutPod(pod_spec(key, identity))
+    }
+
+    #[test]
+    fn one_refused_operation_refuses_the_whole_transaction_and_is_named() {
+        let mut it = Scenario::new();
+        let before = it.state.dump();
+        let delete = Operation::DeleteNode(node("n1"));
+        let did = it.apply_all(vec![put("a/p", "u1"), put("a/q", "u2"), delete, put("a/r", "u3")]);
+        let refusal = Refusal::NodeInUse { node: node("n1"), count: 2 };
+        assert_eq!(did.outcome, Outcome::Refused { operation: Some(2), refusal });
+        let (applied, clock_ms) = (before.applied, before.clock_ms);
+        assert_eq!(atoll_model::Dump { applied, clock_ms, ..it.state.dump() }, before);
+    }
+
+    #[test]
+    fn one_transaction_is_one_revision_and_one_event_in_the_order_of_the_keys() {
+        let mut it = Scenario::new();
+        let did = it.apply_all(vec![put("a/q", "u1"), put("a/p", "u2")]);
+        let set = did.changes.unwrap();
+        let keys: Vec<_> = set.changes.iter().map(|change| change.key.to_string()).collect();
+        assert_eq!(keys, ["pod a/p", "pod a/q", "allocation p.a", "allocation q.a"]);
+        assert!(set.changes.iter().all(|it| it.before.is_none() && it.after.is_some()));
+        assert_eq!((set.revision, it.state.revision()), (it.state.applied(), it.state.applied()));
+    }
+
+    #[test]
+    fn what_comes_and_goes_within_a_transaction_is_no_event() {
+        let mut it = Scenario::new();
+        let before = it.state.revision();
+        let gone = Operation::DeletePod(pod("a/p"), uid("u1"));
+        let did = it.apply_all(vec![put("a/p", "u1"), gone]);
+        assert_eq!((did.changes, it.state.revision()), (None, before));
+        assert!(matches!(did.outcome, Outcome::Applied { revision, .. } if revision == before));
+        assert_eq!(it.state.dump().cooling.len(), 2);
+    }
+
+    #[test]
+    fn a_retry_gets_the_first_outcome_even_if_the_state_has_moved_on() {
+        let mut it = Scenario::new();
+        let request = Some(RequestId { id: 7, born: it.state.applied() });
+        let txn = Txn { request, ..txn(vec![put("a/p", "u1")], it.clock_ms) };
+        let first = it.apply_txn(&txn);
+        it.delete_pod("a/p", "u1").done();
+        let again = it.apply_txn(&txn);
+        assert_eq!((again.outcome, again.changes), (first.outcome, None));
+        assert!(it.state.pod(&pod("a/p")).is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_as_well() {
+        let mut it = Scenario::new();
+        let request = Some(RequestId { id: 7, born: it.state.applied() });
+        let bind = Operation::Bind {
+            key: pod("a/p"),
+            uid: uid("u1"),
+            node: node("n1"),
+            sandbox: crate::scenario::sandbox("s"),
+        };
+        let txn = Txn { request, ..txn(vec![bind], it.clock_ms) };
+        it.apply_txn(&txn).refused("pod a/p is not known");
+        it.put_pod("a/p", "u1").allocated();
+        it.apply_txn(&txn).refused("pod a/p is not known");
+    }
+
+    #[test]
+    fn a_precondition_that_does_not_hold_refuses_the_whole() {
+        let mut it = Scenario::new();
+        it.put_pod("a/p", "u1").allocated();
+        let made = it.state.applied();
+        let mut require = |precondition, operations| {
+            let preconditions = vec![precondition];
+            it.apply_txn(&Txn { preconditions, ..txn(operations, it.clock_ms) })
+        };
+        let key = ObjectKey::Pod(pod("a/p"));
+        let other = ObjectKey::Pod(pod("a/q"));
+        let is = |key: &ObjectKey, revision| Precondition::RevisionIs(key.clone(), revision);
+        require(Precondition::Absent(key.clone()), vec![put("a/q", "u2")])
+            .refused("pod a/p exists already");
+        require(is(&key, Revision(made.0 - 1)), vec![put("a/q", "u2")])
+            .refused("pod a/p was changed at revision 5, not 4");
+        require(is(&other, Revision(0)), vec![put("a/q", "u2")])
+            .refused("pod a/q was changed at revision 0, not 0");
+        require(is(&ObjectKey::Settings, Revision(1)), vec![put("a/q", "u2")])
+            .refused("settings was changed at revision 0, not 1");
+        require(is(&key, made), vec![put("a/q", "u2")]).allocated();
+        require(Precondition::Absent(ObjectKey::Pod(pod("a/r"))), vec![put("a/r", "u3")])
+            .allocated();
+    }
+
+    #[test]
+    fn transactions_that_are_empty_or_too_large_are_refused() {
+        let mut it = Scenario::new();
+        it.apply_all(Vec::new()).refused("a transaction needs at least one operation");
+        let many = vec![Operation::DeleteNode(node("n9")); limits::OPERATIONS_PER_TXN_MAX + 1];
+        it.apply_all(many).refused("operations of one transaction: at most 1000");
+    }
+
+    #[test]
+    fn the_clock_never_goes_back() {
+        let mut it = Scenario::new();
+        it.clock_ms = 9_000;
+        it.put_pod("a/p", "u1").allocated();
+        it.clock_ms = 5_000;
+        it.delete_pod("a/p", "u1").done();
+        assert_eq!(it.state.clock_ms(), 9_000);
+        let cooling = it.state.dump().cooling;
+        assert!(cooling.iter().all(|row| row.sequence == 9_000), "{cooling:?}");
+    }
+
+    #[test]
+    fn an_entry_without_a_transaction_moves_the_index_only() {
+        let mut it = Scenario::new();
+        let before = it.state.dump();
+        it.state.skip(Revision(99));
+        assert_eq!(it.state.dump(), atoll_model::Dump { applied: Revision(99), ..before });
+    }
+
+    #[test]
+    fn the_replies_are_in_the_order_of_the_operations() {
+        let mut it = Scenario::with_default("10.16.0.0/30");
+        let labels = atoll_model::Labels::new();
+        let did = it.apply_all(vec![
+            put("a/p", "u1"),
+            Operation::PutNamespace(ns("a"), labels),
+            put("a/q", "u2"),
+        ]);
+        let Outcome::Applied { replies, .. } = did.outcome else { panic!("{:?}", did.outcome) };
+        assert!(matches!(replies[0], Reply::Allocated(_)));
+        assert_eq!(replies[1], Reply::Done);
+        let full = WaitReason::Full(vec![subnet("ovn-default")]);
+        assert_eq!(replies[2], Reply::Waiting(full));
+    }
 }

@@ -34,8 +34,8 @@ impl State {
 
     pub(crate) fn check_apart_from_waiting(&self) -> Checked {
         self.check_revisions()?;
-        self.check_indexes()?;
         self.check_subnets()?;
+        self.check_indexes()?;
         self.check_settings()?;
         for allocation in self.allocations() {
             self.check_allocation(allocation)?;

@@ -101,7 +101,7 @@ impl State {
         state.restore_pools(&dump.cooling)?;
         state.check_apart_from_waiting().map_err(RestoreError::Broken)?;
         state.restore_waiting();
-        state.check().map_err(RestoreError::Broken)?;
+        state.waiting.check(&state).map_err(RestoreError::Broken)?;
         Ok(state)
     }
 

@@ -9,6 +9,7 @@ use atoll_model::{
 
 use crate::choose::choose;
 use crate::transaction::{Transaction, over_limit};
+use crate::waiting::Blocker;
 
 impl Transaction {
     /// Announces a pod; it gets its addresses, or waits.
@@ -24,9 +25,7 @@ impl Transaction {
         if let Some(pod) = known.as_ref().filter(|pod| pod.spec.uid == spec.uid) {
             return Ok(self.put_again(pod, spec));
         }
-        if let Some(other) = self.state.other_with(&spec.uid, &spec.key) {
-            return Err(Refusal::Exists(other));
-        }
+        self.check_uid(spec)?;
         let port = PortName::of_pod(&spec.key);
         if self.state.other_owner(&port, Some(&spec.key)).is_some() {
             return Err(Refusal::Exists(ObjectKey::Allocation(port)));
@@ -45,36 +44,46 @@ impl Transaction {
         Ok(self.create_pod(spec))
     }
 
+    /// A uid never comes back. If it seems to, somebody reads an old list: the addresses of the pod
+    /// that had it are that pod's until they are confirmed.
+    fn check_uid(&self, spec: &PodSpec) -> Result<(), Refusal> {
+        let uid = &spec.uid;
+        if let Some(other) = self.state.indexes.pods_by_uid.get(uid) {
+            return Err(Refusal::Exists(ObjectKey::Pod(other.clone())));
+        }
+        if self.state.drainings.contains_key(uid) {
+            return Err(Refusal::Exists(ObjectKey::Draining(uid.clone())));
+        }
+        Ok(())
+    }
+
     fn create_pod(&mut self, spec: &PodSpec) -> Reply {
         let (created, changed) = (self.revision, self.revision);
         let mut pod = Pod { spec: spec.clone(), waiting: None, bound: None, created, changed };
-        let reply = match choose(&self.state, spec) {
-            Ok(choice) => {
-                let allocation = choice.allocation(spec, self.revision);
-                self.allocate(Arc::clone(&allocation));
-                Reply::Allocated(allocation.as_ref().clone())
-            }
-            Err(blocked) => {
-                self.state.waiting.enqueue((created, spec.key.clone()), blocked.blocker);
-                pod.waiting = Some(blocked.reason.clone());
-                Reply::Waiting(blocked.reason)
-            }
-        };
+        let reply = self.address(&mut pod);
         self.put(Object::Pod(Arc::new(pod)));
         reply
     }
 
     /// Takes a known pod's announcement once more.
     fn put_again(&mut self, known: &Pod, spec: &PodSpec) -> Reply {
-        let port = PortName::of_pod(&spec.key);
-        if let Some(allocation) = self.state.allocations.get(&port) {
+        if let Some(allocation) = self.state.allocations.get(&PortName::of_pod(&spec.key)) {
             // Its request was granted; a pod's node never changes.
             return Reply::Allocated(allocation.as_ref().clone());
         }
         let spec = PodSpec { request: spec.request.clone(), ..known.spec.clone() };
-        let turn = (known.created, spec.key.clone());
         let mut pod = Pod { spec, ..known.clone() };
-        let reply = match choose(&self.state, &pod.spec) {
+        let reply = self.address(&mut pod);
+        if pod != *known {
+            pod.changed = self.revision;
+            self.put(Object::Pod(Arc::new(pod)));
+        }
+        reply
+    }
+
+    /// Gives a pod without an address its own, or lets it wait. The pod itself is not stored.
+    fn address(&mut self, pod: &mut Pod) -> Reply {
+        match choose(&self.state, &pod.spec) {
             Ok(choice) => {
                 self.state.waiting.dequeue(&pod.spec.key);
                 let allocation = choice.allocation(&pod.spec, self.revision);
@@ -83,16 +92,12 @@ impl Transaction {
                 Reply::Allocated(allocation.as_ref().clone())
             }
             Err(blocked) => {
+                let turn = (pod.created, pod.spec.key.clone());
                 self.state.waiting.enqueue(turn, blocked.blocker);
                 pod.waiting = Some(blocked.reason.clone());
                 Reply::Waiting(blocked.reason)
             }
-        };
-        if pod != *known {
-            pod.changed = self.revision;
-            self.put(Object::Pod(Arc::new(pod)));
         }
-        reply
     }
 
     /// The pod is over. Another uid is another pod's business: success without effect.
@@ -134,7 +139,7 @@ impl Transaction {
         self.pools_mut(subnet).confirm(uid, *addresses, clock_ms);
         self.remove(ObjectKey::Draining(uid.clone()));
         if !self.state.waiting.is_empty() {
-            self.freed.extend(addresses.iter().map(crate::waiting::Blocker::Address));
+            self.freed.extend(addresses.iter().map(Blocker::Address));
             self.note_room(subnet);
         }
     }

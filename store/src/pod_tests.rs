@@ -173,7 +173,7 @@ fn the_nodes_own_subnet_is_not_for_pods() {
 #[test]
 fn without_a_default_subnet_pods_wait_until_one_is_bound() {
     let mut it = Scenario::new();
-    let mut spec = (**it.state.subnet(&subnet("ovn-default")).unwrap()).spec.clone();
+    let mut spec = it.state.subnet(&subnet("ovn-default")).unwrap().spec.clone();
     spec.default = false;
     it.put_subnet(spec).done();
     assert_eq!(it.put_pod("a/p", "u1").waiting(), WaitReason::NoSubnet(ns("a")));
@@ -216,7 +216,7 @@ fn an_address_that_no_pod_can_have_is_waited_for_with_the_reason() {
 #[test]
 fn an_excluded_address_is_given_by_name_only() {
     let mut it = Scenario::with_default("10.16.0.0/30");
-    let mut spec = (**it.state.subnet(&subnet("ovn-default")).unwrap()).spec.clone();
+    let mut spec = it.state.subnet(&subnet("ovn-default")).unwrap().spec.clone();
     spec.excluded = vec!["10.16.0.2".parse().unwrap()];
     it.put_subnet(spec).done();
     it.put_pod("a/p", "u1").waiting();
@@ -296,7 +296,7 @@ fn one_entry_serves_so_many_and_the_next_ones_the_rest() {
     for n in 0..6 {
         it.put_pod(&format!("a/p{n}"), &format!("u{n}"));
     }
-    let mut spec = (**it.state.subnet(&subnet("ovn-default")).unwrap()).spec.clone();
+    let mut spec = it.state.subnet(&subnet("ovn-default")).unwrap().spec.clone();
     spec.nets = subnet_spec("x", &["10.16.0.0/24"]).nets;
     let waiting = |it: &Scenario| it.state.pods().filter(|pod| pod.waiting.is_some()).count();
     assert_eq!(waiting(&it), 5);

@@ -271,3 +271,58 @@ fn cooling_of(row: &CoolingAddress, cooldown_ms: u64) -> Cooling {
         confirmed: row.free_at_ms.is_some(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::{Owner, Revision};
+
+    use super::*;
+    use crate::scenario::subnet_spec;
+
+    /// The n-th port of a subnet as `choose` would have it.
+    fn port(pools: &Pools, n: usize) -> Allocation {
+        let n = u32::try_from(n).unwrap();
+        Allocation {
+            port: format!("p{n}.a").parse().unwrap(),
+            subnet: "blue".parse().unwrap(),
+            owner: Owner::Node("n1".parse().unwrap()),
+            addresses: pools.families().filter_map(|pool| pools.next(pool.family())).collect(),
+            mac: atoll_ipam::mac(n.into()),
+            port_key: pools.next_key().unwrap(),
+            created: Revision(1),
+            changed: Revision(1),
+        }
+    }
+
+    #[test]
+    fn a_subnet_has_as_many_ports_as_a_logical_switch_and_not_one_more() {
+        let mut pools = Pools::new(&subnet_spec("blue", &["10.16.0.0/16"])).unwrap();
+        let ports: Vec<Allocation> = (0..PORTS_PER_SUBNET_MAX)
+            .map(|n| {
+                let port = port(&pools, n);
+                pools.take(&port);
+                port
+            })
+            .collect();
+        assert_eq!((pools.next_key(), pools.has_room()), (None, false));
+        let release = Release { clock_ms: 0, cooldown_ms: 0, confirmed: true };
+        pools.release(&ports[7], release);
+        assert_eq!((pools.next_key(), pools.has_room()), (Some(ports[7].port_key), true));
+    }
+
+    #[test]
+    fn there_is_room_only_with_an_address_of_each_family() {
+        let mut pools = Pools::new(&subnet_spec("blue", &["10.16.0.0/16", "fd00::/126"])).unwrap();
+        let ports: Vec<Allocation> = (0..2)
+            .map(|n| {
+                assert!(pools.has_room());
+                let port = port(&pools, n);
+                pools.take(&port);
+                port
+            })
+            .collect();
+        assert!(!pools.has_room());
+        let all: Vec<&Allocation> = ports.iter().collect();
+        pools.check(&all, &OrdSet::new()).unwrap();
+    }
+}

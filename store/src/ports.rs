@@ -4,7 +4,7 @@
 //! names may hold dots: the node `a.b` and the pod `node-a` of namespace `b` are both `node-a.b`.
 //! The name is OVN's key for the port, so who comes second is refused.
 
-use atoll_model::{NamespaceName, NodeName, Owner, PodKey, PortName, Uid};
+use atoll_model::{NamespaceName, NodeName, Owner, PodKey, PortName};
 
 use crate::state::State;
 
@@ -23,14 +23,6 @@ impl State {
             other.map(|pod| Owner::Pod(pod.spec.key.clone(), pod.spec.uid.clone()))
         };
         node.map(Owner::Node).or_else(pod)
-    }
-
-    /// The other pod that has this identity, live or draining.
-    pub(crate) fn other_with(&self, uid: &Uid, key: &PodKey) -> Option<atoll_model::ObjectKey> {
-        use atoll_model::ObjectKey;
-        let live = self.indexes.pods_by_uid.get(uid).filter(|other| *other != key);
-        let draining = self.drainings.get(uid).map(|it| ObjectKey::Draining(it.uid.clone()));
-        live.cloned().map(ObjectKey::Pod).or(draining)
     }
 }
 

@@ -28,10 +28,10 @@ impl Transaction {
         self.check_join(&settings.join_subnet)?;
         let before_join = before.as_ref().map(|settings| &settings.join_subnet);
         if before_join != Some(&settings.join_subnet) {
-            // Neither may nodes lose their addresses, nor pods find themselves among nodes.
+            // Neither may nodes lose their addresses, nor pods find themselves among nodes. Without
+            // nodes there are no pods, so none waits for what was or will be the nodes' own.
             for name in before_join.into_iter().chain([&settings.join_subnet]) {
                 in_use(name, self.pools(name))?;
-                self.note_join(name);
             }
         }
         self.put(Object::Settings(Arc::new(settings.clone())));

@@ -235,11 +235,6 @@ impl Transaction {
         }
     }
 
-    /// Notes that a subnet is the nodes' own now, or no longer.
-    pub(crate) fn note_join(&mut self, subnet: &SubnetName) {
-        self.freed.insert(Blocker::Structure(Group::Subnet(subnet.clone())));
-    }
-
     /// Serves who can be served, the oldest first.
     pub(crate) fn serve_waiting(&mut self) {
         let freed = std::mem::take(&mut self.freed);
@@ -300,3 +295,7 @@ fn groups(subnet: &Subnet) -> impl Iterator<Item = Group> + '_ {
     let default = subnet.spec.default.then_some(Group::Default);
     std::iter::once(own).chain(listed).chain(default)
 }
+
+#[cfg(test)]
+#[path = "waiting_tests.rs"]
+mod tests;

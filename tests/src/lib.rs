@@ -3,6 +3,7 @@
 //! * [`lab`] builds a complete pod network on one machine, out of network namespaces, real Open
 //!   vSwitch and real OVN: members, nodes, pods and an outside host, and the faults to hurt them
 //!   with. The `atoll-lab` program is a thin command line over it.
+//! * [`audit`]: did any address ever have two owners, by the members' logs?
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`report`]: what a run saw, for people and for programs.
@@ -10,6 +11,7 @@
 //!
 //! Deliberately absent: sleeps, global locks, and anything that production code could depend on.
 
+pub mod audit;
 pub mod lab;
 pub mod people;
 pub mod probe;

@@ -83,7 +83,8 @@ fn count(text: &str) -> Result<Seen> {
     let mut answers: Vec<(u64, u64)> = Vec::new(); // (sequence, microseconds)
     for line in text.lines().filter(|line| line.contains(" bytes from ")) {
         let at = line.strip_prefix('[').and_then(|line| line.split_once(']'));
-        let (seconds, micros) = at.and_then(|(at, _)| at.split_once('.')).context("no timestamp")?;
+        let (seconds, micros) =
+            at.and_then(|(at, _)| at.split_once('.')).context("no timestamp")?;
         let sequence = line.split("icmp_seq=").nth(1).and_then(|it| it.split(' ').next());
         let at = seconds.parse::<u64>()? * 1_000_000 + micros.parse::<u64>()?;
         answers.push((sequence.context("no icmp_seq")?.parse()?, at));

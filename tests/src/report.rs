@@ -1,6 +1,8 @@
 //! Evidence: what a run claims, it says twice: as a table for people, and as
 //! `target/report/NAME.json` for programs, written by the run itself.
 
+#![allow(clippy::float_arithmetic, reason = "figures of measurements; no replica computes here")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

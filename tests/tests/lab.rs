@@ -222,7 +222,8 @@ async fn down_finds_a_process_in_a_namespace_without_a_name_when_all_others_are_
     .unwrap();
 
     assert_eq!(lab.down().await.unwrap().processes, 1);
-    assert!(!hidden.wait().await.unwrap().success());
+    let ended = tokio::time::timeout(DEADLINE, hidden.wait()).await.unwrap().unwrap();
+    assert!(!ended.success());
     assert_nothing_left(&name, &dir, &others);
 }
 

@@ -4,14 +4,20 @@
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::ensure;
 use atoll_tests::lab::{
     Lab, Options, Place, Pod, PodName, PodOptions, PodPhase, Refused, ScopedLab, run,
 };
+use atoll_tests::wait::wait_until;
 use futures::future::{join_all, try_join_all};
+use tokio::time::timeout;
 use uuid::Uuid;
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Writes down how it was called, and answers ADD with the interface that it has made; or fails,
 /// where the node has a file that says so.
@@ -108,10 +114,19 @@ async fn a_pod_is_plumbed_as_a_runtime_does_it_and_unplumbed_without_a_trace() {
     assert!(shown.contains("10.16.0.2/16"), "{shown}");
 
     // A process that still runs in it ends with it.
-    let mut server = lab.space(&Place::Pod(pod.name.clone())).unwrap().command("sleep");
-    let mut server = server.arg("infinity").spawn().unwrap();
+    let space = lab.space(&Place::Pod(pod.name.clone())).unwrap();
+    let mut server = space.command("sleep").arg("infinity").spawn().unwrap();
+    let entered = PathBuf::from(format!("/proc/{}/ns/net", server.id().unwrap()));
+    wait_until(DEADLINE, "the process to be in the pod", async || {
+        let (found, wanted) = (fs::metadata(&entered)?.ino(), fs::metadata(space.net())?.ino());
+        ensure!(found == wanted, "it is in {found}, not {wanted}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     lab.delete_pod(&pod.name).await.unwrap();
-    assert!(!server.wait().await.unwrap().success());
+    let ended = timeout(DEADLINE, server.wait()).await.unwrap().unwrap();
+    assert!(!ended.success());
     assert!(log.join(format!("{}.DEL.env", pod.container_id)).exists());
     assert_eq!(sandboxes(&lab, 1).await, Vec::<String>::new());
     assert_eq!(lab.pods().unwrap(), []);

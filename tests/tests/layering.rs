@@ -1,5 +1,7 @@
 //! The architecture as a test: what each crate may depend on (ARCHITECTURE.md, "Layers").
 
+#![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

@@ -47,7 +47,7 @@ pub enum ManifestError {
         /// The manifest.
         object: String,
         /// The field's path.
-        field: &'static str,
+        field: String,
         /// What it was set to.
         value: String,
     },
@@ -88,7 +88,7 @@ pub fn parse(value: &Value) -> Result<Manifest, ManifestError> {
         (API_VERSION, "Subnet") => subnet::parse(value),
         (API_VERSION, "IP") => Err(ManifestError::NotImplemented {
             object: format!("IP {}", text("/metadata/name")),
-            field: "kind",
+            field: "kind".to_owned(),
             value: "IP (a reservation made by hand)".to_owned(),
         }),
         _ => {

@@ -125,7 +125,7 @@ impl Reader {
                 other => other.to_string(),
             };
             if !text.is_empty() && !allowed.contains(&text.as_str()) {
-                let object = self.object.clone();
+                let (object, field) = (self.object.clone(), format!("spec.{field}"));
                 return Err(ManifestError::NotImplemented { object, field, value: text });
             }
         }

@@ -53,7 +53,12 @@ pub fn plan(desired: &Settings, replica: &Replica) -> Vec<Operation> {
         return Vec::new();
     };
     let mut plan = Vec::new();
-    let keys = external_ids(desired);
+    let mut keys = external_ids(desired);
+    // A restarted ovn-controller keeps the old flows until the new ones are complete. On a node
+    // without flows that would only delay its first pod, by the whole time.
+    if replica.rows("Interface").any(|(_, row)| has_flows(row)) {
+        keys.push(("ovn-ofctrl-wait-before-clear", "8000".to_owned()));
+    }
     let differs = |(key, value): &(&str, &str)| {
         row.get("external_ids").and_then(|ids| ids.get(key)) != Some(value)
     };
@@ -70,6 +75,10 @@ pub fn plan(desired: &Settings, replica: &Replica) -> Vec<Operation> {
     plan
 }
 
+fn has_flows(interface: &Row) -> bool {
+    interface.get("external_ids").and_then(|ids| ids.get("ovn-installed")) == Some("true")
+}
+
 fn external_ids(desired: &Settings) -> Vec<(&'static str, String)> {
     let mut keys = vec![
         ("system-id", desired.chassis.to_string()),
@@ -79,8 +88,6 @@ fn external_ids(desired: &Settings) -> Vec<(&'static str, String)> {
         ("ovn-bridge-datapath-type", desired.datapath_type.clone()),
         // Without conditions on datapaths, a southbound rebuilt with other row ids costs nothing.
         ("ovn-monitor-all", "true".to_owned()),
-        // A restarted ovn-controller keeps the old flows until the new ones are complete.
-        ("ovn-ofctrl-wait-before-clear", "8000".to_owned()),
         // A long recompute must not look like a dead switch or a dead southbound: the agent moves
         // `ovn-remote` when the southbound really is elsewhere.
         ("ovn-openflow-probe-interval", "0".to_owned()),

@@ -112,6 +112,9 @@ impl<'a> Compare<'a> {
     /// A stale row cannot go while a foreign row would go with it, or refers to it strongly.
     fn find_held(&self) -> BTreeMap<RowKey, Uuid> {
         let mut held = BTreeMap::new();
+        if self.stale.is_empty() {
+            return held;
+        }
         for (key @ &(table, uuid), row) in self.observed {
             let ours = self.is_ours(key, row);
             for references in table.references().iter().filter(|references| references.strong) {
@@ -147,6 +150,9 @@ impl<'a> Compare<'a> {
     }
 
     fn conflicts(&self) -> Vec<Conflict> {
+        if self.foreign.is_empty() && self.held.is_empty() {
+            return Vec::new();
+        }
         let named = self.desired.iter().filter_map(|(key @ &(table, _), row)| {
             let name = name(row)?;
             let foreign = *self.foreign.get(&(table, name))?;

@@ -105,6 +105,10 @@ impl Central {
     }
 
     /// Gives or takes the role. Idempotent; takes effect soon, see [`status`](Self::status).
+    ///
+    /// That the projection has been here is looked for; that it is of today is for the caller:
+    /// give the role once [`PassStatus::revision`](crate::PassStatus::revision) has reached the
+    /// revision that chose this member, or the nodes first see what was there before.
     pub fn set_active(&self, active: bool) {
         self.active.send_if_modified(|role| std::mem::replace(role, active) != active);
     }

@@ -120,10 +120,14 @@ impl Supervisor {
             // Not asked: it must not see the database that comes next.
             self.northd.kill().await;
         }
+        let up = [self.nb.is_up(), self.sb.is_up()];
         let advanced = self.nb.advance().await;
         self.note("northbound database", advanced);
         let advanced = self.sb.advance().await;
         self.note("southbound database", advanced);
+        if [self.nb.is_up(), self.sb.is_up()] != up {
+            self.next_probe = Instant::now();
+        }
         if self.active {
             let activated = self.activate().await;
             self.note("activation", activated);
@@ -210,7 +214,7 @@ impl Supervisor {
         let Err(error) = result else { return };
         let text = format!("{what}: {}", chain(&error));
         if self.last_error.as_ref() != Some(&text) {
-            tracing::warn!(error = text, "ovn-central");
+            tracing::warn!(error = text, "ovn-central is not as it should be");
             self.last_error = Some(text);
         }
     }

@@ -1,6 +1,6 @@
 //! The marker outside the disks: a cluster was formed here once.
 //!
-//! It is created by compare-and-create (`O_EXCL`) before anything else of a cluster exists. When
+//! It is created by compare-and-create before anything else of a cluster exists. When
 //! all disks are empty and it is there, a cluster was lost, and no member may begin another.
 
 use std::io;
@@ -67,6 +67,6 @@ impl MarkerFile {
         if let Some(parent) = self.path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        files::create_new(&self.path, text.as_bytes())
+        files::create_new(&self.path, &marker.former.to_string(), text.as_bytes())
     }
 }

@@ -13,6 +13,8 @@
 //! Until step 4 no data exists anywhere, and only the former can take it: so a former that finds
 //! its own id in the marker goes on, and anybody else who finds a marker and empty disks waits.
 
+#[cfg(test)]
+mod crash_test;
 mod decide;
 mod marker;
 

@@ -26,8 +26,8 @@ mod rows;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use atoll_model::{ChangeSet, MacAddress, ObjectKey, Owner, PortName, Revision, SubnetName};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -115,7 +115,8 @@ impl Progress {
 /// The writing side.
 #[derive(Debug, Clone)]
 pub(crate) struct Archive {
-    rows: Rows,
+    /// Empty once it is closed, so that the database can be opened again.
+    rows: Arc<RwLock<Option<Rows>>>,
     progress: Arc<Progress>,
     writer: mpsc::Sender<Request>,
 }
@@ -153,7 +154,7 @@ impl Archive {
         let (writer, requests) = mpsc::channel(QUEUE);
         writer::spawn(rows.clone(), requests, progress.clone())
             .map_err(|error| HistoryError::Database(error.to_string()))?;
-        Ok(Self { rows, progress, writer })
+        Ok(Self { rows: Arc::new(RwLock::new(Some(rows))), progress, writer })
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -184,6 +185,12 @@ impl Archive {
     /// Makes everything durable and ends the writer.
     pub(crate) async fn close(&self) {
         let _ = self.ask(Request::Close).await;
+        self.rows.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn rows(&self) -> Result<Rows, HistoryError> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        rows.clone().ok_or(HistoryError::Closed)
     }
 
     async fn ask(
@@ -202,7 +209,7 @@ impl Archive {
         until: Revision,
         limit: usize,
     ) -> Result<Vec<Arc<ChangeSet>>, HistoryError> {
-        let rows = self.rows.clone();
+        let rows = self.rows()?;
         read(move || {
             let sets = rows.changes(from, until).take(limit);
             sets.map(|set| set.map(Arc::new)).collect()
@@ -237,7 +244,7 @@ impl History {
     ) -> Result<Vec<Interval>, HistoryError> {
         let state = self.published.borrow().state.clone();
         self.archive.written().await?;
-        let (rows, subnet) = (self.archive.rows.clone(), subnet.clone());
+        let (rows, subnet) = (self.archive.rows()?, subnet.clone());
         read(move || intervals::ownership(&rows, &state, &subnet, address)).await
     }
 
@@ -250,7 +257,7 @@ impl History {
     /// [`HistoryError`]: nothing can be said.
     pub async fn of_object(&self, key: &ObjectKey) -> Result<Vec<ChangeSet>, HistoryError> {
         self.archive.written().await?;
-        let (rows, key) = (self.archive.rows.clone(), key.clone());
+        let (rows, key) = (self.archive.rows()?, key.clone());
         read(move || {
             let mut found = Vec::new();
             for set in rows.changes(Revision(0), Revision(u64::MAX)) {

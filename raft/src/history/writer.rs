@@ -35,8 +35,13 @@ pub(super) fn spawn(
         while requests.blocking_recv_many(&mut round, ROUND) > 0 {
             for request in round.drain(..) {
                 match writer.carry_out(request) {
-                    Ok(true) => {}
-                    Ok(false) => return,
+                    Ok(None) => {}
+                    Ok(Some(closed)) => {
+                        // Whoever waits may open the database again.
+                        drop(writer);
+                        let _ = closed.send(());
+                        return;
+                    }
                     Err(error) => fatal::disk_failed(error),
                 }
             }
@@ -56,8 +61,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Answers whether to go on.
-    fn carry_out(&mut self, request: Request) -> Result<bool, HistoryError> {
+    /// Answers whom to tell that this was the last request.
+    fn carry_out(&mut self, request: Request) -> Result<Option<oneshot::Sender<()>>, HistoryError> {
         match request {
             Request::Add(set) => {
                 intervals::write(&self.rows, &set)?;
@@ -83,11 +88,10 @@ impl Writer {
             Request::Close(done) => {
                 self.note()?;
                 self.rows.sync()?;
-                let _ = done.send(());
-                return Ok(false);
+                return Ok(Some(done));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     fn note(&mut self) -> Result<(), HistoryError> {

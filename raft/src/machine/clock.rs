@@ -50,7 +50,7 @@ impl ClusterClock {
 }
 
 fn boot_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, |time| Duration::from(time))
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Milliseconds since 1970, for people.

@@ -56,12 +56,12 @@ impl SnapshotFile {
     }
 
     /// Checks the whole file and takes it apart.
-    pub(crate) fn open(&self) -> io::Result<(Head, Vec<u8>)> {
+    pub(crate) fn open(&self) -> io::Result<Content> {
         parse(self.read_all()?).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
     }
 }
 
-fn parse(mut bytes: Vec<u8>) -> Result<(Head, Vec<u8>), String> {
+fn parse(mut bytes: Vec<u8>) -> Result<Content, String> {
     let number = |range: std::ops::Range<usize>| {
         let field = bytes.get(range)?;
         Some(field.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte)))
@@ -105,6 +105,9 @@ pub(crate) fn encode(head: &Head, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A snapshot's head, and its encoded state.
+pub(crate) type Content = (Head, Vec<u8>);
+
 /// Why the snapshot on the disk cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -147,7 +150,7 @@ impl Snapshots {
     pub(crate) fn open(
         directory: &Path,
         cluster: Option<ClusterId>,
-    ) -> Result<(Self, Option<(Head, Vec<u8>)>), SnapshotError> {
+    ) -> Result<(Self, Option<Content>), SnapshotError> {
         let io_error = |error| SnapshotError::Io(directory.to_owned(), error);
         std::fs::create_dir_all(directory).map_err(io_error)?;
         let mut newest: Option<PathBuf> = None;

@@ -177,6 +177,11 @@ impl Wal {
         0
     }
 
+    /// Every entry since the last purge.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.lock().entries.values().cloned().collect()
+    }
+
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.lock().purged
     }

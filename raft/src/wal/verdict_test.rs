@@ -202,3 +202,16 @@ async fn a_read_for_a_peer_is_bounded_by_bytes_but_never_empty() {
     assert_eq!(wal.limited_get_log_entries(10, 11).await.unwrap().len(), 1);
     wal.close().await;
 }
+
+/// It may reach the disk before the entries that it names, and openraft would look for them.
+#[tokio::test]
+async fn a_commit_position_beyond_the_log_is_read_as_the_logs_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut wal = Wal::open(directory.path(), ME).unwrap();
+    append(&mut wal, vec![entry(0, 1), entry(1, 1)]).await;
+    wal.save_committed(Some(log_id(5))).await.unwrap();
+    wal.close().await;
+    let mut wal = Wal::open(directory.path(), ME).unwrap();
+    assert_eq!(wal.read_committed().await.unwrap(), Some(log_id(1)));
+    wal.close().await;
+}

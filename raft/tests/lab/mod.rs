@@ -3,6 +3,7 @@
 //! Each member has a runtime of its own. Killing one drops that runtime, and with it every task
 //! and every connection, as the end of a process would.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a laboratory that cannot be set up fails the test")]
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -106,6 +107,10 @@ impl Lab {
 }
 
 impl Member {
+    pub(crate) fn new(options: RaftOptions) -> Self {
+        Self { options, running: None }
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.running.as_ref().expect("it runs").1
     }

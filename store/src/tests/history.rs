@@ -82,6 +82,14 @@ pub(super) fn nothing() -> Txn {
     txn(vec![Operation::DeletePod(pod("a/p0"), uid("nobody"))], 0)
 }
 
+/// The entry of [`nothing`].
+pub(super) fn idle() -> Entry {
+    let steps = nothing().operations.into_iter().map(Step::Plain).collect();
+    let (request, precondition) = (None, None);
+    let (gap, skip, restore, clock_ms) = (1, false, false, 0);
+    Entry { gap, skip, restore, request, steps, precondition, clock_ms }
+}
+
 /// The cluster as it is set up, with small subnets.
 pub(super) fn first_entries() -> Vec<Entry> {
     let mut operations = defaults();
@@ -94,9 +102,7 @@ pub(super) fn first_entries() -> Vec<Entry> {
     operations.push(Operation::PutNode(node_spec("n1")));
     operations.push(Operation::PutNode(node_spec("n2")));
     let steps = operations.into_iter().map(Step::Plain).collect();
-    let (request, precondition) = (None, None);
-    let (gap, skip, restore, clock_ms) = (1, false, false, 0);
-    vec![Entry { gap, skip, restore, request, steps, precondition, clock_ms }]
+    vec![Entry { steps, ..idle() }]
 }
 
 impl Entry {

@@ -216,7 +216,8 @@ impl Member {
         Daemon::new(program, pid_file, &self.namespace())
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// Its log, snapshots, history and identity.
+    pub fn data_dir(&self) -> PathBuf {
         self.dir().join("data")
     }
 

@@ -1,0 +1,45 @@
+//! A member's log, read from its disk by somebody else than the member: for audits and tests.
+
+use std::path::Path;
+
+use atoll_model::{MemberName, Revision, Txn};
+use openraft::EntryPayload;
+
+use crate::identity::IdentityFile;
+use crate::store::OpenError;
+use crate::wal::Wal;
+
+/// What a disk holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InspectedLog {
+    /// Entries up to here were purged behind a snapshot.
+    pub purged: Option<Revision>,
+    /// Every entry after that, in order; `None` for those that carry no transaction.
+    pub entries: Vec<(Revision, Option<Txn>)>,
+}
+
+/// Reads the log in the data directory of a member that does not run, or in a copy of one.
+///
+/// A torn end is cut as the member itself would do at its start, so give a copy if that matters.
+///
+/// # Errors
+///
+/// [`OpenError`] as for the member itself.
+pub async fn inspect_log(data_dir: &Path, name: &MemberName) -> Result<InspectedLog, OpenError> {
+    let identity = IdentityFile::open(data_dir, name)?.get();
+    let wal = Wal::open(&data_dir.join("wal"), identity.id)?;
+    let mut entries = Vec::new();
+    for entry in wal.entries() {
+        let txn = match &entry.payload {
+            EntryPayload::Normal(command) => {
+                let txn = atoll_codec::decode_txn(&command.bytes);
+                Some(txn.map_err(|error| OpenError::Raft(error.to_string()))?)
+            }
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        entries.push((Revision(entry.log_id.index), txn));
+    }
+    let purged = wal.purged().map(|id| Revision(id.index));
+    wal.close().await;
+    Ok(InspectedLog { purged, entries })
+}
