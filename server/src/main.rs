@@ -24,9 +24,12 @@ struct Arguments {
     check_config: bool,
 }
 
+/// openraft warns at every attempt to reach a dead peer; `atollctl status` says it once.
+const FILTER: &str = "info,openraft=error";
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,

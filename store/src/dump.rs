@@ -156,7 +156,7 @@ mod tests {
     use atoll_model::Revision;
 
     use super::*;
-    use crate::scenario::{Scenario, pod, uid};
+    use crate::scenario::Scenario;
 
     fn used() -> Scenario {
         let mut it = Scenario::new();
@@ -164,9 +164,9 @@ mod tests {
         it.put_pod("a/q", "u2").allocated();
         it.bind("a/q", "u2", "n1", "s").bound();
         it.put_pod("a/r", "u3").allocated();
-        it.apply(atoll_model::Operation::DeletePod(pod("a/p"), uid("u1"))).done();
+        it.delete_pod("a/q", "u2").done();
         it.clock_ms += 7;
-        it.apply(atoll_model::Operation::DeletePod(pod("a/q"), uid("u2"))).done();
+        it.delete_pod("a/p", "u1").done();
         it
     }
 
@@ -185,14 +185,14 @@ mod tests {
             .iter()
             .map(|row| format!("{} {} {:?}", row.subnet, row.address, row.free_at_ms))
             .collect();
-        let free = it.clock_ms - 7 + crate::setup::COOLDOWN_MS;
+        let free = it.clock_ms + crate::setup::COOLDOWN_MS;
         assert_eq!(
             rows,
             [
-                format!("ovn-default 10.16.0.2 Some({free})"),
                 "ovn-default 10.16.0.3 None".into(),
-                format!("ovn-default fd00:10:16::2 Some({free})"),
+                format!("ovn-default 10.16.0.2 Some({free})"),
                 "ovn-default fd00:10:16::3 None".into(),
+                format!("ovn-default fd00:10:16::2 Some({free})"),
             ]
         );
     }

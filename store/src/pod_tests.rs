@@ -271,6 +271,15 @@ fn the_waiting_are_served_in_the_order_in_which_they_were_created() {
 }
 
 #[test]
+fn a_recreated_pod_does_not_overtake_who_waited_for_the_address_of_its_first_life() {
+    let mut it = Scenario::with_default("10.16.0.0/30");
+    it.put_pod("a/p", "u1").allocated();
+    it.put_pod("a/w", "u2").waiting();
+    it.put_pod("a/p", "u3").changed("pod a/w").waiting();
+    assert_eq!((it.address("a/w").as_str(), it.address("a/p").as_str()), ("10.16.0.2", "none"));
+}
+
+#[test]
 fn a_waiting_pod_may_change_its_request_and_its_reason_is_told_anew() {
     let mut it = Scenario::new();
     it.put_static("a/p", "u1", "10.17.0.1").waiting();

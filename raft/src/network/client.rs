@@ -31,8 +31,10 @@ use crate::machine::Shown;
 use crate::machine::{SnapshotFile, blocking};
 use crate::types::{MemberNode, RpcError, Snapshot, SnapshotMeta, TypeConfig, Vote};
 
-/// Pause after a failure. openraft's own (200 ms, doubling) would leave a restarted member waiting.
-const BACKOFF: Duration = Duration::from_millis(20);
+/// First pause after a failure, doubling up to the second. openraft's own (200 ms, doubling) would
+/// leave a restarted member waiting.
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(320);
 
 /// A peer accepts a stream at once; after this it is unreachable.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(2);
@@ -213,9 +215,16 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             return stream_append_sequential(self, requests, option);
         }
         Box::pin(async move {
+            // openraft's backoff sits in this stream: without waiting for its first request, a dead
+            // peer would be called as fast as the kernel refuses the connection.
+            let mut requests = requests;
+            let Some(first) = requests.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(futures::stream::empty());
+                return Ok(nothing);
+            };
             let mut client = self.client()?;
             let outgoing = Outgoing {
-                requests: Box::pin(requests),
+                requests: Box::pin(futures::stream::iter([first]).chain(requests)),
                 shown: self.shown.clone(),
                 target: self.target,
             };
@@ -274,7 +283,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+        let next = |pause: &Duration| Some((*pause * 2).min(BACKOFF_MAX));
+        Some(Backoff::new(std::iter::successors(Some(BACKOFF_FIRST), next)))
     }
 }
 
