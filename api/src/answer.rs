@@ -5,7 +5,7 @@
 //! that it did nothing says so in the metadata.
 
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 
 /// Metadata key by which a server vouches that nothing was done.
 const NOTHING_DONE: &str = "atoll-nothing-done";
@@ -89,23 +89,26 @@ pub fn verdict(status: &Status) -> Verdict {
 }
 
 /// A connection that was never made cannot have carried the request.
+///
+/// Kinds of I/O errors alone do not tell: a connection that carried it may time out too, or find
+/// its host unreachable.
 fn never_sent(status: &Status) -> Option<String> {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            use std::io::ErrorKind as Kind;
-            let kinds = [
-                Kind::ConnectionRefused,
-                Kind::NotFound,
-                Kind::HostUnreachable,
-                Kind::NetworkUnreachable,
-                Kind::TimedOut,
-            ];
-            return kinds.contains(&io.kind()).then(|| io.to_string());
+        if let Some(connect) = error.downcast_ref::<ConnectError>() {
+            return Some(innermost(connect));
         }
         source = error.source();
     }
     None
+}
+
+/// The last cause: what the operating system said.
+fn innermost(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => innermost(source),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -124,12 +127,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_sent_nothing() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let status = Status::from_error(Box::new(refused));
-        assert!(matches!(verdict(&status), Verdict::NothingDone(_)), "{status:?}");
-        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        let status = Status::from_error(Box::new(broken));
-        assert!(matches!(verdict(&status), Verdict::Unknown(_)), "{status:?}");
+    fn only_a_connection_that_was_never_made_sent_nothing() {
+        let status = |kind, connecting| {
+            let error = Box::new(std::io::Error::from(kind));
+            match connecting {
+                true => Status::from_error(Box::new(ConnectError(error))),
+                false => Status::from_error(error),
+            }
+        };
+        use std::io::ErrorKind;
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::TimedOut, ErrorKind::HostUnreachable]
+        {
+            let before = verdict(&status(kind, true));
+            assert!(matches!(before, Verdict::NothingDone(_)), "{before:?}");
+            // A connection that was there may have carried the request before it broke.
+            let after = verdict(&status(kind, false));
+            assert!(matches!(after, Verdict::Unknown(_)), "{after:?}");
+        }
     }
 }

@@ -117,7 +117,7 @@ impl Watch {
             }
             Kind::Bookmark(bookmark) => {
                 let lineage = lineage_of(bookmark.lineage)?;
-                self.after = Some((lineage.cluster.to_string(), lineage.revision));
+                self.stand_at(&lineage);
                 Ok(Some(WatchEvent::Bookmark(lineage)))
             }
         }
@@ -134,8 +134,15 @@ impl Watch {
             return Ok(None);
         }
         let lineage = lineage_of(part.lineage)?;
-        self.after = Some((lineage.cluster.to_string(), lineage.revision));
+        self.stand_at(&lineage);
         Ok(Some(WatchEvent::Resync(lineage, std::mem::take(&mut self.parts))))
+    }
+
+    /// A reader that nothing concerns for a long time has still seen how far the store came: what
+    /// it asks for next would else count as too old to tell.
+    fn stand_at(&mut self, lineage: &Lineage) {
+        self.client.saw(lineage.revision);
+        self.after = Some((lineage.cluster.to_string(), lineage.revision));
     }
 
     fn advance(&mut self, revision: Revision) {

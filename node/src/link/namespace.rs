@@ -73,7 +73,7 @@ impl Namespace {
     /// Runs `work` on a thread of its own inside the namespace.
     ///
     /// Once started, the work goes on to its end even if the returned future is dropped: half a
-    /// plumbed pod is worse than a late one, and [`WORK_TIME_MAX`] bounds it.
+    /// plumbed pod is worse than a late one, and `WORK_TIME_MAX` bounds it.
     ///
     /// Costs one thread: about 100 µs.
     ///

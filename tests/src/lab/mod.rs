@@ -23,7 +23,7 @@
 //! * A process is only ever signalled after it was seen to live in one of the lab's namespaces.
 //!
 //! Deliberately absent: Kubernetes, QoS of the underlay, and any knowledge of how Atoll works
-//! inside. The lab speaks to it as an operator does ([`store`]) and as kubelet does ([`pod`]).
+//! inside. The lab speaks to it as an operator does ([`store`]) and as kubelet does ([`Lab::run_pod`]).
 
 mod binaries;
 mod cni;

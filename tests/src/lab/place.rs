@@ -50,7 +50,7 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// [`Refused`] or [`Usage`] if the lab has no such place.
+    /// [`Refused`](super::Refused) or [`Usage`] if the lab has no such place.
     pub fn space(&self, place: &Place) -> Result<Space> {
         match place {
             Place::Pod(name) => {
