@@ -19,9 +19,9 @@ pub(crate) async fn create(
     files: &[PathBuf],
     format: Format,
 ) -> Result<(), Failure> {
-    for value in read_all(files)? {
-        let Manifest::Subnet(spec, notes) =
-            manifest::parse(&value).map_err(|error| Failure::Usage(error.into()))?;
+    // All are read before the first is sent: a typing error in one must not leave half of them.
+    let parsed = read_all(files)?.iter().map(manifest::parse).collect::<Result<Vec<_>, _>>();
+    for Manifest::Subnet(spec, notes) in parsed.map_err(|error| Failure::Usage(error.into()))? {
         for note in notes {
             writeln!(std::io::stderr(), "atollctl: note: {note}")?;
         }
@@ -37,6 +37,7 @@ pub(crate) async fn delete(
     client: &Client,
     files: &[PathBuf],
     target: &Target,
+    format: Format,
 ) -> Result<(), Failure> {
     let mut operations = Vec::new();
     for value in read_all(files)? {
@@ -56,7 +57,7 @@ pub(crate) async fn delete(
     }
     for (kind, name, operation) in operations {
         carried_out(client.txn(Vec::new(), vec![operation]).await?)?;
-        said(kind, &name, "deleted", Format::Table)?;
+        said(kind, &name, "deleted", format)?;
     }
     Ok(())
 }
@@ -124,6 +125,7 @@ fn said(kind: &str, name: &str, what: &str, format: Format) -> Result<(), Failur
     let kind = kind.to_lowercase();
     match format {
         Format::Json => writeln!(out, "{{\"kind\":\"{kind}\",\"name\":\"{name}\"}}")?,
+        Format::Yaml => writeln!(out, "---\nkind: {kind}\nname: {name}")?,
         Format::Name => writeln!(out, "{kind}/{name}")?,
         _ => writeln!(out, "{kind}/{name} {what}")?,
     }
@@ -164,4 +166,29 @@ fn read(file: &Path) -> anyhow::Result<String> {
         return Ok(text);
     }
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody listens: a manifest that was sent would fail as unreachable.
+    #[tokio::test]
+    async fn a_bad_manifest_keeps_the_good_ones_before_it_from_being_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("subnets.yaml");
+        let subnet = |name: &str, field: &str| {
+            format!(
+                "---\napiVersion: {API_VERSION}\nkind: Subnet\nmetadata: {{ name: {name} }}\n\
+                 spec: {{ {field}: 10.1.0.0/16 }}\n"
+            )
+        };
+        let text = subnet("good", "cidrBlock") + &subnet("bad", "cidrBlok");
+        std::fs::write(&file, text).unwrap();
+        let nobody = vec!["127.0.0.1:1".parse().unwrap()];
+        let client = Client::new(nobody, "test").unwrap().with_timeout(std::time::Duration::ZERO);
+        let failure = create(&client, &[file], Format::Table).await.unwrap_err();
+        let Failure::Usage(error) = failure else { panic!("{failure:?}") };
+        assert!(error.to_string().contains("cidrBlok"), "{error}");
+    }
 }

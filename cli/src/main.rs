@@ -69,6 +69,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status => status::run(&client, arguments.output).await,
         Command::Get(get) => get::run(&client, get, arguments.output).await,
         Command::Create { files } => change::create(&client, files, arguments.output).await,
-        Command::Delete { files, target } => change::delete(&client, files, target).await,
+        Command::Delete { files, target } => {
+            change::delete(&client, files, target, arguments.output).await
+        }
     }
 }

@@ -22,6 +22,13 @@ use crate::{cache, follow, leg};
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
 
+/// How long until deletions are tried again that failed at the start: Open vSwitch may come up
+/// after the agent.
+const BURY_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long deletions wait for Open vSwitch's database.
+const BURY_OVS: Duration = Duration::from_secs(3);
+
 /// How long a call to the store may take; the loops come back by themselves.
 const CALL: Duration = Duration::from_secs(5);
 
@@ -60,7 +67,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     tasks.spawn(queue.drain(client.clone(), config.node.clone(), cancel.clone()));
     tasks.spawn(leg::keep(config.clone(), client, ovs, view, cancel.clone()));
     tracing::info!(node = %config.node, "agent started");
-    bury(&config.tombstones, &attacher).await;
+    if !bury(&config.tombstones, &attacher).await {
+        tasks.spawn(bury_rest(config.clone(), attacher.clone(), cancel.clone()));
+    }
     server.serve(attacher, cancel.clone()).await;
     cancel.cancel();
     tasks.close();
@@ -68,15 +77,34 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     Ok(())
 }
 
-/// Carries out the deletions that plugins left while no agent listened.
-async fn bury(dir: &Path, attacher: &Arc<Attacher>) {
+/// Carries out what could not be carried out at the start, until all is done or `cancel`.
+async fn bury_rest(config: Arc<Config>, attacher: Arc<Attacher>, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(BURY_AGAIN) => {}
+            () = cancel.cancelled() => return,
+        }
+        if bury(&config.tombstones, &attacher).await {
+            return;
+        }
+    }
+}
+
+/// Carries out the deletions that plugins left while no agent listened. False if one of them has
+/// to be tried again.
+async fn bury(dir: &Path, attacher: &Attacher) -> bool {
     let found = match Tombstone::read_all(dir) {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "tombstones cannot be read");
-            return;
+            return false;
         }
     };
+    // Without Open vSwitch none of them can be; pods wait for us at the start.
+    if found.is_empty() || attacher.ovs.session(BURY_OVS).await.is_err() {
+        return found.is_empty();
+    }
+    let mut is_done = true;
     for tombstone in found {
         let (path, tombstone) = match tombstone {
             Ok(tombstone) => tombstone,
@@ -86,11 +114,15 @@ async fn bury(dir: &Path, attacher: &Arc<Attacher>) {
             }
         };
         let request = DelRequest::from_tombstone(tombstone, Instant::now() + TOMBSTONE);
-        let outcome = attacher.del(request).await;
-        match outcome.map(|()| Tombstone::remove(&path)) {
-            Ok(Ok(())) => tracing::info!(path = %path.display(), "a late deletion was carried out"),
-            Ok(Err(error)) => tracing::warn!(%error, "a tombstone cannot be removed"),
-            Err(error) => tracing::warn!(%error, "a late deletion failed; the next start tries"),
+        if let Err(error) = attacher.del(request).await {
+            tracing::warn!(%error, "a late deletion failed; it is tried again");
+            is_done = false;
+            continue;
+        }
+        match Tombstone::remove(&path) {
+            Ok(()) => tracing::info!(path = %path.display(), "a late deletion was carried out"),
+            Err(error) => tracing::warn!(%error, "a tombstone cannot be removed"),
         }
     }
+    is_done
 }

@@ -3,13 +3,13 @@
 //! ADD: what the store decided (from the cache) → veth pair → port on the bridge → the flows are
 //! in (an event) → the report to the store is on disk. Nothing waits for a member: a node whose
 //! store is away still plugs announced pods in. DEL needs no cache: the port's own row says whose
-//! it is.
+//! it is; the cache only tells of a port that is gone and was never reported.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
-use atoll_model::{Allocation, Pod, PodKey, PortName, Sandbox, Subnet, Uid};
+use atoll_model::{Allocation, Binding, Pod, PodKey, PortName, Sandbox, Subnet, Uid};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -65,10 +65,25 @@ impl Attachments for Attacher {
         let started = Instant::now();
         let decided = self.decided(&request).await?;
         let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
+        let interface = host_ifname(&request.container_id);
+        let before = port::plugged(&interface, &session.monitor.replica());
+        if let Some(other) = before.as_ref().filter(|it| it.ifname != request.ifname) {
+            let why = format!(
+                "this sandbox has interface {} already, and a second one ({}) is not supported; \
+                 ask for one interface",
+                other.ifname, request.ifname
+            );
+            return Err(CniError::new(Code::NOT_PROVIDED, why));
+        }
         let made = self.make(&request, &decided, &session).await;
         if let Err(error) = &made {
-            tracing::warn!(pod = %decided.pod.spec.key, %error, "ADD failed; undone");
-            self.undo(&host_ifname(&request.container_id), &session).await;
+            // What an earlier ADD of the same pod made is in use; a failed repetition leaves it.
+            let uid = decided.pod.spec.uid.as_str();
+            let in_use = before.is_some_and(|it| it.installed && it.uid == uid);
+            tracing::warn!(pod = %decided.pod.spec.key, %error, in_use, "ADD failed");
+            if !in_use {
+                self.undo(&interface, &session).await;
+            }
         }
         let added = made?;
         let (pod, address) = (&decided.pod.spec.key, &decided.allocation.addresses);
@@ -79,19 +94,21 @@ impl Attachments for Attacher {
     async fn del(&self, request: DelRequest) -> Result<(), CniError> {
         let interface = host_ifname(&request.container_id);
         let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
-        let plugged = port::plugged(&interface, &session.monitor.replica());
-        self.unplug(&interface, &session)
-            .await
-            .map_err(|error| failed("the pod could not be unplugged; it is tried again", error))?;
-        if let Some(plugged) = plugged {
-            tracing::info!(pod = format!("{}/{}", plugged.namespace, plugged.name), "pod detached");
-            let report = Report {
+        let plugged = port::plugged(&interface, &session.monitor.replica())
+            .map(|plugged| Report {
                 happened: Happened::Unplugged,
                 namespace: plugged.namespace,
                 name: plugged.name,
                 uid: plugged.uid,
                 sandbox: plugged.sandbox,
-            };
+            })
+            // No port, and the store knows of one: an earlier report was lost, or the bridge.
+            .or_else(|| self.views.borrow().bound(&request.container_id).map(unplugged));
+        self.unplug(&interface, &session)
+            .await
+            .map_err(|error| failed("the pod could not be unplugged; it is tried again", error))?;
+        if let Some(report) = plugged {
+            tracing::info!(pod = format!("{}/{}", report.namespace, report.name), "pod detached");
             let pushed = self.queue.push(report).await;
             pushed.map_err(|error| failed("the report to the store cannot be kept", error))?;
         }
@@ -170,6 +187,8 @@ impl Attacher {
         port::wait_installed(session, &spec, left)
             .await
             .map_err(|error| self.not_installed(&error))?;
+        // First: after the report nothing may fail, or the store knows of a port that is undone.
+        let added = added(&link, &attached.host, decided)?;
         let report = Report {
             happened: Happened::Plugged,
             namespace: request.pod.namespace.clone(),
@@ -181,7 +200,7 @@ impl Attacher {
             .push(report)
             .await
             .map_err(|error| failed("the report to the store cannot be kept", error))?;
-        added(&link, &attached.host, decided)
+        Ok(added)
     }
 
     fn not_installed(&self, error: &port::InstallError) -> CniError {
@@ -207,6 +226,7 @@ impl Attacher {
             uid,
             netns: request.netns.display().to_string(),
             sandbox,
+            ifname: request.ifname.clone(),
             addresses: decided.allocation.addresses,
         })
     }
@@ -237,6 +257,17 @@ impl Attacher {
         if let Err(error) = self.unplug(interface, session).await {
             tracing::warn!(interface, error = format!("{error:#}"), "could not be undone");
         }
+    }
+}
+
+/// The report for a sandbox that the store knows as plugged in.
+fn unplugged((key, uid, binding): (&PodKey, &Uid, &Binding)) -> Report {
+    Report {
+        happened: Happened::Unplugged,
+        namespace: key.namespace().to_string(),
+        name: key.name().to_owned(),
+        uid: uid.to_string(),
+        sandbox: binding.sandbox.to_string(),
     }
 }
 

@@ -11,7 +11,8 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
     // Always a full state first: it is one message for one node, and what the cache missed while
     // the agent was down does not depend on how far the members have compacted.
     let mut watch = client.watch(None);
-    let mut quiet = false;
+    // What is wrong is said once, until it is right again.
+    let (mut quiet, mut turned_away) = (false, None);
     loop {
         let event = tokio::select! {
             event = watch.next() => event,
@@ -20,18 +21,29 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
         match event {
             WatchEvent::Resync(lineage, objects) => {
                 let mut outcome = Ok(());
-                views.send_modify(|view| outcome = view.resync(lineage, objects));
+                views.send_if_modified(|view| {
+                    outcome = view.resync(lineage, objects);
+                    outcome.is_ok()
+                });
                 if let Err(error) = outcome {
-                    tracing::warn!(%error, "a member's state is turned away");
+                    let error = error.to_string();
+                    if turned_away.as_ref() != Some(&error) {
+                        tracing::warn!(error, "a member's state is turned away");
+                        turned_away = Some(error);
+                    }
                     watch.restart();
                     watch.turn_away().await;
                     continue;
                 }
                 tracing::info!(revision = %lineage.revision, "following the store");
-                quiet = false;
+                (quiet, turned_away) = (false, None);
             }
-            WatchEvent::Changes(set) => views.send_modify(|view| view.advance(&set)),
+            WatchEvent::Changes(set) => {
+                quiet = false;
+                views.send_modify(|view| view.advance(&set));
+            }
             WatchEvent::Bookmark(lineage) => {
+                quiet = false;
                 views.send_if_modified(|view| {
                     view.bookmark(lineage);
                     false

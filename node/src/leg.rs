@@ -2,8 +2,9 @@
 //! filter, and the node's registration. One reconcile pass, on every change and on a timer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use atoll_api::Client;
 use atoll_model::{
     Addresses, Allocation, ChassisName, Family, Operation, Outcome, PortName, Subnet,
@@ -25,8 +26,9 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Open vSwitch needs a moment to make `ovn0` after it was asked for.
 const SOON: Duration = Duration::from_millis(50);
 
-/// The packet filter is read back every so many passes: that starts processes.
-const VERIFY_EVERY: u32 = 6;
+/// The packet filter is read back this often: that starts processes, so it must not depend on how
+/// often pods come and go.
+const VERIFY_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a pass waits for Open vSwitch.
 const OVS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +41,9 @@ pub async fn keep(
     mut views: watch::Receiver<View>,
     cancel: CancellationToken,
 ) {
-    let mut keeper = Keeper { config, client, firewall: Firewall::new(), passes: 0 };
+    let (firewall, verified) = (Firewall::new(), Instant::now());
+    let new_chassis = uuid::Uuid::new_v4().to_string();
+    let mut keeper = Keeper { config, client, firewall, verified, new_chassis };
     let mut last_error = String::new();
     loop {
         let session = tokio::select! {
@@ -67,7 +71,11 @@ struct Keeper {
     config: Arc<Config>,
     client: Client,
     firewall: Firewall,
-    passes: u32,
+    /// When the packet filter was last read back.
+    verified: Instant,
+    /// This node's chassis name if it has none yet: one for all passes, because a pass may come
+    /// before the replica shows what the last one wrote.
+    new_chassis: String,
 }
 
 impl Keeper {
@@ -94,7 +102,7 @@ impl Keeper {
         let replica = session.monitor.replica();
         let chassis = match settings::chassis(&replica) {
             Some(chassis) => chassis,
-            None => ChassisName::new(&uuid::Uuid::new_v4().to_string())?,
+            None => ChassisName::new(&self.new_chassis)?,
         };
         let port = PortName::of_node(&self.config.node);
         let allocation = view.allocation(&port).cloned();
@@ -116,24 +124,25 @@ impl Keeper {
             tracing::info!(changes = plan.len(), remote = ?desired.remote, "setting Open vSwitch up");
             transact(session, &plan).await?;
         }
-        self.register(view, chassis).await;
-        let (Some(allocation), Some(join)) = (allocation, view.join_subnet()) else {
-            return Ok(true);
+        let configured = match (allocation, view.join_subnet()) {
+            (Some(allocation), Some(join)) => self.configure(view, &allocation, join).await,
+            _ => Ok(true),
         };
-        if link::find(&Namespace::Own, OVN0).await?.is_none() {
-            return Ok(false);
-        }
-        self.configure(view, &allocation, join).await?;
-        self.passes += 1;
-        Ok(true)
+        // Last: a store that is away must not keep the node from its own leg.
+        self.register(view, chassis).await?;
+        configured
     }
 
+    /// False while Open vSwitch has not made `ovn0`.
     async fn configure(
         &mut self,
         view: &View,
         allocation: &Allocation,
         join: &Subnet,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
+        if link::find(&Namespace::Own, OVN0).await?.is_none() {
+            return Ok(false);
+        }
         let spec = InterfaceSpec {
             mac: Mac(allocation.mac.octets()),
             mtu: u32::from(self.config.mtu),
@@ -150,8 +159,9 @@ impl Keeper {
         link::relax_reverse_path_filter(OVN0)?;
         let filter = packet_filter(view)?;
         let mut changed = self.firewall.apply(&filter).await?;
-        if self.passes % VERIFY_EVERY == VERIFY_EVERY - 1 {
+        if self.verified.elapsed() >= VERIFY_EVERY {
             changed |= self.firewall.verify(&filter).await?;
+            self.verified = Instant::now();
         }
         if changed {
             tracing::info!(
@@ -160,26 +170,30 @@ impl Keeper {
                 "packet filter set"
             );
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Tells the store this node's chassis and tunnel endpoint, if it does not know them.
-    async fn register(&self, view: &View, chassis: ChassisName) {
-        let Some(node) = view.node(&self.config.node) else { return };
+    /// Tells the store this node's chassis and tunnel endpoint, if it does not know them. Until it
+    /// does no pod of this node is plugged in, so this is tried again like any failed pass.
+    async fn register(&self, view: &View, chassis: ChassisName) -> anyhow::Result<()> {
+        let Some(node) = view.node(&self.config.node) else { return Ok(()) };
         if node.chassis.as_ref() == Some(&chassis) && node.encap == Some(self.config.encap_ip) {
-            return;
+            return Ok(());
         }
         let operation = Operation::RegisterNode {
             node: self.config.node.clone(),
             chassis,
             encap: self.config.encap_ip,
         };
-        match self.client.txn(Vec::new(), vec![operation]).await {
-            Ok(Outcome::Applied { .. }) => tracing::info!("registered with the store"),
-            Ok(Outcome::Refused { refusal, .. }) => {
-                tracing::warn!(%refusal, "the store does not register this node");
+        let outcome = self.client.txn(Vec::new(), vec![operation]).await;
+        match outcome.context("this node is not registered with the store yet")? {
+            Outcome::Applied { .. } => {
+                tracing::info!("registered with the store");
+                Ok(())
             }
-            Err(error) => tracing::info!(%error, "not registered yet"),
+            Outcome::Refused { refusal, .. } => {
+                Err(anyhow::Error::new(refusal).context("the store does not register this node"))
+            }
         }
     }
 }

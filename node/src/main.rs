@@ -29,6 +29,13 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A loop that is gone while the process looks well helps nobody: whoever supervises the
+    // process starts a whole one.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use atoll_api::Client;
+use atoll_api::{Client, ClientError};
 use atoll_model::{NodeName, Operation, Outcome, PodKey, Sandbox, Uid};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -137,8 +137,16 @@ impl Queue {
 
 /// True if the store knows, or never needs to.
 async fn tell(client: &Client, node: &NodeName, path: &Path) -> bool {
-    let report: Option<Report> =
-        std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
+        // It may be there the next time: no descriptors left, a disk that stumbles.
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a report cannot be read");
+            return false;
+        }
+    };
+    let report: Option<Report> = serde_json::from_slice(&bytes).ok();
     let operation = report.as_ref().map(|report| report.operation(node));
     let Some(Ok(operation)) = operation else {
         tracing::warn!(path = %path.display(), "an unreadable report is dropped");
@@ -148,6 +156,11 @@ async fn tell(client: &Client, node: &NodeName, path: &Path) -> bool {
         Ok(Outcome::Applied { .. }) => true,
         Ok(Outcome::Refused { refusal, .. }) => {
             tracing::info!(?report, %refusal, "the store has moved on");
+            true
+        }
+        // Waiting would hold up every later report, and never help.
+        Err(error @ ClientError::Invalid(_)) => {
+            tracing::warn!(?report, %error, "the store does not take a report; it is dropped");
             true
         }
         Err(error) => {
@@ -201,5 +214,23 @@ mod tests {
         assert_eq!(order[0], "s0");
         assert_eq!(order[11], "s11");
         assert_eq!(order[12], "last");
+    }
+
+    /// Dropped, it would leave the pod's address bound for ever.
+    #[tokio::test]
+    async fn a_report_that_cannot_be_read_now_is_kept_and_a_damaged_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::open(dir.path()).unwrap();
+        let nobody = vec!["127.0.0.1:1".parse().unwrap()];
+        let client = Client::new(nobody, "test").unwrap();
+        let node = NodeName::new("n1").unwrap();
+        // A directory cannot be read as a file, whoever asks.
+        std::fs::create_dir(dir.path().join("1")).unwrap();
+        assert!(!queue.tell_all(&client, &node).await);
+        assert_eq!(waiting(dir.path()).unwrap().len(), 1);
+        std::fs::remove_dir(dir.path().join("1")).unwrap();
+        std::fs::write(dir.path().join("2"), b"nonsense").unwrap();
+        assert!(queue.tell_all(&client, &node).await);
+        assert!(waiting(dir.path()).unwrap().is_empty());
     }
 }

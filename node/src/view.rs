@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use atoll_model::lineage::LineageError;
 use atoll_model::{
-    Allocation, Central, ChangeSet, Lineage, Node, NodeName, Object, ObjectKey, Owner, Pod, PodKey,
-    PortName, Settings, Subnet, SubnetName,
+    Allocation, Binding, Central, ChangeSet, Lineage, Node, NodeName, Object, ObjectKey, Owner,
+    Pod, PodKey, PortName, Settings, Subnet, SubnetName, Uid,
 };
 
 /// The objects that one node needs, at one revision. Cheap to clone.
@@ -149,12 +149,28 @@ impl View {
             _ => None,
         }
     }
+
+    /// The pod that the store knows as plugged in by this sandbox; it may be over.
+    #[must_use]
+    pub fn bound(&self, sandbox: &str) -> Option<(&PodKey, &Uid, &Binding)> {
+        self.objects.values().find_map(|object| {
+            let found = match object {
+                Object::Pod(pod) => (&pod.spec.key, &pod.spec.uid, pod.bound.as_ref()?),
+                Object::Draining(draining) => (&draining.key, &draining.uid, &draining.binding),
+                _ => return None,
+            };
+            (found.2.sandbox.as_str() == sandbox).then_some(found)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atoll_model::{Actor, Change, ClusterId, Namespace, NamespaceName, Revision};
+    use atoll_model::{
+        Actor, Addresses, Change, ClusterId, Draining, Namespace, NamespaceName, PodRequest,
+        PodSpec, Revision, Sandbox,
+    };
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {
         let (cluster, revision) = (ClusterId(cluster), Revision(revision));
@@ -165,6 +181,36 @@ mod tests {
         let name = NamespaceName::new(name).unwrap();
         let (created, changed) = (Revision(1), Revision(1));
         Object::Namespace(Namespace { name, labels: [].into(), created, changed }.into())
+    }
+
+    /// A DEL whose report did not reach the disk finds no port when it is repeated.
+    #[test]
+    fn a_sandbox_that_the_store_knows_is_found_also_when_its_pod_is_over() {
+        let binding = Binding { sandbox: Sandbox::new("c1").unwrap(), bound_at: Revision(4) };
+        let draining = Draining {
+            uid: Uid::new("u1").unwrap(),
+            key: PodKey::parse("tenant/web").unwrap(),
+            node: NodeName::new("n1").unwrap(),
+            binding: binding.clone(),
+            subnet: SubnetName::new("blue").unwrap(),
+            addresses: Addresses::default(),
+        };
+        let pod = Pod {
+            spec: PodSpec {
+                key: PodKey::parse("tenant/db").unwrap(),
+                uid: Uid::new("u2").unwrap(),
+                node: NodeName::new("n1").unwrap(),
+                request: PodRequest::default(),
+            },
+            waiting: None,
+            bound: Some(Binding { sandbox: Sandbox::new("c2").unwrap(), ..binding }),
+            created: Revision(1),
+            changed: Revision(4),
+        };
+        let objects = vec![Object::Draining(draining.into()), Object::Pod(pod.into())];
+        let view = View::restored(lineage(1, 9), objects);
+        let uid = |sandbox| view.bound(sandbox).map(|(_, uid, _)| uid.as_str());
+        assert_eq!((uid("c1"), uid("c2"), uid("c3")), (Some("u1"), Some("u2"), None));
     }
 
     /// The store lost its disks: what it offers is empty, and must not empty the node.

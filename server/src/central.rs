@@ -4,24 +4,27 @@
 //! named by the `Central` role opens its databases to the nodes. The raft leader watches all
 //! members and moves the role ([`crate::role`]).
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use atoll_api::Endpoint as ApiEndpoint;
-use atoll_api::proto::StatusRequest;
 use atoll_api::proto::cluster_client::ClusterClient;
+use atoll_api::proto::{StatusRequest, StatusResponse};
 use atoll_model::{Actor, Central as Role, MemberId, MemberName, Operation, Revision, Txn};
 use atoll_ovn_sync::{Central, CentralOptions, CentralStatus, Desired, PassStatus, Projector};
 use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::config::CentralConfig;
 use crate::role::{Healths, Report};
 
 /// How often the raft leader asks the members for their central's health: four answers fit into
-/// [`crate::role::PATIENCE`].
+/// [`crate::role::UNHEARD`].
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A handle to this member's central; cheap to clone.
@@ -29,6 +32,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 pub struct LocalCentral {
     processes: watch::Receiver<CentralStatus>,
     projection: watch::Receiver<PassStatus>,
+    /// It was chosen to serve, and its NB has not come as far as that choice yet.
+    is_behind: Arc<AtomicBool>,
     running: Arc<Mutex<Option<(Central, Projector)>>>,
 }
 
@@ -57,6 +62,7 @@ impl LocalCentral {
         let local = Self {
             processes: central.status(),
             projection: projector.status(),
+            is_behind: Arc::default(),
             running: Arc::new(Mutex::new(Some((central, projector)))),
         };
         tokio::spawn(local.clone().follow(store.clone(), desired_sender, cancel.clone()));
@@ -64,10 +70,17 @@ impl LocalCentral {
         Ok(local)
     }
 
-    /// What the processes do.
+    /// What the processes do. A central that was chosen and cannot serve yet is not healthy: the
+    /// leader would else leave the role with it for ever.
     #[must_use]
     pub fn processes(&self) -> CentralStatus {
-        self.processes.borrow().clone()
+        let mut now = self.processes.borrow().clone();
+        if self.is_behind.load(Ordering::Relaxed) {
+            now.healthy = false;
+            let why = "chosen to serve; its northbound has not come as far as that choice yet";
+            now.last_error = Some(why.to_owned());
+        }
+        now
     }
 
     /// How the last pass of the projection went.
@@ -114,6 +127,7 @@ impl LocalCentral {
                 if since != serves && projected >= since {
                     serves = since;
                 }
+                self.is_behind.store(since.is_some() && since != serves, Ordering::Relaxed);
                 self.set_active(since.is_some() && since == serves);
                 let Published { state, lineage } = now;
                 let news = Desired { state, lineage };
@@ -133,34 +147,33 @@ impl LocalCentral {
 
     /// While this member leads: asks every member for its central's health, and moves the role.
     async fn lead(self, store: Store, cancel: CancellationToken) {
-        let leadership = store.leadership();
-        let mut healths: Option<Healths> = None;
+        let mut leadership = store.leadership();
+        let mut reign: Option<Reign> = None;
         let mut tick = tokio::time::interval(ASK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = cancel.cancelled() => return,
-            }
-            if !leadership.borrow().is_leader {
-                healths = None;
-                continue;
-            }
-            let healths = healths.get_or_insert_with(Healths::default);
-            self.ask(&store, healths).await;
-            let now = store.published().borrow().clone();
-            let serving = now.state.central().map(AsRef::as_ref);
-            if let Some(next) = healths.choose(Instant::now(), serving) {
-                tracing::info!(member = %next.name, sb = %next.sb, "the central role moves");
-                appoint(&store, next).await;
+            if leadership.borrow_and_update().is_leader {
+                let reign = reign.get_or_insert_with(Reign::default);
+                self.ask(&store, reign).await;
+                move_role(&store, &mut reign.healths).await;
+                tokio::select! {
+                    _ = tick.tick() => {}
+                    () = cancel.cancelled() => return,
+                }
+            } else {
+                reign = None;
+                tokio::select! {
+                    changed = leadership.changed() => if changed.is_err() { return },
+                    () = cancel.cancelled() => return,
+                }
             }
         }
     }
 
-    async fn ask(&self, store: &Store, healths: &mut Healths) {
+    async fn ask(&self, store: &Store, reign: &mut Reign) {
         let status = store.status();
         let own = self.processes();
-        healths.heard(
+        reign.healths.heard(
             Instant::now(),
             Report {
                 member: status.id,
@@ -170,30 +183,79 @@ impl LocalCentral {
                 healthy: own.healthy,
             },
         );
-        let others = status.members.iter().filter(|member| member.id != status.id);
-        let asked = futures::future::join_all(others.map(|member| ask_member(&member.address)));
-        for report in asked.await.into_iter().flatten() {
-            healths.heard(Instant::now(), report);
+        reign.clients.retain(|address, _| status.members.iter().any(|it| it.address == *address));
+        // A learner may be far behind: only who counts may serve.
+        let others = status.members.iter().filter(|it| it.id != status.id && it.voter);
+        let calls: Vec<_> = others
+            .filter_map(|member| Some(ask_member(member.id, reign.client(&member.address)?)))
+            .collect();
+        for report in futures::future::join_all(calls).await.into_iter().flatten() {
+            reign.healths.heard(Instant::now(), report);
         }
     }
 }
 
+/// What this member knows while it leads.
+#[derive(Default)]
+struct Reign {
+    healths: Healths,
+    /// One connection to each member: connecting anew for each question costs more than asking.
+    clients: BTreeMap<String, ClusterClient<Channel>>,
+}
+
+impl Reign {
+    fn client(&mut self, address: &str) -> Option<ClusterClient<Channel>> {
+        if let Some(client) = self.clients.get(address) {
+            return Some(client.clone());
+        }
+        let endpoint: ApiEndpoint = address.parse().ok()?;
+        let client = ClusterClient::new(endpoint.connect_lazy());
+        self.clients.insert(address.to_owned(), client.clone());
+        Some(client)
+    }
+}
+
 /// One member's report; `None` if it does not answer in time.
-async fn ask_member(address: &str) -> Option<Report> {
-    let endpoint: ApiEndpoint = address.parse().ok()?;
-    let call = async {
-        let mut cluster = ClusterClient::new(endpoint.connect_lazy());
-        cluster.status(StatusRequest {}).await
-    };
-    let answer = tokio::time::timeout(ASK_EVERY, call).await.ok()?.ok()?.into_inner();
-    let processes = answer.processes?;
+async fn ask_member(member: MemberId, mut client: ClusterClient<Channel>) -> Option<Report> {
+    let answer = tokio::time::timeout(ASK_EVERY, client.status(StatusRequest {})).await;
+    report(member, answer.ok()?.ok()?.into_inner())
+}
+
+/// What `member` says; `None` if somebody else answers at its address, as one whose disk was wiped
+/// does until it is taken in again: it knows of no role, and would never serve.
+fn report(member: MemberId, answer: StatusResponse) -> Option<Report> {
+    let processes = answer.processes.filter(|_| answer.id == member.0)?;
     Some(Report {
-        member: MemberId(answer.id),
+        member,
         name: MemberName::new(&answer.name).ok()?,
         nb: processes.nb_remote,
         sb: processes.sb_remote,
         healthy: processes.healthy,
     })
+}
+
+async fn move_role(store: &Store, healths: &mut Healths) {
+    let choose = |healths: &Healths, now: &Published| {
+        let serving = now.state.central().map(AsRef::as_ref);
+        healths.choose(Instant::now(), serving).cloned()
+    };
+    if choose(healths, &store.published().borrow()).is_none() {
+        return;
+    }
+    // A fresh leader may not have applied the last choice yet: it is asked for only now, because
+    // it costs a round.
+    let now = match store.linearizable().await {
+        Ok(now) => now,
+        Err(error) => {
+            tracing::debug!(%error, "the central role is not looked at");
+            return;
+        }
+    };
+    if let Some(next) = choose(healths, &now) {
+        tracing::info!(member = %next.name, sb = %next.sb, "the central role moves");
+        healths.appointed(Instant::now(), next.member);
+        appoint(store, &next).await;
+    }
 }
 
 async fn appoint(store: &Store, report: &Report) {
@@ -216,5 +278,24 @@ async fn appoint(store: &Store, report: &Report) {
     match store.propose(txn).await {
         Ok(outcome) => tracing::debug!(?outcome, "central role proposed"),
         Err(error) => tracing::warn!(%error, "the central role could not be moved yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_api::proto::CentralProcesses;
+
+    /// The role went to a member that had lost its disk and was in no cluster: nobody served.
+    #[test]
+    fn somebody_else_at_a_members_address_is_no_candidate() {
+        let answer = |id| StatusResponse {
+            id,
+            name: "m2".to_owned(),
+            processes: Some(CentralProcesses { healthy: true, ..CentralProcesses::default() }),
+            ..StatusResponse::default()
+        };
+        assert!(report(MemberId(7), answer(7)).is_some_and(|report| report.healthy));
+        assert_eq!(report(MemberId(7), answer(8)), None);
     }
 }

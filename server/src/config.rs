@@ -147,6 +147,10 @@ impl Config {
         }
         for peer in &raw.peers {
             peer.parse::<atoll_api::Endpoint>().map_err(|error| value("peers", error))?;
+            // One that counts twice would be waited for for ever.
+            if raw.peers.iter().filter(|other| *other == peer).count() > 1 {
+                return Err(value("peers", format!("{peer} is named twice")));
+            }
         }
         let listen = raw.listen.parse().map_err(|error| {
             value("listen", format!("{:?} is no ADDRESS:PORT: {error}", raw.listen))
@@ -235,6 +239,7 @@ mod tests {
         assert!(without("insecure_dev = true", "").starts_with("insecure_dev: must be true"));
         assert!(without("= 3", "= 2").starts_with("expected_members: must be 1, 3 or 5"));
         assert!(without("10.0.0.1:7400\", ", "10.0.0.9:7400\", ").contains("own address"));
+        assert!(without("10.0.0.3:7400", "10.0.0.2:7400").contains("named twice"));
         assert!(without("listen = \"10.0.0.1:7400\"", "listen = \"x\"").starts_with("listen"));
         assert!(without("\"warm\"", "\"hot\"").contains("central.mode: \"hot\""));
         assert!(without("/x/marker", "/x/data/marker").starts_with("formation_marker"));

@@ -1,5 +1,6 @@
 //! The order in which a member starts and stops.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -72,12 +73,13 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let local = serve_local(config.api_socket.as_deref(), routes, listeners.clone())?;
     tracing::info!(name = %config.name, listen = %config.listen, "member started");
 
-    let serving = async {
+    // A task of its own: it goes on serving while leadership is handed over, and closes the
+    // listeners as soon as it is told, so that nobody waits for an answer in their queues.
+    let mut serving = tokio::spawn(async {
         tokio::try_join!(async { tcp.await.context("the TCP listener failed") }, local).map(|_| ())
-    };
-    tokio::pin!(serving);
+    });
     let outcome = tokio::select! {
-        outcome = &mut serving => outcome,
+        ended = &mut serving => ended.context("the listeners' task failed").flatten(),
         () = cancel.cancelled() => Ok(()),
     };
     hand_over(&store).await;
@@ -106,7 +108,10 @@ fn serve_local(
         Some(path) => {
             // A socket left by a killed process would be in the way; the data directory's lock
             // already says that no other member of ours runs.
-            if path.exists() {
+            if let Ok(found) = std::fs::symlink_metadata(path) {
+                if !found.file_type().is_socket() {
+                    anyhow::bail!("api_socket: {} is in the way: no socket", path.display());
+                }
                 std::fs::remove_file(path)
                     .with_context(|| format!("cannot replace {}", path.display()))?;
             }
@@ -138,5 +143,25 @@ async fn hand_over(store: &Store) {
     match tokio::time::timeout(HAND_OVER, store.transfer_leadership(None)).await {
         Ok(()) => tracing::info!("leadership handed over"),
         Err(_) => tracing::info!("nobody took leadership in {HAND_OVER:?}; stopping"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mistyped `api_socket` must not cost a file.
+    #[tokio::test]
+    async fn a_file_at_the_sockets_path_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        std::fs::write(&path, b"precious").unwrap();
+        let error = serve_local(Some(&path), Routes::default(), CancellationToken::new());
+        assert!(error.err().unwrap().to_string().contains("is in the way"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        std::fs::remove_file(&path).unwrap();
+        // What a killed process left is replaced.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(serve_local(Some(&path), Routes::default(), CancellationToken::new()).is_ok());
     }
 }

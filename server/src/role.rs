@@ -36,6 +36,7 @@ pub struct Report {
 pub struct Healths {
     members: BTreeMap<MemberId, Health>,
     since: Option<Instant>,
+    appointed: Option<(MemberId, Instant)>,
 }
 
 #[derive(Debug)]
@@ -54,17 +55,26 @@ impl Healths {
         self.members.insert(report.member, Health { heard: now, healthy, report });
     }
 
+    /// Notes that a member was given the role: it has to start before it can be healthy.
+    pub fn appointed(&mut self, now: Instant, member: MemberId) {
+        self.appointed = Some((member, now));
+    }
+
     /// The member that should serve, if it is not the one that does.
     ///
-    /// A fresh leader has heard nobody yet, so each patience begins with its own reign.
+    /// A fresh leader has heard nobody yet, so each patience begins with its own reign; and with
+    /// the appointment, so that one long start does not pass the role round and round.
     #[must_use]
     pub fn choose(&self, now: Instant, serving: Option<&Central>) -> Option<&Report> {
         let since = self.since?;
         let within = |at: Instant, patience| now.duration_since(at.max(since)) < patience;
         if let Some(serving) = serving {
             let health = self.members.get(&serving.member);
-            let heard = within(health.map_or(since, |it| it.heard), UNHEARD);
-            let works = within(health.and_then(|it| it.healthy).unwrap_or(since), BROKEN);
+            let appointed = self.appointed.filter(|(member, _)| *member == serving.member);
+            let begun = appointed.map_or(since, |(_, at)| at.max(since));
+            let heard = within(health.map_or(begun, |it| it.heard), UNHEARD);
+            let healthy = health.and_then(|it| it.healthy).unwrap_or(begun);
+            let works = within(healthy.max(begun), BROKEN);
             if heard && works {
                 // It may have come back under another address.
                 let report = health.map(|health| &health.report).filter(|it| it.healthy);
@@ -148,6 +158,20 @@ mod tests {
         healths.heard(late, report(2, false));
         healths.heard(late, report(1, true));
         assert_eq!(healths.choose(late, Some(&serving(2))).unwrap().member, MemberId(1));
+    }
+
+    /// A start that takes longer than the patience once passed the role round and round.
+    #[test]
+    fn a_newly_appointed_member_has_time_to_start() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        healths.heard(start, report(2, true));
+        let late = start + BROKEN * 3;
+        healths.appointed(late, MemberId(2));
+        let starting = late + BROKEN / 2;
+        healths.heard(starting, report(2, false));
+        healths.heard(starting, report(1, true));
+        assert_eq!(healths.choose(starting, Some(&serving(2))), None);
     }
 
     #[test]

@@ -347,14 +347,16 @@ mod churn {
         Ok(times)
     }
 
-    /// Addresses of the subnet in use once every deletion has settled.
+    /// Addresses of the subnet in use, or never confirmed to be unplugged and so never handed out
+    /// again, once every deletion has settled.
     async fn left_over(lab: &Lab) -> Result<u64> {
         let using = || async {
             let subnets = get(lab, "subnets").await?;
             let busy = subnets.iter().find(|it| it["metadata"]["name"] == "busy");
             let status = &busy.context("the subnet is gone")?["status"];
             let count = |field: &str| status[field].as_u64().context("no count");
-            anyhow::Ok(count("v4usingIPs")? + count("v6usingIPs")?)
+            let draining = lab.store()?.drainings().await?;
+            anyhow::Ok(count("v4usingIPs")? + count("v6usingIPs")? + draining)
         };
         let settled = wait_until(Duration::from_secs(30), "nothing in use", || async {
             let count = using().await?;
@@ -839,4 +841,36 @@ async fn revisions(lab: &Lab) -> Result<Vec<u64>> {
     let status: serde_json::Value = serde_json::from_str(&said.out)?;
     let members = status["members"].as_array().context("no members")?;
     members.iter().map(|member| member["lastLog"].as_u64().context("no log")).collect()
+}
+
+/// The member whose ovn-central serves the nodes dies: another one's takes over.
+#[tokio::test]
+async fn another_central_serves_when_the_serving_member_dies() {
+    let lab = up(3, 3).await.unwrap();
+    let mut report = report();
+    central_moves(&lab, &mut report).await.unwrap();
+    finish(&report).unwrap();
+}
+
+async fn central_moves(lab: &Lab, report: &mut Report) -> Result<()> {
+    let running = flows(lab).await?;
+    let old = central_of(&lab.status().await?)?;
+    let began = Instant::now();
+    lab.fault(FaultVerb::Kill, FaultTarget::Member(old)).await?;
+    let new = wait_until(Duration::from_secs(60), "a pod on another central", || async {
+        let now = central_of(&lab.status().await?)?;
+        ensure!(now != old, "m{old} is still named");
+        run_or_clean(lab, "two/new", 2).await
+    })
+    .await?;
+    let took = began.elapsed().as_secs_f64();
+    report.claim("serving member killed: first new pod after", "s", took, Target::AtMost(20.0));
+    ping(&lab.node(1)?.space()?, &addresses(&new)[0].to_string(), 56).await?;
+    let seen = stopped(running).await?;
+    report.note("serving member killed: probes sent", "probes", to_f64(seen.sent));
+    report.note("serving member killed: probes lost", "probes", to_f64(seen.lost));
+    let silence = seen.largest_gap.as_secs_f64();
+    let bound = Target::AtMost(2.0);
+    report.claim("serving member killed: longest silence of any flow", "s", silence, bound);
+    Ok(())
 }

@@ -6,6 +6,8 @@
 //! * A watch goes on after the last revision it delivered, on whichever member answers.
 
 mod endpoint;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atoll_model::{
-    NodeName, Object, ObjectKey, Operation, Outcome, Precondition, RequestId, Revision,
+    NodeName, Object, ObjectKey, Operation, Outcome, Precondition, Refusal, RequestId, Revision,
 };
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -168,33 +170,53 @@ impl Client {
         preconditions: Vec<Precondition>,
         operations: Vec<Operation>,
     ) -> Result<Outcome, ClientError> {
-        let request = RequestId { id: random(), born: self.born().await? };
-        let message = TxnRequest {
-            request: Some((&request).into()),
+        let mut message = TxnRequest {
+            request: None,
             preconditions: preconditions.iter().map(Into::into).collect(),
             operations: operations.iter().map(Into::into).collect(),
             actor: self.shared.actor.clone(),
             node: self.shared.node.as_ref().map(ToString::to_string),
         };
-        let answer = self
-            .call(|channel| {
+        loop {
+            let request = RequestId { id: random(), born: self.born().await? };
+            message.request = Some((&request).into());
+            let (outcome, sent_before) = self.send(&message).await?;
+            match &outcome {
+                Outcome::Applied { revision, .. } => self.saw(*revision),
+                // No refusal of what was asked for: the id was born too long ago.
+                Outcome::Refused {
+                    refusal: refusal @ Refusal::TooOldToTell { oldest }, ..
+                } => {
+                    self.saw(*oldest);
+                    if sent_before {
+                        return Err(ClientError::Unknown(self.shared.timeout, refusal.to_string()));
+                    }
+                    continue;
+                }
+                Outcome::Refused { .. } => {}
+            }
+            return Ok(outcome);
+        }
+    }
+
+    /// Sends a transaction under its one id until it is answered. True if it may have reached a
+    /// member before the attempt that was answered.
+    async fn send(&self, message: &TxnRequest) -> Result<(Outcome, bool), ClientError> {
+        let (answer, sent_before) = self
+            .call(Effect::Write, |channel| {
                 let message = message.clone();
                 async move { store(channel).txn(message).await.map(tonic::Response::into_inner) }
             })
             .await?;
-        let outcome = answer.outcome.unwrap_or_default();
-        let outcome = Outcome::try_from(outcome).map_err(ClientError::Protocol)?;
-        if let Outcome::Applied { revision, .. } = &outcome {
-            self.saw(*revision);
-        }
-        Ok(outcome)
+        let outcome = Outcome::try_from(answer.outcome.unwrap_or_default());
+        Ok((outcome.map_err(ClientError::Protocol)?, sent_before))
     }
 
     /// Reads objects of some kinds (all if empty), or one object; linearizable.
     ///
     /// # Errors
     ///
-    /// As [`Client::txn`]; a read changes nothing.
+    /// As [`Client::txn`], but never [`ClientError::Unknown`]: a read changes nothing.
     pub async fn read(
         &self,
         kinds: &[Kind],
@@ -207,7 +229,7 @@ impl Client {
             min_revision: 0,
         };
         let answer = self
-            .call(|channel| {
+            .ask(|channel| {
                 let request = request.clone();
                 async move { store(channel).read(request).await.map(tonic::Response::into_inner) }
             })
@@ -225,7 +247,7 @@ impl Client {
     ///
     /// As [`Client::read`].
     pub async fn history(&self, request: HistoryRequest) -> Result<HistoryResponse, ClientError> {
-        self.call(|channel| {
+        self.ask(|channel| {
             let request = request.clone();
             async move { store(channel).history(request).await.map(tonic::Response::into_inner) }
         })
@@ -246,7 +268,7 @@ impl Client {
                 let call = async { cluster(channel).status(StatusRequest {}).await };
                 let answer = match tokio::time::timeout(ATTEMPT, call).await {
                     Ok(Ok(answer)) => Ok(answer.into_inner()),
-                    Ok(Err(status)) => Err(say(&verdict(&status))),
+                    Ok(Err(status)) => Err(why(verdict(&status))),
                     Err(_) => Err(format!("no answer within {ATTEMPT:?}")),
                 };
                 (endpoint, answer)
@@ -259,12 +281,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::read`].
+    /// As [`Client::txn`].
     pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<(), ClientError> {
-        self.call(|channel| async move {
+        let ask = |channel| async move {
             cluster(channel).transfer(TransferRequest { to }).await.map(|_| ())
-        })
-        .await
+        };
+        self.call(Effect::Write, ask).await.map(|(done, _)| done)
     }
 
     /// A revision that this client has seen; asks a member for one the first time.
@@ -274,7 +296,7 @@ impl Client {
             return Ok(Revision(seen));
         }
         let status = self
-            .call(|channel| async move {
+            .ask(|channel| async move {
                 cluster(channel).status(StatusRequest {}).await.map(tonic::Response::into_inner)
             })
             .await?;
@@ -286,8 +308,18 @@ impl Client {
         self.shared.seen.fetch_max(revision.0, Ordering::Relaxed);
     }
 
-    /// Asks one member after another until one answers or the deadline has come.
-    async fn call<T, F, Fut>(&self, send: F) -> Result<T, ClientError>
+    /// [`Client::call`] for what changes nothing.
+    async fn ask<T, F, Fut>(&self, send: F) -> Result<T, ClientError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<T, tonic::Status>>,
+    {
+        self.call(Effect::None, send).await.map(|(answer, _)| answer)
+    }
+
+    /// Asks one member after another until one answers or the deadline has come. True beside an
+    /// answer if an earlier attempt may have had its effect.
+    async fn call<T, F, Fut>(&self, effect: Effect, send: F) -> Result<(T, bool), ClientError>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<T, tonic::Status>>,
@@ -303,25 +335,32 @@ impl Client {
                 break;
             }
             let channel = shared.members[at].channel.clone();
-            let told = match tokio::time::timeout(left.min(ATTEMPT), send(channel)).await {
+            let allowed = left.min(ATTEMPT);
+            let told = match tokio::time::timeout(allowed, send(channel)).await {
                 Ok(Ok(answer)) => {
                     shared.preferred.store(at, Ordering::Relaxed);
-                    return Ok(answer);
+                    return Ok((answer, unknown));
                 }
                 Ok(Err(status)) => verdict(&status),
-                Err(_) => Verdict::Unknown(format!("no answer within {ATTEMPT:?}")),
+                Err(_) => Verdict::Unknown(format!("no answer within {allowed:?}")),
             };
-            last = format!("{}: {}", shared.members[at].endpoint, say(&told));
-            unknown |= matches!(told, Verdict::Unknown(_));
-            if let Verdict::Invalid(why) = told {
-                return Err(ClientError::Invalid(why));
-            }
             let hinted = match &told {
                 Verdict::NotLeader(Some(address)) => shared.position(address),
                 _ => None,
             };
+            unknown |= effect == Effect::Write && matches!(told, Verdict::Unknown(_));
+            let is_invalid = matches!(told, Verdict::Invalid(_));
+            let reason = why(told);
+            if is_invalid && !unknown {
+                return Err(ClientError::Invalid(reason));
+            }
+            last = format!("{}: {reason}", shared.members[at].endpoint);
+            if is_invalid {
+                break;
+            }
             at = hinted.filter(|it| *it != at).unwrap_or((at + 1) % shared.members.len());
-            if hinted.is_none() && attempt % shared.members.len() == 0 {
+            // Also when hinted: during an election two members may name each other.
+            if attempt % shared.members.len() == 0 {
                 tokio::time::sleep(pause.min(left)).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
@@ -333,17 +372,23 @@ impl Client {
     }
 }
 
+/// What a call may do to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    None,
+    Write,
+}
+
 impl Shared {
     fn position(&self, address: &str) -> Option<usize> {
         self.members.iter().position(|member| member.endpoint.to_string() == address)
     }
 }
 
-fn say(verdict: &Verdict) -> String {
+fn why(verdict: Verdict) -> String {
     match verdict {
         Verdict::NotLeader(_) => "does not lead".to_owned(),
-        Verdict::NothingDone(why) | Verdict::Invalid(why) => why.clone(),
-        Verdict::Unknown(why) => format!("{why} (outcome unknown)"),
+        Verdict::NothingDone(why) | Verdict::Invalid(why) | Verdict::Unknown(why) => why,
     }
 }
 

@@ -253,7 +253,7 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         fields["mtu"] = json!(mtu);
     }
     let mut status = json!({
-        "conditions": [{ "type": "Ready", "status": "True", "reason": "Allocatable" }],
+        "conditions": [ready(usage)],
         "v4gateway": gateway(spec, Family::V4),
         "v6gateway": gateway(spec, Family::V6),
         "ovn": {
@@ -281,6 +281,18 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         "spec": fields,
         "status": status,
     })
+}
+
+/// Whether a pod that comes now would get its addresses.
+fn ready(usage: Option<&SubnetUsage>) -> Value {
+    let families = usage.into_iter().flat_map(|usage| [&usage.v4, &usage.v6]).flatten();
+    match families.map(|usage| usage.available.as_str()).any(|available| available == "0") {
+        true => json!({
+            "type": "Ready", "status": "False", "reason": "Full",
+            "message": "no address of one family is free: pods wait until one is",
+        }),
+        false => json!({ "type": "Ready", "status": "True", "reason": "Allocatable" }),
+    }
 }
 
 fn gateway(spec: &SubnetSpec, family: Family) -> String {
@@ -341,6 +353,16 @@ mod tests {
         assert!(excluded.contains("spec.excludeIps: \"10.1.0\""), "{excluded}");
         let family = message(json!({ "cidrBlock": "10.1.0.0/16", "gateway": "fd00::1" }));
         assert!(family.contains("fd00::1 belongs to no range"), "{family}");
+    }
+
+    #[test]
+    fn a_subnet_without_a_free_address_is_not_ready() {
+        let usage = |available: &str| {
+            let v4 = FamilyUsage { available: available.to_owned(), ..FamilyUsage::default() };
+            SubnetUsage { subnet: "blue".to_owned(), v4: Some(v4), v6: None }
+        };
+        assert_eq!(ready(Some(&usage("0")))["reason"], "Full");
+        assert_eq!(ready(Some(&usage("10")))["status"], "True");
     }
 
     #[test]

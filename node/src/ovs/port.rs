@@ -23,6 +23,8 @@ pub struct PodPort {
     pub netns: String,
     /// The container id.
     pub sandbox: Sandbox,
+    /// The interface's name in the pod.
+    pub ifname: String,
     /// Its addresses, for people.
     pub addresses: Addresses,
 }
@@ -40,6 +42,10 @@ pub struct Plugged {
     pub uid: String,
     /// The container id.
     pub sandbox: String,
+    /// The interface's name in the pod.
+    pub ifname: String,
+    /// OVN has installed its flows.
+    pub installed: bool,
 }
 
 /// Why a port does not carry traffic yet.
@@ -91,13 +97,19 @@ pub fn plug(spec: &PodPort, replica: &Replica) -> Vec<Operation> {
         ("pod_namespace", spec.key.namespace().as_str()),
         ("pod_netns", spec.netns.as_str()),
         ("sandbox", spec.sandbox.as_str()),
+        ("ifname", spec.ifname.as_str()),
         ("ip", addresses.as_str()),
     ];
     if let Some((uuid, row)) =
         replica.find("Interface", "name", &Datum::from(spec.interface.as_str()))
     {
         if ids.iter().any(|(key, value)| id(row, key) != Some(value)) {
-            let mutations = set_keys("external_ids", &ids);
+            let mut mutations = set_keys("external_ids", &ids);
+            // What was installed for another pod says nothing about this one.
+            if id(row, "iface-id-ver") != Some(spec.uid.as_str()) {
+                let stale = Datum::set(["ovn-installed", "ovn-installed-ts"]);
+                mutations.push(Mutation::delete("external_ids", stale));
+            }
             plan.push(Operation::mutate("Interface", vec![Condition::uuid(uuid)], mutations));
         }
         return plan;
@@ -147,6 +159,8 @@ pub fn plugged(interface: &str, replica: &Replica) -> Option<Plugged> {
             name: text("pod_name"),
             uid: text("iface-id-ver"),
             sandbox: text("sandbox"),
+            ifname: text("ifname"),
+            installed: id(row, "ovn-installed") == Some("true"),
         }
     })
 }

@@ -17,8 +17,8 @@ use tonic::{Request, Response, Status};
 
 use super::authority::authorize;
 
-/// Longest name by which a caller may call itself.
-const ACTOR_BYTES_MAX: usize = 128;
+/// Longest name by which a caller may call itself, in characters.
+const ACTOR_LENGTH_MAX: usize = 128;
 
 /// The `Store` service of one member.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ fn transaction(request: &TxnRequest) -> Result<Txn, Status> {
         Some(node) => {
             Actor::Node(NodeName::new(node).map_err(|error| answer::invalid(error.to_string()))?)
         }
-        None => Actor::Operator(request.actor.chars().take(ACTOR_BYTES_MAX).collect()),
+        None => Actor::Operator(request.actor.chars().take(ACTOR_LENGTH_MAX).collect()),
     };
     let operations = request.operations.iter().map(TryInto::try_into);
     let operations = operations.collect::<Result<Vec<Operation>, _>>().map_err(undecodable)?;

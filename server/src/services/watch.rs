@@ -1,14 +1,14 @@
 //! One watcher's stream: the full state or what came after a revision, then what happens.
 //!
 //! Events are sent in order and without gaps. A reader that is too slow is cut; it resumes at its
-//! revision, so neither side ever holds more than a bounded queue.
+//! revision, so neither side ever holds more than a bounded queue. Readers of a member that hears
+//! no leader are cut too: another one may know more, and no gap would ever tell them.
 
-use std::sync::Arc;
-
+use atoll_api::answer;
 use atoll_api::client::BOOKMARK;
 use atoll_api::proto::watch_response::{Bookmark, Kind, Resync};
 use atoll_api::proto::{WatchRequest, WatchResponse};
-use atoll_model::{Change, ChangeSet, NodeName, Object, Revision};
+use atoll_model::{ChangeSet, NodeName, Object, Revision};
 use atoll_raft::{Published, Store};
 use atoll_store::view;
 use futures::StreamExt;
@@ -32,11 +32,11 @@ pub(super) fn start(
 ) -> Result<mpsc::Receiver<Result<WatchResponse, Status>>, Status> {
     let node = match request.node.as_deref().map(NodeName::new).transpose() {
         Ok(node) => node,
-        Err(error) => return Err(atoll_api::answer::invalid(error.to_string())),
+        Err(error) => return Err(answer::invalid(error.to_string())),
     };
     let now = store.published().borrow().clone();
     if !now.is_formed() {
-        return Err(atoll_api::answer::unavailable("this member is in no cluster yet"));
+        return Err(answer::unavailable("this member is in no cluster yet"));
     }
     let same = request.cluster.as_deref() == Some(now.lineage.cluster.to_string().as_str());
     let after = (request.after > 0 && same).then_some(Revision(request.after));
@@ -75,6 +75,8 @@ impl Watcher {
                 self.store.changes(position).map_err(|_| Cut)?
             }
         };
+        let leadership = self.store.leadership();
+        let mut is_alone = false;
         let mut bookmark = tokio::time::interval(BOOKMARK);
         bookmark.reset();
         loop {
@@ -87,6 +89,14 @@ impl Watcher {
                     _ => return Err(Cut),
                 },
                 _ = bookmark.tick() => {
+                    // Twice: an election is no reason to go.
+                    let was_alone = std::mem::replace(&mut is_alone, leadership.borrow().leader.is_none());
+                    if was_alone && is_alone {
+                        let why = "this member hears no leader; another one may know more";
+                        // A full queue is no matter: the end of the stream says enough.
+                        let _ = self.sender.try_send(Err(answer::unavailable(why)));
+                        return Err(Cut);
+                    }
                     let now = published.borrow().lineage;
                     let lineage = atoll_model::Lineage { revision: position, ..now };
                     let bookmark = Bookmark { lineage: Some((&lineage).into()) };
@@ -102,8 +112,10 @@ impl Watcher {
         published: &tokio::sync::watch::Receiver<Published>,
     ) -> Result<Revision, Cut> {
         let now = published.borrow().clone();
-        let wanted = |object: &Object| self.concerned(&object.key(), object);
-        let objects: Vec<Object> = now.state.objects().filter(wanted).collect();
+        let objects: Vec<Object> = match &self.node {
+            Some(node) => view::objects(&now.state, node).collect(),
+            None => now.state.objects().collect(),
+        };
         let lineage = atoll_model::Lineage { revision: now.state.revision(), ..now.lineage };
         let parts = objects.len().div_ceil(PART).max(1);
         for part in 0..parts {
@@ -118,23 +130,15 @@ impl Watcher {
         Ok(now.state.revision())
     }
 
-    async fn send_changes(&self, set: &Arc<ChangeSet>) -> Result<(), Cut> {
-        let concerned = |change: &&Change| {
-            [&change.before, &change.after]
-                .into_iter()
-                .flatten()
-                .any(|object| self.concerned(&change.key, object))
+    async fn send_changes(&self, set: &ChangeSet) -> Result<(), Cut> {
+        let message = match &self.node {
+            Some(node) => view::changes(node, set).map(|own| (&own).into()),
+            None => Some(set.into()),
         };
-        let changes: Vec<Change> = set.changes.iter().filter(concerned).cloned().collect();
-        if changes.is_empty() {
-            return Ok(());
+        match message {
+            Some(message) => self.send(Kind::Changes(message)).await,
+            None => Ok(()),
         }
-        let set = ChangeSet { changes, actor: set.actor.clone(), ..**set };
-        self.send(Kind::Changes((&set).into())).await
-    }
-
-    fn concerned(&self, key: &atoll_model::ObjectKey, object: &Object) -> bool {
-        self.node.as_ref().is_none_or(|node| view::concerns(node, key, object))
     }
 
     async fn send(&self, kind: Kind) -> Result<(), Cut> {
@@ -145,5 +149,91 @@ impl Watcher {
             Ok(Ok(())) => Ok(()),
             _ => Err(Cut),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_model::{Actor, NodeSpec, Operation, PodKey, PodRequest, PodSpec, Txn, Uid};
+    use atoll_raft::{RaftOptions, Timing};
+
+    async fn member(directory: &std::path::Path) -> Store {
+        let advertise = "127.0.0.1:1".to_owned();
+        let options = RaftOptions {
+            name: atoll_model::MemberName::new("m1").unwrap(),
+            data_dir: directory.join("data"),
+            peers: vec![advertise.clone()],
+            advertise,
+            expected_members: 1,
+            formation_marker: directory.join("marker"),
+            timing: Timing::default(),
+        };
+        let (store, _peers) = Store::open(options).await.unwrap();
+        let mut published = store.published();
+        published.wait_for(|now| now.state.settings().is_some()).await.unwrap();
+        store
+    }
+
+    async fn apply(store: &Store, operations: Vec<Operation>) {
+        let actor = Actor::Operator("test".to_owned());
+        let preconditions = Vec::new();
+        let (clock_ms, wall_ms) = (0, 0);
+        let txn = Txn { request: None, actor, preconditions, operations, clock_ms, wall_ms };
+        let outcome = store.propose(txn).await.unwrap();
+        assert!(matches!(outcome, atoll_model::Outcome::Applied { .. }), "{outcome:?}");
+    }
+
+    fn node(name: &str) -> Operation {
+        Operation::PutNode(NodeSpec {
+            name: NodeName::new(name).unwrap(),
+            uid: Uid::new(name).unwrap(),
+            addresses: Vec::new(),
+            labels: [].into(),
+        })
+    }
+
+    fn pod(name: &str, node: &str) -> Operation {
+        Operation::PutPod(PodSpec {
+            key: PodKey::parse(&format!("tenant/{name}")).unwrap(),
+            uid: Uid::new(name).unwrap(),
+            node: NodeName::new(node).unwrap(),
+            request: PodRequest::default(),
+        })
+    }
+
+    /// The keys of the next message; it ends with the first change set or full state.
+    async fn keys(receiver: &mut mpsc::Receiver<Result<WatchResponse, Status>>) -> Vec<String> {
+        match receiver.recv().await.unwrap().unwrap().kind.unwrap() {
+            Kind::Resync(part) => {
+                let objects = part.objects.iter();
+                objects.map(|it| Object::try_from(it).unwrap().key().to_string()).collect()
+            }
+            Kind::Changes(set) => {
+                let set = ChangeSet::try_from(set).unwrap();
+                set.changes.iter().map(|change| change.key.to_string()).collect()
+            }
+            Kind::Bookmark(_) => panic!("nothing to tell"),
+        }
+    }
+
+    /// An agent was told every pod's allocation: each pod of a large cluster woke each agent.
+    #[tokio::test]
+    async fn an_agent_is_told_of_its_own_pods_and_not_of_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = member(directory.path()).await;
+        apply(&store, vec![node("n1"), node("n2")]).await;
+        apply(&store, vec![pod("mine", "n1")]).await;
+        apply(&store, vec![pod("other", "n2")]).await;
+        let request = WatchRequest { node: Some("n1".to_owned()), ..WatchRequest::default() };
+        let mut watch = start(store.clone(), &request).unwrap();
+        let all = keys(&mut watch).await;
+        assert!(all.contains(&"allocation mine.tenant".to_owned()), "{all:?}");
+        assert!(!all.iter().any(|key| key.contains("other")), "{all:?}");
+        apply(&store, vec![pod("another", "n2")]).await;
+        apply(&store, vec![pod("second", "n1")]).await;
+        let news = keys(&mut watch).await;
+        assert_eq!(news, ["pod tenant/second", "allocation second.tenant"]);
+        store.shutdown().await;
     }
 }

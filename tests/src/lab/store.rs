@@ -262,6 +262,16 @@ impl Store {
         Ok(Some(StoredNode { join_addresses }))
     }
 
+    /// How many pods are gone whose unplugging no node has confirmed yet.
+    ///
+    /// # Errors
+    ///
+    /// If it did not answer.
+    pub async fn drainings(&self) -> Result<u64> {
+        let read = self.client.read(&[Kind::Draining], None).await?;
+        Ok(u64::try_from(read.objects.len())?)
+    }
+
     /// Who leads, and whose ovn-central serves.
     ///
     /// # Errors

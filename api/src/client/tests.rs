@@ -1,0 +1,154 @@
+//! A client against a member that answers as a script says.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use atoll_model::{Reply, SubnetName};
+use futures::stream::BoxStream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use super::*;
+use crate::answer;
+use crate::proto::cluster_server::{Cluster, ClusterServer};
+use crate::proto::store_server::{Store, StoreServer};
+use crate::proto::{ReadResponse, TransferResponse, TxnResponse, WatchRequest, WatchResponse};
+
+/// A member's answers to transactions, in their order, and what it was asked.
+#[derive(Clone, Default)]
+struct Script {
+    answers: Arc<Mutex<VecDeque<Result<Outcome, Status>>>>,
+    asked: Arc<Mutex<Vec<RequestId>>>,
+}
+
+#[tonic::async_trait]
+impl Store for Script {
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let id = request.get_ref().request.as_ref().expect("the client names its requests");
+        self.asked.lock().unwrap().push(id.try_into().unwrap());
+        let next = self.answers.lock().unwrap().pop_front().expect("the script goes on");
+        next.map(|outcome| Response::new(TxnResponse { outcome: Some((&outcome).into()) }))
+    }
+
+    async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
+        Err(Status::unknown("the connection broke"))
+    }
+
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(answer::unavailable("not in this script"))
+    }
+
+    async fn history(
+        &self,
+        _: Request<HistoryRequest>,
+    ) -> Result<Response<HistoryResponse>, Status> {
+        Err(answer::unavailable("not in this script"))
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for Script {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(StatusResponse { revision: 5, ..StatusResponse::default() }))
+    }
+
+    async fn transfer(
+        &self,
+        _: Request<TransferRequest>,
+    ) -> Result<Response<TransferResponse>, Status> {
+        Err(answer::not_leader(None))
+    }
+}
+
+impl Script {
+    /// A client of one member that gives these answers.
+    fn run(answers: impl IntoIterator<Item = Result<Outcome, Status>>) -> (Self, Client) {
+        let script = Self::default();
+        script.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = incoming.local_addr().unwrap();
+        let services = Server::builder()
+            .add_service(StoreServer::new(script.clone()))
+            .add_service(ClusterServer::new(script.clone()));
+        tokio::spawn(services.serve_with_incoming(incoming));
+        let client = Client::new(vec![address.to_string().parse().unwrap()], "test").unwrap();
+        (script, client.with_timeout(Duration::from_millis(500)))
+    }
+
+    fn asked(&self) -> Vec<RequestId> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn operation() -> Vec<Operation> {
+    vec![Operation::DeleteSubnet(SubnetName::new("blue").unwrap())]
+}
+
+fn applied() -> Outcome {
+    Outcome::Applied { revision: Revision(9), replies: vec![Reply::Done] }
+}
+
+fn too_old() -> Outcome {
+    let refusal = Refusal::TooOldToTell { oldest: Revision(7) };
+    Outcome::Refused { operation: None, refusal }
+}
+
+#[tokio::test]
+async fn a_retry_after_a_lost_answer_has_the_same_id() {
+    let (script, client) = Script::run([Err(answer::unknown("lost")), Ok(applied())]);
+    assert_eq!(client.txn(Vec::new(), operation()).await.unwrap(), applied());
+    let asked = script.asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0], asked[1]);
+}
+
+/// A node that nothing concerned for 262,144 requests: its next report is no refused one.
+#[tokio::test]
+async fn an_id_that_was_born_too_early_is_drawn_anew_if_it_cannot_have_been_carried_out() {
+    let (script, client) = Script::run([Ok(too_old()), Ok(applied())]);
+    assert_eq!(client.txn(Vec::new(), operation()).await.unwrap(), applied());
+    let asked = script.asked();
+    assert_ne!(asked[0].id, asked[1].id);
+    assert_eq!((asked[0].born, asked[1].born), (Revision(5), Revision(7)));
+}
+
+#[tokio::test]
+async fn too_old_to_tell_after_a_lost_answer_is_unknown() {
+    let (script, client) = Script::run([Err(answer::unknown("lost")), Ok(too_old())]);
+    let error = client.txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown(..)), "{error}");
+    assert_eq!(script.asked().len(), 2);
+}
+
+/// The second member refuses what the first one may have done: "nothing was done" would be a lie.
+#[tokio::test]
+async fn an_invalid_request_after_a_lost_answer_is_unknown() {
+    let (_script, client) = Script::run([Err(answer::unknown("lost")), Err(answer::invalid("x"))]);
+    let error = client.txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown(..)), "{error}");
+    let (_script, client) = Script::run([Err(answer::invalid("x"))]);
+    let error = client.txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Invalid(..)), "{error}");
+}
+
+#[tokio::test]
+async fn a_read_without_an_answer_did_nothing() {
+    let (_script, client) = Script::run([]);
+    let error = client.read(&[], None).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable(..)), "{error}");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nothing_was_done() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = Client::new(vec![nobody.to_string().parse().unwrap()], "test").unwrap();
+    let client = client.with_timeout(Duration::from_millis(100));
+    // As if it had seen a revision: else it fails before it sends the transaction.
+    client.saw(Revision(1));
+    let error = client.txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable(..)), "{error}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
