@@ -15,6 +15,9 @@ const FILE: &str = "view";
 /// much, which the next watch makes good.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 
+/// Pause after a write that failed.
+const WRITE_AGAIN: Duration = Duration::from_secs(10);
+
 /// Reads the cached view; an empty one if there is none, or if it is damaged (said in the log).
 #[must_use]
 pub fn load(dir: &Path) -> View {
@@ -38,17 +41,21 @@ pub fn load(dir: &Path) -> View {
 
 /// Writes the view whenever it has changed, until `cancel`.
 pub async fn keep(dir: PathBuf, mut views: watch::Receiver<View>, cancel: CancellationToken) {
+    let mut is_written = true;
     loop {
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
+            // A full disk may have room again although nothing changed.
+            () = tokio::time::sleep(WRITE_AGAIN), if !is_written => {}
             () = cancel.cancelled() => return,
         }
         let view = views.borrow_and_update().clone();
         let dir = dir.clone();
-        match tokio::task::spawn_blocking(move || save(&dir, &view)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the cache cannot be written"),
-            Err(error) => tracing::warn!(%error, "the cache writer failed"),
+        let saved = tokio::task::spawn_blocking(move || save(&dir, &view)).await;
+        let saved = saved.map_err(std::io::Error::other).flatten();
+        is_written = saved.is_ok();
+        if let Err(error) = saved {
+            tracing::warn!(%error, "the cache cannot be written; it is tried again");
         }
         tokio::select! {
             () = tokio::time::sleep(WRITE_EVERY) => {}

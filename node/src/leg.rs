@@ -23,6 +23,9 @@ use crate::view::View;
 /// A lost notification or a hand edit is repaired after this long.
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// Changes within this time are taken together; nobody waits for a pass of the leg.
+const BATCH: Duration = Duration::from_millis(20);
+
 /// Open vSwitch needs a moment to make `ovn0` after it was asked for.
 const SOON: Duration = Duration::from_millis(50);
 
@@ -63,6 +66,8 @@ pub async fn keep(
                 () = tokio::time::sleep(pause) => {}
                 () = cancel.cancelled() => return,
             }
+            // A burst of pods is one pass.
+            tokio::time::sleep(BATCH).await;
         }
     }
 }

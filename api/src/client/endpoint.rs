@@ -11,8 +11,9 @@ use tonic::transport::{Channel, Endpoint as Transport, Uri};
 /// Connecting takes a round trip; a member that does not answer in a second is asked later.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// A dead connection is noticed after two of these.
-const KEEPALIVE: Duration = Duration::from_secs(1);
+/// A dead connection is noticed after two of these; every call has a deadline of its own, and
+/// thousands of idle agents should cost next to nothing.
+const KEEPALIVE: Duration = Duration::from_secs(3);
 
 /// Where a member listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
