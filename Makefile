@@ -4,7 +4,7 @@ CARGO ?= cargo
 LAB ?= target/debug/atoll-lab
 NAME ?= demo
 
-.PHONY: help install build demo demo-down test verify fix report first-light
+.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,12 @@ test: install ## All tests: unit, real ovsdb-server, real OVN, packets. Needs ro
 
 first-light: install build ## The report first-light: the whole way of a pod, under every fault.
 	$(CARGO) test -p atoll-tests --test first_light -- --test-threads=1 --nocapture
+
+vectors: ## The report vectors: recorded answers of another allocator, and ours. ATOLL_VECTORS=DIR adds others.
+	$(CARGO) test -p atoll-tests --test vectors -- --nocapture
+
+bench-store: ## The report bench-store: the allocator and the state machine, speed and memory.
+	$(CARGO) run --release -p atoll-tests --bin atoll-bench-store
 
 report: ## Prints the reports in target/report.
 	@$(CARGO) run --quiet -p atoll-tests --bin atoll-report

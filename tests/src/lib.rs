@@ -7,6 +7,7 @@
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`report`]: what a run saw, for people and for programs.
+//! * [`vectors`]: recorded answers of another allocator, and ours.
 //! * [`wait`] is how a test waits: for a condition, until a deadline, saying what it last saw.
 //!
 //! Deliberately absent: sleeps, global locks, and anything that production code could depend on.
@@ -16,4 +17,5 @@ pub mod lab;
 pub mod people;
 pub mod probe;
 pub mod report;
+pub mod vectors;
 pub mod wait;

@@ -100,6 +100,14 @@ impl Report {
         self.add(case, unit, value, Some(target));
     }
 
+    /// Puts a figure of something else beside the last row, from another run: there is no ratio.
+    pub fn beside(&mut self, other: f64, other_name: &str) {
+        if let Some(row) = self.rows.last_mut() {
+            row.other = Some(other);
+            row.other_name = Some(other_name.to_owned());
+        }
+    }
+
     fn add(&mut self, case: &str, unit: &str, value: f64, target: Option<Target>) {
         self.rows.push(Row {
             case: case.to_owned(),
@@ -153,12 +161,14 @@ impl Report {
         for row in &self.rows {
             let pad = wide - row.case.chars().count();
             let target = row.target.map(|it| format!("  (target {it})")).unwrap_or_default();
+            let other = row.other_name.iter().zip(row.other);
+            let other: String = other.map(|(name, it)| format!("  ({name}: {it})")).collect();
             let mark = if row.ok { "ok " } else { "NOT" };
             let value = format!("{:.3}", row.value);
             let value = value.trim_end_matches('0').trim_end_matches('.');
             let _ = writeln!(
                 text,
-                "  {mark} {}{}  {value} {}{target}",
+                "  {mark} {}{}  {value} {}{target}{other}",
                 row.case,
                 " ".repeat(pad),
                 row.unit
