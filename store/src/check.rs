@@ -29,7 +29,8 @@ impl State {
     /// The first broken invariant, in words.
     pub fn check(&self) -> Result<(), String> {
         self.check_apart_from_waiting()?;
-        self.waiting.check(self)
+        self.waiting.check(self)?;
+        self.check_digest()
     }
 
     pub(crate) fn check_apart_from_waiting(&self) -> Checked {

@@ -66,7 +66,11 @@ mod ports;
 mod seed;
 
 mod check;
+mod digest;
 mod dump;
+mod feed;
+mod plan;
+mod rows;
 pub mod setup;
 pub mod view;
 
@@ -77,4 +81,5 @@ mod tests;
 
 pub use apply::Applied;
 pub use dump::RestoreError;
+pub use plan::{Plan, plan};
 pub use state::{FamilyUsage, State, Usage};

@@ -39,7 +39,7 @@ impl Transaction {
             let drainings = self.state.drainings.clone();
             for draining in drainings.values() {
                 let pools = self.pools_mut(&draining.subnet);
-                pools.set_cooldown(draining.addresses, settings.cooldown_ms);
+                pools.set_cooldown(draining, settings.cooldown_ms);
             }
         }
         Ok(Reply::Done)

@@ -43,7 +43,7 @@ impl Transaction {
             None => self.create_subnet(spec, origin)?,
             Some(known) => self.change_subnet(known, spec)?,
         };
-        self.state.pools.insert(subnet.spec.name.clone(), Arc::new(pools));
+        self.set_pools(&subnet.spec.name, Some(pools));
         self.put(Object::Subnet(Arc::clone(&subnet)));
         self.note_structure(known.as_deref(), Some(&subnet));
         Ok(Reply::Done)
@@ -126,7 +126,7 @@ impl Transaction {
             return Err(Refusal::SubnetInvalid { name: name.clone(), rule: rule.into() });
         }
         in_use(name, self.pools(name))?;
-        self.state.pools.remove(name);
+        self.set_pools(name, None);
         self.remove(ObjectKey::Subnet(name.clone()));
         self.note_structure(Some(&subnet), None);
         Ok(Reply::Done)

@@ -96,6 +96,7 @@ fn bytes_of_the_first_release_decode() {
 fn refusals_print_the_same_sentence_on_both_sides() {
     let refusals = [
         Refusal::NotSetUp,
+        Refusal::PlanStale { effect: 7 << 99, summary: "now 1 made (pod a/p)".into() },
         Refusal::SubnetOverlaps {
             name: SubnetName::new("blue").unwrap(),
             cidr: subnet().nets[0].cidr,
@@ -111,4 +112,11 @@ fn refusals_print_the_same_sentence_on_both_sides() {
         let back = decode_outcome(&encode_outcome(&outcome)).unwrap();
         assert_eq!(back, outcome);
     }
+}
+
+#[test]
+fn a_planned_effect_comes_back_as_it_went() {
+    let preconditions = vec![Precondition::EffectEquals(u128::MAX - 7)];
+    let planned = Txn { preconditions, ..txn() };
+    assert_eq!(decode_txn(&encode_txn(&planned)).unwrap(), planned);
 }

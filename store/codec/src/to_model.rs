@@ -22,6 +22,13 @@ pub fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, DecodeError>
     Ok(Ipv6Addr::from(v6).into())
 }
 
+/// A number of 16 bytes, network order.
+pub(crate) fn from_wide(field: &'static str, bytes: &[u8]) -> Result<u128, DecodeError> {
+    let octets =
+        <[u8; 16]>::try_from(bytes).map_err(|_| DecodeError::bad(field, "must have 16 bytes"))?;
+    Ok(u128::from_be_bytes(octets))
+}
+
 pub(crate) fn need<T>(field: &'static str, value: Option<T>) -> Result<T, DecodeError> {
     value.ok_or_else(|| DecodeError::missing(field))
 }
