@@ -142,7 +142,7 @@ impl State {
         let Some(join) = self.subnets.get(&settings.join_subnet) else {
             return Err(format!("the join subnet {} is not there", settings.join_subnet));
         };
-        if join.spec.default || !join.spec.namespaces.is_empty() {
+        if join.spec.takes_pods() {
             return Err("the join subnet takes pods".into());
         }
         Ok(())

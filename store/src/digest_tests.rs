@@ -2,8 +2,8 @@
 //! what it tells apart.
 
 use atoll_model::{
-    Addresses, Central, Labels, MacAddress, Operation, Origin, PodKey, RequestId, Revision, Txn,
-    WaitReason,
+    Addresses, Central, LabelSelector, Labels, MacAddress, Operation, Origin, PodKey, RequestId,
+    Revision, Txn, WaitReason,
 };
 
 use super::*;
@@ -114,7 +114,9 @@ fn a_changed_field_of_a_subnet_changes_the_digest() {
             |it| it.spec.nets.truncate(1), |it| it.spec.excluded.clear(),
             |it| it.spec.excluded[0] = "10.99.0.2".parse().unwrap(),
             |it| it.spec.namespaces.clear(), |it| it.spec.namespaces[0] = ns("c"),
-            |it| it.spec.default = true, |it| it.spec.nat_outgoing = true,
+            |it| it.spec.namespace_selectors = vec![LabelSelector::default()],
+        |it| it.spec.namespace_selectors = vec![LabelSelector { match_labels: Labels::from([("a".into(), "b".into())]), ..LabelSelector::default() }],
+        |it| it.spec.default = true, |it| it.spec.nat_outgoing = true,
             |it| it.spec.mtu = Some(1400), |it| it.origin = Origin::Kubernetes,
             |it| it.generation += 1, |it| it.datapath_key += 1,
             |it| it.router_mac = MacAddress::new([2; 6]), |it| it.created.0 += 1,

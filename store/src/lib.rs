@@ -64,6 +64,7 @@ mod pools;
 mod port_keys;
 mod ports;
 mod seed;
+mod selector;
 
 mod check;
 mod digest;

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    Allocation, Binding, Central, Draining, Namespace, Node, NodeSpec, Object, Origin, Outcome,
-    Owner, Pod, PodKey, PodRequest, PodSpec, Refusal, Reply, RequestId, Revision, Settings, Subnet,
-    SubnetName, SubnetNet, SubnetSpec, WaitReason,
+    Allocation, Binding, Central, Draining, LabelRequirement, LabelSelector, LabelTest, Namespace,
+    Node, NodeSpec, Object, Origin, Outcome, Owner, Pod, PodKey, PodRequest, PodSpec, Refusal,
+    Reply, RequestId, Revision, Settings, Subnet, SubnetName, SubnetNet, SubnetSpec, WaitReason,
 };
 
 use crate::feed::{Feed, Scope};
@@ -135,7 +135,16 @@ impl Feed {
     }
 
     fn subnet_spec(&mut self, it: &SubnetSpec) {
-        let SubnetSpec { name, nets, excluded, namespaces, default, nat_outgoing, mtu } = it;
+        let SubnetSpec {
+            name,
+            nets,
+            excluded,
+            namespaces,
+            namespace_selectors,
+            default,
+            nat_outgoing,
+            mtu,
+        } = it;
         self.text(name.as_str());
         self.each(nets.iter(), |feed, SubnetNet { cidr, gateway }| {
             feed.address(cidr.first());
@@ -147,9 +156,26 @@ impl Feed {
             feed.address(range.last());
         });
         self.each(namespaces.iter(), |feed, name| feed.text(name.as_str()));
+        self.each(namespace_selectors.iter(), Self::selector);
         self.flag(*default);
         self.flag(*nat_outgoing);
         self.option(*mtu, |feed, mtu| feed.number(mtu.into()));
+    }
+
+    fn selector(&mut self, it: &LabelSelector) {
+        let LabelSelector { match_labels, match_expressions } = it;
+        self.labels(match_labels);
+        self.each(match_expressions.iter(), |feed, LabelRequirement { key, test }| {
+            feed.text(key);
+            let (kind, values) = match test {
+                LabelTest::In(values) => (1, Some(values)),
+                LabelTest::NotIn(values) => (2, Some(values)),
+                LabelTest::Exists => (3, None),
+                LabelTest::DoesNotExist => (4, None),
+            };
+            feed.byte(kind);
+            feed.option(values, |feed, values| feed.each(values.iter(), Self::text));
+        });
     }
 
     fn namespace(&mut self, it: &Namespace) {

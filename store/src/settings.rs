@@ -50,7 +50,7 @@ impl Transaction {
         let Some(subnet) = self.state.subnets.get(name) else {
             return Err(Refusal::SubnetUnknown(name.clone()));
         };
-        if subnet.spec.default || !subnet.spec.namespaces.is_empty() {
+        if subnet.spec.takes_pods() {
             let rule = "the nodes' own subnet can neither be the default nor list namespaces";
             return Err(Refusal::SubnetInvalid { name: name.clone(), rule: rule.into() });
         }

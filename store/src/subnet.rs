@@ -43,9 +43,10 @@ impl Transaction {
             None => self.create_subnet(spec, origin)?,
             Some(known) => self.change_subnet(known, spec)?,
         };
+        let bound = self.state.indexes.bound_to(&subnet.spec.name);
         self.set_pools(&subnet.spec.name, Some(pools));
         self.put(Object::Subnet(Arc::clone(&subnet)));
-        self.note_structure(known.as_deref(), Some(&subnet));
+        self.note_structure(known.as_deref(), Some(&subnet), &bound);
         Ok(Reply::Done)
     }
 
@@ -127,8 +128,9 @@ impl Transaction {
         }
         in_use(name, self.pools(name))?;
         self.set_pools(name, None);
+        let bound = self.state.indexes.bound_to(name);
         self.remove(ObjectKey::Subnet(name.clone()));
-        self.note_structure(Some(&subnet), None);
+        self.note_structure(Some(&subnet), None, &bound);
         Ok(Reply::Done)
     }
 

@@ -54,6 +54,7 @@ impl From<&model::SubnetSpec> for proto::SubnetSpec {
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
             mtu: spec.mtu.map(u32::from),
+            namespace_selectors: spec.namespace_selectors.iter().map(Into::into).collect(),
         }
     }
 }

@@ -102,11 +102,13 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
                 .map_err(|error| DecodeError::bad("subnet.excluded", error))
         };
         let mtu = spec.mtu.map(u16::try_from).transpose();
+        let selectors = spec.namespace_selectors.iter().map(TryInto::try_into);
         Ok(Self {
             name: name("subnet.name", &spec.name)?,
             nets: spec.nets.iter().map(net).collect::<Result<_, DecodeError>>()?,
             excluded: spec.excluded.iter().map(range).collect::<Result<_, DecodeError>>()?,
             namespaces: names("subnet.namespaces", &spec.namespaces)?,
+            namespace_selectors: selectors.collect::<Result<_, DecodeError>>()?,
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
             mtu: mtu.map_err(|error| DecodeError::bad("subnet.mtu", error))?,
