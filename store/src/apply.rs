@@ -6,6 +6,7 @@ use atoll_model::{
 };
 
 use crate::outcomes::Recalled;
+use crate::plan::{check_effect, expects_effect};
 use crate::state::State;
 use crate::transaction::{Transaction, over_limit};
 
@@ -54,12 +55,16 @@ impl State {
     }
 
     fn carry_out(&mut self, index: Revision, txn: &Txn) -> Applied {
-        // A refused operation has changed nothing, so only what came before it needs a fork to go
-        // back to. A fork is O(1), but then every table that changes is copied along one path.
-        let fork = (txn.operations.len() > 1).then(|| self.clone());
+        // A refused operation has changed nothing, so only what came before it, or has another
+        // effect than was planned, needs a fork to go back to. A fork is O(1), but then every table that changes is copied along one path.
+        let fork = (txn.operations.len() > 1 || expects_effect(txn)).then(|| self.clone());
         let mut transaction = Transaction::new(std::mem::take(self), index);
         let result = transaction.run(txn);
         let (state, changes) = transaction.finish();
+        let result = result.and_then(|replies| match expects_effect(txn) {
+            true => check_effect(txn, &changes).map(|()| replies).map_err(|it| (None, it)),
+            false => Ok(replies),
+        });
         let replies = match result {
             Ok(replies) => replies,
             Err((operation, refusal)) => {
@@ -92,6 +97,8 @@ impl State {
                     found: found.unwrap_or_default(),
                 }),
             },
+            // Known only when all is done: `check_effect`.
+            Precondition::EffectEquals(_) => Ok(()),
         }
     }
 

@@ -29,7 +29,8 @@ impl State {
     /// The first broken invariant, in words.
     pub fn check(&self) -> Result<(), String> {
         self.check_apart_from_waiting()?;
-        self.waiting.check(self)
+        self.waiting.check(self)?;
+        self.check_digest()
     }
 
     pub(crate) fn check_apart_from_waiting(&self) -> Checked {
@@ -141,7 +142,7 @@ impl State {
         let Some(join) = self.subnets.get(&settings.join_subnet) else {
             return Err(format!("the join subnet {} is not there", settings.join_subnet));
         };
-        if join.spec.default || !join.spec.namespaces.is_empty() {
+        if join.spec.takes_pods() {
             return Err("the join subnet takes pods".into());
         }
         Ok(())

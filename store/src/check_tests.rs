@@ -155,9 +155,9 @@ fn every_node_and_pod_has_its_own() {
 #[test]
 fn what_drains_cools_unconfirmed_and_nothing_else_does() {
     let confirm = |state: &mut State| {
-        let addresses = state.drainings[&uid("u4")].addresses;
+        let draining = state.drainings[&uid("u4")].clone();
         let pools = state.pools.get_mut(&subnet("ovn-default")).unwrap();
-        std::sync::Arc::make_mut(pools).confirm(&uid("u4"), addresses, 0);
+        std::sync::Arc::make_mut(pools).confirm(&draining, 0);
     };
     broken(confirm, "of draining u4 is Some(Cooling");
     let forget = |state: &mut State| state.remove(&ObjectKey::Draining(uid("u4")));

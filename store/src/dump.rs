@@ -99,6 +99,7 @@ impl State {
         };
         dump.objects.into_iter().for_each(|object| state.insert(object));
         state.restore_pools(&dump.cooling)?;
+        state.rows = state.recount_rows();
         state.check_apart_from_waiting().map_err(RestoreError::Broken)?;
         state.restore_waiting();
         state.waiting.check(&state).map_err(RestoreError::Broken)?;

@@ -17,8 +17,12 @@ pub(crate) struct Indexes {
     pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<PodKey>>,
     pub(crate) pods_by_uid: OrdMap<Uid, PodKey>,
     pub(crate) drainings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
-    /// The subnets that list a namespace, the oldest first.
+    /// The subnets that list or select a namespace, the oldest first.
     pub(crate) subnets_by_namespace: OrdMap<NamespaceName, OrdSet<(Revision, SubnetName)>>,
+    /// The same, the other way round.
+    pub(crate) namespaces_by_subnet: OrdMap<SubnetName, OrdSet<NamespaceName>>,
+    /// The subnets with selectors.
+    pub(crate) selecting: OrdSet<SubnetName>,
     /// First address of a subnet's range → its last address and the subnet. No two overlap.
     pub(crate) ranges: OrdMap<IpAddr, (IpAddr, SubnetName)>,
     pub(crate) default_subnet: Option<SubnetName>,
@@ -57,10 +61,6 @@ impl Indexes {
         for net in &subnet.spec.nets {
             self.ranges.insert(net.cidr.first(), (net.cidr.last(), name.clone()));
         }
-        for namespace in &subnet.spec.namespaces {
-            let listing = self.subnets_by_namespace.entry(namespace.clone()).or_default();
-            listing.insert((subnet.created, name.clone()));
-        }
         if subnet.spec.default {
             self.default_subnet = Some(name.clone());
         }
@@ -68,13 +68,8 @@ impl Indexes {
     }
 
     fn remove_subnet(&mut self, subnet: &Subnet) {
-        let name = &subnet.spec.name;
         for net in &subnet.spec.nets {
             self.ranges.remove(&net.cidr.first());
-        }
-        for namespace in &subnet.spec.namespaces {
-            let row = (subnet.created, name.clone());
-            remove_from(&mut self.subnets_by_namespace, namespace, &row);
         }
         if subnet.spec.default {
             self.default_subnet = None;
@@ -116,7 +111,11 @@ impl Indexes {
 }
 
 /// Takes `row` out of the set of `key`; an empty set goes.
-fn remove_from<K: Ord + Clone, R: Ord + Clone>(sets: &mut OrdMap<K, OrdSet<R>>, key: &K, row: &R) {
+pub(crate) fn remove_from<K: Ord + Clone, R: Ord + Clone>(
+    sets: &mut OrdMap<K, OrdSet<R>>,
+    key: &K,
+    row: &R,
+) {
     if let Some(set) = sets.get_mut(key) {
         set.remove(row);
         if set.is_empty() {
@@ -138,10 +137,15 @@ impl State {
             Object::Subnet(subnet) => {
                 let name = subnet.spec.name.clone();
                 let before = self.subnets.insert(name, Arc::clone(&subnet));
-                before.iter().for_each(|before| indexes.remove_subnet(before));
+                if let Some(before) = &before {
+                    indexes.remove_subnet(before);
+                    indexes.unbind_subnet(before);
+                }
                 indexes.add_subnet(&subnet);
+                indexes.bind_subnet(&subnet, &self.namespaces);
             }
             Object::Namespace(namespace) => {
+                indexes.bind_namespace(&namespace.name, Some(&namespace.labels), &self.subnets);
                 self.namespaces.insert(namespace.name.clone(), namespace);
             }
             Object::Node(node) => {
@@ -179,9 +183,13 @@ impl State {
             ObjectKey::Settings => self.settings = None,
             ObjectKey::Central => self.central = None,
             ObjectKey::Subnet(name) => {
-                self.subnets.remove(name).iter().for_each(|gone| indexes.remove_subnet(gone));
+                if let Some(gone) = self.subnets.remove(name) {
+                    indexes.remove_subnet(&gone);
+                    indexes.unbind_subnet(&gone);
+                }
             }
             ObjectKey::Namespace(name) => {
+                indexes.bind_namespace(name, None, &self.subnets);
                 self.namespaces.remove(name);
             }
             ObjectKey::Node(name) => {

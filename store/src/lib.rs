@@ -64,9 +64,14 @@ mod pools;
 mod port_keys;
 mod ports;
 mod seed;
+mod selector;
 
 mod check;
+mod digest;
 mod dump;
+mod feed;
+mod plan;
+mod rows;
 pub mod setup;
 pub mod view;
 
@@ -77,4 +82,5 @@ mod tests;
 
 pub use apply::Applied;
 pub use dump::RestoreError;
+pub use plan::{Plan, plan};
 pub use state::{FamilyUsage, State, Usage};

@@ -47,6 +47,7 @@ impl Transaction {
             changed: self.revision,
         };
         self.put(Object::Namespace(Arc::new(namespace)));
+        self.note_binding(name);
         Ok(Reply::Done)
     }
 

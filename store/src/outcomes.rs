@@ -5,6 +5,8 @@ use std::sync::Arc;
 use atoll_model::{Outcome, Refusal, RequestId, Revision, limits};
 use imbl::OrdMap;
 
+use crate::rows;
+
 /// The outcomes of the last [`limits::OUTCOMES_MAX`] requests.
 ///
 /// A client draws an id and notes a revision that it saw (`born`) before its first try, so the
@@ -15,6 +17,8 @@ pub(crate) struct Outcomes {
     by_id: OrdMap<u128, Revision>,
     by_index: OrdMap<Revision, (RequestId, Arc<Outcome>)>,
     forgotten_to: Revision,
+    /// The sum of the rows (module `digest`).
+    rows: u128,
 }
 
 /// What is known of a request.
@@ -47,15 +51,33 @@ impl Outcomes {
     }
 
     fn remember_of(&mut self, max: usize, request: RequestId, index: Revision, outcome: Outcome) {
-        self.by_id.insert(request.id, index);
-        self.by_index.insert(index, (request, Arc::new(outcome)));
+        self.insert(request, index, outcome);
         if self.by_index.len() > max {
-            let oldest = self.by_index.get_min().map(|(index, (request, _))| (*index, *request));
-            let (index, request) = oldest.expect("one more than the maximum is there");
+            let oldest = self.by_index.get_min().map(|(index, row)| (*index, row.clone()));
+            let (index, (request, outcome)) = oldest.expect("one more than the maximum is there");
             self.by_index.remove(&index);
             self.by_id.remove(&request.id);
+            self.rows = self.rows.wrapping_sub(rows::outcome(request, index, &outcome));
             self.forgotten_to = index;
         }
+    }
+
+    fn insert(&mut self, request: RequestId, index: Revision, outcome: Outcome) {
+        self.rows = self.rows.wrapping_add(rows::outcome(request, index, &outcome));
+        self.by_id.insert(request.id, index);
+        self.by_index.insert(index, (request, Arc::new(outcome)));
+    }
+
+    /// The sum of the rows.
+    pub(crate) fn rows(&self) -> u128 {
+        self.rows
+    }
+
+    /// The sum is what a recount gives.
+    pub(crate) fn check_digest(&self) -> Result<(), String> {
+        let recount = self.iter().map(|(id, index, outcome)| rows::outcome(id, index, outcome));
+        let same = recount.fold(0, u128::wrapping_add) == self.rows;
+        same.then_some(()).ok_or_else(|| "the digest of the outcomes differs from a recount".into())
     }
 
     /// All that is remembered, the oldest first.
@@ -75,8 +97,7 @@ impl Outcomes {
     ) -> Self {
         let mut outcomes = Self { forgotten_to, ..Self::default() };
         for (request, index, outcome) in rows {
-            outcomes.by_id.insert(request.id, index);
-            outcomes.by_index.insert(index, (request, Arc::new(outcome)));
+            outcomes.insert(request, index, outcome);
         }
         outcomes
     }

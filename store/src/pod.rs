@@ -136,7 +136,7 @@ impl Transaction {
     pub(crate) fn confirm(&mut self, draining: &Draining) {
         let clock_ms = self.state.clock_ms;
         let Draining { uid, subnet, addresses, .. } = draining;
-        self.pools_mut(subnet).confirm(uid, *addresses, clock_ms);
+        self.pools_mut(subnet).confirm(draining, clock_ms);
         self.remove(ObjectKey::Draining(uid.clone()));
         if !self.state.waiting.is_empty() {
             self.freed.extend(addresses.iter().map(Blocker::Address));

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use atoll_ipam::{Cooling, History, Pool, PoolError, ResizeError, RestoreError, Slot};
 use atoll_model::limits::PORTS_PER_SUBNET_MAX;
 use atoll_model::{
-    Addresses, Allocation, CoolingAddress, Family, MacAddress, PortName, RangeSet, SubnetSpec, Uid,
+    Allocation, CoolingAddress, Draining, Family, MacAddress, PortName, RangeSet, SubnetName,
+    SubnetSpec, Uid,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::port_keys::PortKeys;
+use crate::rows;
 
 /// The tables of one subnet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub(crate) struct Pools {
     keys: PortKeys,
     /// The pods that are gone and may still be plugged in here.
     drainings: OrdSet<Uid>,
+    /// The sum of the rows of released addresses (module `digest`).
+    rows: u128,
 }
 
 impl Pools {
@@ -39,6 +43,13 @@ impl Pools {
     pub(crate) fn resized(&self, spec: &SubnetSpec) -> Result<Self, ResizeError> {
         let excluded: RangeSet = spec.excluded.iter().copied().collect();
         let mut pools = Self { v4: None, v6: None, ..self.clone() };
+        for pool in self.families() {
+            let cut = match spec.net(pool.family()) {
+                Some(net) => pool.cooling_lost(net.cidr, net.gateway),
+                None => pool.cooling().collect(),
+            };
+            pools.forget(&spec.name, cut);
+        }
         for net in &spec.nets {
             let family = net.cidr.family();
             *pools.slot_mut(family) = Some(match self.pool(family) {
@@ -89,6 +100,11 @@ impl Pools {
         self.macs.len()
     }
 
+    /// The ports, in no order that means anything.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &PortName> {
+        self.macs.values()
+    }
+
     /// The ports, in no order that means anything, and the pods that drain.
     pub(crate) fn users(&self) -> impl Iterator<Item = String> + '_ {
         let drainings = self.drainings.iter();
@@ -119,7 +135,10 @@ impl Pools {
     /// Takes what `allocation` holds, all of it free.
     pub(crate) fn take(&mut self, allocation: &Allocation) {
         for address in allocation.addresses.iter() {
-            self.pool_mut(address).take(address).expect("the choice looked at this very pool");
+            let pool = self.pool_mut(address);
+            let rested = cooling_at(pool, address);
+            pool.take(address).expect("the choice looked at this very pool");
+            self.forget(&allocation.subnet, rested);
         }
         assert!(self.index(allocation), "{} has a taken port key", allocation.port);
     }
@@ -137,9 +156,13 @@ impl Pools {
     pub(crate) fn release(&mut self, allocation: &Allocation, release: Release) {
         let Release { clock_ms, cooldown_ms, confirmed } = release;
         for address in allocation.addresses.iter() {
-            self.pool_mut(address)
+            let pool = self.pool_mut(address);
+            let forgotten = pool
                 .release(address, clock_ms, confirmed, cooldown_ms)
                 .expect("an allocation's addresses are in use");
+            let released = cooling_at(pool, address);
+            self.forget(&allocation.subnet, forgotten);
+            self.recall(&allocation.subnet, released);
             self.owners.remove(&address);
         }
         self.macs.remove(&allocation.mac);
@@ -152,17 +175,50 @@ impl Pools {
     }
 
     /// Notes that the pod `uid` is unplugged: its addresses cool from now on.
-    pub(crate) fn confirm(&mut self, uid: &Uid, addresses: Addresses, clock_ms: u64) {
+    pub(crate) fn confirm(&mut self, draining: &Draining, clock_ms: u64) {
+        let Draining { uid, subnet, addresses, .. } = draining;
         self.drainings.remove(uid);
         for address in addresses.iter() {
-            let news = self.pool_mut(address).confirm(address, clock_ms);
+            let pool = self.pool_mut(address);
+            let before = cooling_at(pool, address);
+            let news = pool.confirm(address, clock_ms);
             assert!(news, "{address} drains and is confirmed");
+            let after = cooling_at(pool, address);
+            self.forget(subnet, before);
+            self.recall(subnet, after);
+        }
+    }
+
+    /// The sum of the rows of released addresses.
+    pub(crate) fn rows(&self) -> u128 {
+        self.rows
+    }
+
+    /// As [`Pools::rows`], from nothing. O(n).
+    pub(crate) fn recount_rows(&self, subnet: &SubnetName) -> u128 {
+        let all = self.families().flat_map(|pool| pool.cooling());
+        all.fold(0, |sum, (address, row)| sum.wrapping_add(rows::cooling(subnet, address, row)))
+    }
+
+    /// Rows that are gone.
+    fn forget(&mut self, subnet: &SubnetName, gone: impl IntoIterator<Item = (IpAddr, Cooling)>) {
+        for (address, row) in gone {
+            self.rows = self.rows.wrapping_sub(rows::cooling(subnet, address, row));
+        }
+    }
+
+    /// Rows that have come.
+    fn recall(&mut self, subnet: &SubnetName, come: impl IntoIterator<Item = (IpAddr, Cooling)>) {
+        for (address, row) in come {
+            self.rows = self.rows.wrapping_add(rows::cooling(subnet, address, row));
         }
     }
 
     /// Lets another cooldown hold for addresses whose unplugging is not confirmed.
-    pub(crate) fn set_cooldown(&mut self, addresses: Addresses, cooldown_ms: u64) {
-        for address in addresses.iter() {
+    ///
+    /// Until then the end of the cooling is no part of the rows' sum.
+    pub(crate) fn set_cooldown(&mut self, draining: &Draining, cooldown_ms: u64) {
+        for address in draining.addresses.iter() {
             let pool = self.pool_mut(address);
             let Some(Slot::Cooling(Cooling { released_ms, .. })) = pool.slot(address) else {
                 panic!("{address} drains and does not cool");
@@ -170,7 +226,8 @@ impl Pools {
             // Released once more at the same time: a pool has no step for this.
             pool.confirm(address, released_ms);
             pool.take(address).expect("a confirmed address is free");
-            pool.release(address, released_ms, false, cooldown_ms).expect("it was just taken");
+            let forgotten = pool.release(address, released_ms, false, cooldown_ms);
+            self.forget(&draining.subnet, forgotten.expect("it was just taken"));
         }
     }
 
@@ -201,6 +258,7 @@ impl Pools {
             let pool = Pool::restore(net.cidr, &excluded, net.gateway, &history)?;
             *pools.slot_mut(family) = Some(pool);
         }
+        pools.rows = pools.recount_rows(&spec.name);
         for allocation in allocations {
             // A key that is there twice is found by the check of the whole state.
             pools.index(allocation);
@@ -216,6 +274,7 @@ impl Pools {
     ) -> Result<(), String> {
         let mut expected = Self { v4: self.v4.clone(), v6: self.v6.clone(), ..Self::default() };
         expected.drainings = drainings.clone();
+        expected.rows = self.rows;
         let mut ports = 0;
         for allocation in allocations {
             let port = &allocation.port;
@@ -260,6 +319,14 @@ pub(crate) struct Release {
     pub(crate) cooldown_ms: u64,
     /// Whether nobody is plugged in any more.
     pub(crate) confirmed: bool,
+}
+
+/// The row of a released address.
+fn cooling_at(pool: &Pool, address: IpAddr) -> Option<(IpAddr, Cooling)> {
+    match pool.slot(address) {
+        Some(Slot::Cooling(cooling)) => Some((address, cooling)),
+        _ => None,
+    }
 }
 
 /// A row of a dump as the pool knows it.

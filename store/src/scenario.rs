@@ -40,15 +40,7 @@ pub(crate) fn subnet_spec(name: &str, cidrs: &[&str]) -> SubnetSpec {
         let cidr: atoll_model::Cidr = cidr.parse().unwrap();
         SubnetNet { cidr, gateway: cidr.assignable().first() }
     };
-    SubnetSpec {
-        name: subnet(name),
-        nets: cidrs.iter().map(net).collect(),
-        excluded: Vec::new(),
-        namespaces: Vec::new(),
-        default: false,
-        nat_outgoing: false,
-        mtu: None,
-    }
+    SubnetSpec::new(subnet(name), cidrs.iter().map(net).collect())
 }
 
 /// A node with an address of its own outside every subnet.

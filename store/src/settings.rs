@@ -39,7 +39,7 @@ impl Transaction {
             let drainings = self.state.drainings.clone();
             for draining in drainings.values() {
                 let pools = self.pools_mut(&draining.subnet);
-                pools.set_cooldown(draining.addresses, settings.cooldown_ms);
+                pools.set_cooldown(draining, settings.cooldown_ms);
             }
         }
         Ok(Reply::Done)
@@ -50,7 +50,7 @@ impl Transaction {
         let Some(subnet) = self.state.subnets.get(name) else {
             return Err(Refusal::SubnetUnknown(name.clone()));
         };
-        if subnet.spec.default || !subnet.spec.namespaces.is_empty() {
+        if subnet.spec.takes_pods() {
             let rule = "the nodes' own subnet can neither be the default nor list namespaces";
             return Err(Refusal::SubnetInvalid { name: name.clone(), rule: rule.into() });
         }

@@ -70,15 +70,8 @@ fn subnet(name: &str, v4: (Ipv4Addr, u8), v6: (Ipv6Addr, u8)) -> SubnetSpec {
         let cidr = Cidr::new(address, prefix).expect("the constants are ranges");
         SubnetNet { cidr, gateway: cidr.assignable().first() }
     };
-    SubnetSpec {
-        name: SubnetName::new(name).expect("the constants are names"),
-        nets: vec![net(v4.0.into(), v4.1), net(v6.0.into(), v6.1)],
-        excluded: Vec::new(),
-        namespaces: Vec::new(),
-        default: false,
-        nat_outgoing: false,
-        mtu: None,
-    }
+    let name = SubnetName::new(name).expect("the constants are names");
+    SubnetSpec::new(name, vec![net(v4.0.into(), v4.1), net(v6.0.into(), v6.1)])
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub struct State {
     pub(crate) pools: OrdMap<SubnetName, Arc<Pools>>,
     pub(crate) indexes: Indexes,
     pub(crate) waiting: Waiting,
+    /// The sum of the rows of objects and released addresses (module `digest`).
+    pub(crate) rows: u128,
 }
 
 impl Default for State {
@@ -59,6 +61,7 @@ impl Default for State {
             pools: OrdMap::new(),
             indexes: Indexes::default(),
             waiting: Waiting::default(),
+            rows: 0,
         }
     }
 }
@@ -156,6 +159,12 @@ impl State {
     #[must_use]
     pub fn allocation_at(&self, subnet: &SubnetName, address: IpAddr) -> Option<&Arc<Allocation>> {
         self.allocations.get(self.pools.get(subnet)?.owner(address)?)
+    }
+
+    /// The allocations in a subnet, in no order that means anything. O(n log n) for n of them.
+    pub(crate) fn ports_in(&self, subnet: &SubnetName) -> impl Iterator<Item = &Arc<Allocation>> {
+        let ports = self.pools.get(subnet).into_iter().flat_map(|pools| pools.ports());
+        ports.filter_map(|port| self.allocations.get(port))
     }
 
     /// The pods of one node, in the order of their keys.

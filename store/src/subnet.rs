@@ -43,9 +43,10 @@ impl Transaction {
             None => self.create_subnet(spec, origin)?,
             Some(known) => self.change_subnet(known, spec)?,
         };
-        self.state.pools.insert(subnet.spec.name.clone(), Arc::new(pools));
+        let bound = self.state.indexes.bound_to(&subnet.spec.name);
+        self.set_pools(&subnet.spec.name, Some(pools));
         self.put(Object::Subnet(Arc::clone(&subnet)));
-        self.note_structure(known.as_deref(), Some(&subnet));
+        self.note_structure(known.as_deref(), Some(&subnet), &bound);
         Ok(Reply::Done)
     }
 
@@ -126,9 +127,10 @@ impl Transaction {
             return Err(Refusal::SubnetInvalid { name: name.clone(), rule: rule.into() });
         }
         in_use(name, self.pools(name))?;
-        self.state.pools.remove(name);
+        self.set_pools(name, None);
+        let bound = self.state.indexes.bound_to(name);
         self.remove(ObjectKey::Subnet(name.clone()));
-        self.note_structure(Some(&subnet), None);
+        self.note_structure(Some(&subnet), None, &bound);
         Ok(Reply::Done)
     }
 

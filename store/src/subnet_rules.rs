@@ -41,6 +41,11 @@ pub(crate) fn check_spec(spec: &SubnetSpec) -> Result<(), Refusal> {
     if let Some(twice) = spec.namespaces.iter().find(|namespace| !listed.insert(*namespace)) {
         return invalid(format!("namespace {twice} is listed twice"));
     }
+    for selector in &spec.namespace_selectors {
+        if let Err(rule) = selector.check() {
+            return invalid(format!("namespace selector: {rule}"));
+        }
+    }
     let v6 = families.contains(&Family::V6);
     match spec.mtu {
         Some(mtu) if v6 && mtu < MTU_V6_MIN => {
@@ -66,6 +71,13 @@ fn check_limits(spec: &SubnetSpec) -> Result<(), Refusal> {
             "namespaces of one subnet",
             limits::NAMESPACES_PER_SUBNET_MAX as u64,
             "make it the default, or make another subnet",
+        ));
+    }
+    if spec.namespace_selectors.len() > limits::SELECTORS_MAX {
+        return Err(over_limit(
+            "namespace selectors of one subnet",
+            limits::SELECTORS_MAX as u64,
+            "let one select by a label that all have",
         ));
     }
     Ok(())
@@ -101,7 +113,7 @@ impl Transaction {
             }
             _ => {}
         }
-        if self.is_join(&spec.name) && (spec.default || !spec.namespaces.is_empty()) {
+        if self.is_join(&spec.name) && spec.takes_pods() {
             return invalid(
                 "the nodes' own subnet can neither be the default nor list namespaces".into(),
             );

@@ -4,12 +4,12 @@
 mod history;
 mod oracle;
 
-use atoll_model::{Dump, Outcome, RequestId, Revision};
+use atoll_model::{Dump, Outcome, Precondition, Refusal, RequestId, Revision, Txn};
 use proptest::prelude::*;
 
 use self::history::{Entry, entries, first_entries};
 use self::oracle::Oracle;
-use crate::State;
+use crate::{State, plan};
 
 /// A state and everything that is held against it.
 struct Run {
@@ -42,12 +42,14 @@ impl Run {
             assert_eq!(self.replica.dump(), dump, "what was restored gives another dump");
         }
         assert_eq!(self.replica.dump(), self.state.dump(), "replicas differ");
+        assert_eq!(self.replica.digest(), self.state.digest(), "replicas' digests differ");
     }
 
     fn apply(&mut self, entry: &Entry) {
         let before = self.state.clone();
         let txn = entry.txn(&before);
         let index = Revision(self.index);
+        judge_plan(&before, &txn);
         let applied = self.state.apply(index, &txn);
         assert_eq!(self.replica.apply(index, &txn), applied, "replicas answer differently");
         self.state.check().unwrap_or_else(|broken| panic!("{broken}\nafter {txn:?}"));
@@ -75,6 +77,29 @@ impl Run {
         self.oracle.see(&txn, &applied, index);
         self.oracle.judge(&self.state);
     }
+}
+
+/// A plan that is applied at once is not stale, and one with another effect is.
+fn judge_plan(state: &State, txn: &Txn) {
+    let plan = plan(state, txn);
+    let with = |effect| {
+        let mut txn = Txn { request: None, ..txn.clone() };
+        txn.preconditions.push(Precondition::EffectEquals(effect));
+        let mut fork = state.clone();
+        let applied = fork.apply(Revision(state.applied().0 + 1), &txn);
+        (fork, applied)
+    };
+    let (_, applied) = with(plan.effect);
+    assert_eq!(applied.outcome, plan.outcome);
+    assert_eq!(applied.changes.map(|set| set.changes).unwrap_or_default(), plan.changes);
+    let (fork, applied) = with(plan.effect ^ 1);
+    if let Outcome::Applied { .. } = &plan.outcome {
+        let stale = |refusal: &Refusal| matches!(refusal, Refusal::PlanStale { effect, .. } if *effect == plan.effect);
+        let Outcome::Refused { refusal, .. } = &applied.outcome else { panic!("{applied:?}") };
+        assert!(stale(refusal), "{refusal}");
+    }
+    assert_eq!(applied.changes, None);
+    assert_eq!(apart_from_time(&fork), apart_from_time(state));
 }
 
 /// What a refused entry leaves alone.

@@ -19,6 +19,8 @@ pub(crate) struct Transaction {
     pub(crate) revision: Revision,
     /// The objects that were touched, as they were.
     before: BTreeMap<ObjectKey, Option<Object>>,
+    /// The tables that were touched, by the sum of the rows that they had.
+    pools_before: BTreeMap<SubnetName, u128>,
     /// What waiting pods may have waited for.
     pub(crate) freed: BTreeSet<Blocker>,
     /// Waiting pods for which another subnet may now count.
@@ -33,6 +35,7 @@ impl Transaction {
             state,
             revision,
             before: BTreeMap::new(),
+            pools_before: BTreeMap::new(),
             freed: BTreeSet::new(),
             retries: BTreeSet::new(),
             serves_left: SERVED_PER_ENTRY_MAX,
@@ -73,7 +76,24 @@ impl Transaction {
 
     /// As [`Transaction::pools`], to change them.
     pub(crate) fn pools_mut(&mut self, subnet: &SubnetName) -> &mut Pools {
+        self.note_pools(subnet);
         Arc::make_mut(self.state.pools.get_mut(subnet).expect("every subnet has its tables"))
+    }
+
+    /// Gives a subnet these tables, or none.
+    pub(crate) fn set_pools(&mut self, subnet: &SubnetName, pools: Option<Pools>) {
+        self.note_pools(subnet);
+        match pools {
+            Some(pools) => self.state.pools.insert(subnet.clone(), Arc::new(pools)),
+            None => self.state.pools.remove(subnet),
+        };
+    }
+
+    fn note_pools(&mut self, subnet: &SubnetName) {
+        if !self.pools_before.contains_key(subnet) {
+            let rows = self.state.pools.get(subnet).map_or(0, |pools| pools.rows());
+            self.pools_before.insert(subnet.clone(), rows);
+        }
     }
 
     /// Takes what `allocation` holds, all of it free, and stores it.
@@ -93,12 +113,16 @@ impl Transaction {
 
     /// What changed, in the order of the keys. An object that is as it was did not change.
     pub(crate) fn finish(self) -> (State, Vec<Change>) {
-        let Self { state, before, .. } = self;
+        let Self { mut state, before, pools_before, .. } = self;
         let changes = before.into_iter().filter_map(|(key, before)| {
             let after = state.get(&key);
             (before != after).then_some(Change { key, before, after })
         });
-        let changes = changes.collect();
+        let changes: Vec<Change> = changes.collect();
+        state.digest_changes(&changes);
+        for (subnet, rows) in pools_before {
+            state.digest_pools(&subnet, rows);
+        }
         (state, changes)
     }
 }

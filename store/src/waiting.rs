@@ -146,6 +146,16 @@ impl Waiting {
             .map(|(key, (created, _))| (*created, key.clone()))
     }
 
+    /// The namespaces of which pods wait for space in the subnets that they are bound to.
+    fn namespace_queues(&self) -> impl Iterator<Item = &NamespaceName> {
+        let name = NamespaceName::new("0").expect("the lowest text that is a name");
+        let lowest = Blocker::Space(Group::Namespace(name));
+        self.queues.range(lowest..).map_while(|(blocker, _)| match blocker {
+            Blocker::Space(Group::Namespace(name)) => Some(name),
+            _ => None,
+        })
+    }
+
     /// The queues of all MACs.
     fn mac_queues(&self) -> impl Iterator<Item = Blocker> {
         let lowest = Blocker::Mac(MacAddress::new([0; 6]));
@@ -211,28 +221,55 @@ impl Transaction {
         }
         let Some(subnet) = self.state.subnets.get(subnet).cloned() else { return };
         self.freed.extend(groups(&subnet).map(Blocker::Space));
+        // Of the namespaces that the subnet is for and those that wait for space, the fewer.
+        let (indexes, waiting) = (&self.state.indexes, &self.state.waiting);
+        let bound = indexes.namespaces_by_subnet.get(&subnet.spec.name);
+        let Some(bound) = bound else { return };
+        let space = |name: &NamespaceName| Blocker::Space(Group::Namespace(name.clone()));
+        if bound.len() <= waiting.places.len() {
+            self.freed.extend(bound.iter().map(space));
+        } else {
+            let named = waiting.namespace_queues().filter(|name| bound.contains(*name));
+            self.freed.extend(named.map(space));
+        }
     }
 
-    /// Notes that `subnet` came, went or has another spec.
+    /// Notes that a subnet came, went or has another spec; `bound` are the namespaces that it was
+    /// for before.
     ///
-    /// O(w) for the w pods that wait in a namespace which it lists, and were or will be served by
-    /// another subnet therefore; and for those that wait for a MAC.
-    pub(crate) fn note_structure(&mut self, before: Option<&Subnet>, after: Option<&Subnet>) {
+    /// O(its namespaces), O(w) for the w pods that wait in one that comes or goes, and were or will
+    /// be served by another subnet therefore; and for those that wait for a MAC.
+    pub(crate) fn note_structure(
+        &mut self,
+        before: Option<&Subnet>,
+        after: Option<&Subnet>,
+        bound: &OrdSet<NamespaceName>,
+    ) {
         if self.state.waiting.is_empty() {
             return;
         }
+        let Some(name) = before.or(after).map(|subnet| subnet.spec.name.clone()) else { return };
+        let now = self.state.indexes.bound_to(&name);
+        self.note_room(&name);
         for subnet in before.into_iter().chain(after) {
-            self.note_room(&subnet.spec.name);
             self.freed.extend(groups(subnet).map(Blocker::Space));
             self.freed.extend(groups(subnet).map(Blocker::Structure));
         }
+        for namespace in bound.iter().chain(&now) {
+            self.freed.insert(Blocker::Space(Group::Namespace(namespace.clone())));
+            self.freed.insert(Blocker::Structure(Group::Namespace(namespace.clone())));
+        }
         self.freed.extend(self.state.waiting.mac_queues());
-        let listed = |subnet: Option<&Subnet>| -> BTreeSet<NamespaceName> {
-            subnet.into_iter().flat_map(|subnet| subnet.spec.namespaces.iter().cloned()).collect()
-        };
-        for namespace in listed(before).symmetric_difference(&listed(after)) {
+        let gone = bound.iter().filter(|namespace| !now.contains(*namespace));
+        let come = now.iter().filter(|namespace| !bound.contains(*namespace));
+        for namespace in gone.chain(come) {
             self.retries.extend(self.state.waiting.of_namespace(namespace));
         }
+    }
+
+    /// Notes that a namespace may be bound to other subnets. O(w) for the w of its pods that wait.
+    pub(crate) fn note_binding(&mut self, namespace: &NamespaceName) {
+        self.retries.extend(self.state.waiting.of_namespace(namespace));
     }
 
     /// Serves who can be served, the oldest first.
@@ -288,12 +325,11 @@ impl Transaction {
     }
 }
 
-/// The groups that a subnet belongs to.
+/// The groups that a subnet belongs to, apart from its namespaces.
 fn groups(subnet: &Subnet) -> impl Iterator<Item = Group> + '_ {
     let own = Group::Subnet(subnet.spec.name.clone());
-    let listed = subnet.spec.namespaces.iter().cloned().map(Group::Namespace);
     let default = subnet.spec.default.then_some(Group::Default);
-    std::iter::once(own).chain(listed).chain(default)
+    std::iter::once(own).chain(default)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("atoll-ipam", &[], &["imbl", "ipnetwork", "thiserror"]),
     ("atoll-model", &["atoll-ipam"], &["thiserror"]),
     ("atoll-codec", &["atoll-model"], &["bytes", "crc32fast", "prost", "thiserror"]),
-    ("atoll-store", &["atoll-ipam", "atoll-model"], &["imbl", "thiserror"]),
+    ("atoll-store", &["atoll-ipam", "atoll-model"], &["imbl", "siphasher", "thiserror"]),
     ("atoll-ovn-plan", &["atoll-model", "atoll-store"], &["sha2", "thiserror", "uuid"]),
     // Layer 1: the wire.
     ("atoll-cni-wire", &[], &["serde", "serde_json", "thiserror"]),

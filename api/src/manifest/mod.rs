@@ -7,6 +7,7 @@
 
 mod ip;
 mod list;
+mod selector;
 mod subnet;
 
 pub use ip::ip_object;

@@ -9,7 +9,7 @@ use atoll_model::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{API_VERSION, Manifest, ManifestError};
+use super::{API_VERSION, Manifest, ManifestError, selector};
 use crate::proto::{FamilyUsage, SubnetUsage};
 
 /// Fields of kube-ovn's schema that are not implemented, with the values that mean what is done
@@ -20,7 +20,6 @@ const FIXED: &[(&str, &[&str])] = &[
     ("gatewayType", &["distributed"]),
     ("gatewayNode", &[]),
     ("gatewayNodeSelectors", &[]),
-    ("namespaceSelectors", &[]),
     ("natOutgoingPolicyRules", &[]),
     ("externalEgressGateway", &[]),
     ("policyRoutingPriority", &["0"]),
@@ -57,6 +56,7 @@ struct Fields {
     default: bool,
     protocol: String,
     namespaces: Vec<String>,
+    namespace_selectors: Option<Vec<selector::Selector>>,
     cidr_block: String,
     gateway: String,
     exclude_ips: Vec<String>,
@@ -68,6 +68,7 @@ const IMPLEMENTED: &[&str] = &[
     "default",
     "protocol",
     "namespaces",
+    "namespaceSelectors",
     "cidrBlock",
     "gateway",
     "excludeIps",
@@ -162,18 +163,23 @@ impl Reader {
         let namespaces = fields.namespaces.iter().map(|text| {
             NamespaceName::new(text).map_err(|error| self.field("spec.namespaces", error))
         });
+        let selectors = fields
+            .namespace_selectors
+            .iter()
+            .flatten()
+            .map(|it| it.parse().map_err(|error| self.field("spec.namespaceSelectors", error)));
         let mtu = match fields.mtu {
             0 => None,
             mtu => Some(u16::try_from(mtu).map_err(|_| self.field("spec.mtu", "at most 65535"))?),
         };
         let spec = SubnetSpec {
-            name,
-            nets,
             excluded,
             namespaces: namespaces.collect::<Result<_, _>>()?,
+            namespace_selectors: selectors.collect::<Result<_, _>>()?,
             default: fields.default,
             nat_outgoing: fields.nat_outgoing,
             mtu,
+            ..SubnetSpec::new(name, nets)
         };
         Ok((spec, notes))
     }
@@ -244,6 +250,7 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         "gateway": joined(spec.nets.iter().map(|net| net.gateway)),
         "excludeIps": spec.excluded.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "namespaces": spec.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "namespaceSelectors": spec.namespace_selectors.iter().map(selector::json).collect::<Vec<_>>(),
         "gatewayType": "distributed",
         "natOutgoing": spec.nat_outgoing,
         "provider": "ovn",
@@ -374,5 +381,41 @@ mod tests {
         });
         let Manifest::Subnet(spec, _) = read(spec).unwrap();
         assert_eq!(spec.excluded.len(), 1, "the gateway itself needs no exclusion");
+    }
+
+    #[test]
+    fn namespace_selectors_come_back_as_they_were_written() {
+        let selectors = json!([
+            { "matchLabels": { "team": "a" } },
+            { "matchExpressions": [
+                { "key": "env", "operator": "In", "values": ["dev", "test"] },
+                { "key": "env", "operator": "NotIn", "values": ["prod"] },
+                { "key": "x", "operator": "Exists" },
+                { "key": "y", "operator": "DoesNotExist" },
+            ] },
+        ]);
+        let Manifest::Subnet(spec, _) =
+            read(json!({ "cidrBlock": "10.1.0.0/16", "namespaceSelectors": selectors })).unwrap();
+        assert_eq!(spec.namespace_selectors.len(), 2);
+        let written: Vec<Value> = spec.namespace_selectors.iter().map(selector::json).collect();
+        assert_eq!(Value::from(written), selectors);
+    }
+
+    #[test]
+    fn a_selector_that_kubernetes_would_refuse_is_named_with_its_rule() {
+        let refused = |selector: Value| {
+            message(json!({ "cidrBlock": "10.1.0.0/16", "namespaceSelectors": [selector] }))
+        };
+        let expression = |it: Value| refused(json!({ "matchExpressions": [it] }));
+        let like = expression(json!({ "key": "a", "operator": "Like", "values": ["b"] }));
+        assert!(like.contains("operator \"Like\" of label a is none of"), "{like}");
+        let none = expression(json!({ "key": "a", "operator": "In" }));
+        assert!(none.contains("In and NotIn of label a need a value"), "{none}");
+        let spare = expression(json!({ "key": "a", "operator": "Exists", "values": ["b"] }));
+        assert!(spare.contains("Exists and DoesNotExist of label a take no value"), "{spare}");
+        assert!(refused(json!({ "labels": {} })).contains("unknown field `labels`"));
+        let Manifest::Subnet(spec, _) =
+            read(json!({ "cidrBlock": "10.1.0.0/16", "namespaceSelectors": null })).unwrap();
+        assert!(spec.namespace_selectors.is_empty());
     }
 }

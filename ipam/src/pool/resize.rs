@@ -57,6 +57,18 @@ impl Pool {
         Ok(pool)
     }
 
+    /// The rows of released addresses that [`Pool::resize`] with this CIDR and gateway drops.
+    /// O(log n) for each.
+    #[must_use]
+    pub fn cooling_lost(&self, cidr: Cidr, gateway: IpAddr) -> Vec<(IpAddr, Cooling)> {
+        let Ok(empty) = Self::closed(cidr, &RangeSet::new(), gateway) else { return Vec::new() };
+        let family = self.family();
+        let lost = empty.lost(self.cidr).into_iter();
+        lost.flat_map(|span| self.cooling.range(span.first..=span.last))
+            .map(|(&number, &row)| (family.address(number), row))
+            .collect()
+    }
+
     /// Refuses if an address of `lost` has or may have an owner.
     fn check_lost(&self, lost: &[Span], cidr: Cidr, gateway: IpAddr) -> Result<(), ResizeError> {
         let family = self.family();

@@ -33,7 +33,7 @@ impl Pool {
     ///
     /// `confirmed` says that its binding is proved unplugged; without, [`Pool::confirm`] must
     /// follow. If too many addresses have rested ([`RESTED_MAX`]) one of them is forgotten, which
-    /// means that it counts as never used, and returned, for a caller who keeps rows of his own.
+    /// means that it counts as never used, and its row returned, for a caller who keeps his own.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Pool {
         clock_ms: u64,
         confirmed: bool,
         cooldown_ms: u64,
-    ) -> Result<Option<IpAddr>, ReleaseError> {
+    ) -> Result<Option<(IpAddr, Cooling)>, ReleaseError> {
         let Some(number) = self.pod_number(address).filter(|&number| self.using.contains(number))
         else {
             return Err(ReleaseError::NotInUse { address });
@@ -145,14 +145,14 @@ impl Pool {
     /// Forgets the address that rested longest, if there are too many.
     ///
     /// One for each release is enough: a row comes to the queue by a release.
-    fn forget_rested(&mut self, clock_ms: u64) -> Option<IpAddr> {
+    fn forget_rested(&mut self, clock_ms: u64) -> Option<(IpAddr, Cooling)> {
         let &(ends_ms, number) = self.queue.get_min()?;
         if self.queue.len() < RESTED_MAX || ends_ms > clock_ms {
             return None;
         }
         self.queue.remove(&(ends_ms, number));
-        self.cooling.remove(&number);
+        let row = self.cooling.remove(&number)?;
         self.fresh.insert(Span::one(number));
-        Some(self.family().address(number))
+        Some((self.family().address(number), row))
     }
 }

@@ -117,15 +117,9 @@ pub(crate) fn delete_pod(key: &str) -> Operation {
 /// A subnet for the namespace of its name.
 pub(crate) fn put_subnet(name: &str, cidr: &str) -> Operation {
     let cidr: Cidr = cidr.parse().unwrap();
-    let spec = SubnetSpec {
-        name: name.parse().unwrap(),
-        nets: vec![SubnetNet { cidr, gateway: cidr.assignable().first() }],
-        excluded: Vec::new(),
-        namespaces: vec![name.parse().unwrap()],
-        default: false,
-        nat_outgoing: false,
-        mtu: None,
-    };
+    let nets = vec![SubnetNet { cidr, gateway: cidr.assignable().first() }];
+    let mut spec = SubnetSpec::new(name.parse().unwrap(), nets);
+    spec.namespaces = vec![name.parse().unwrap()];
     Operation::PutSubnet(spec, Origin::Api)
 }
 

@@ -18,6 +18,11 @@ pub(crate) fn mac(mac: model::MacAddress) -> Bytes {
     Bytes::copy_from_slice(&mac.octets())
 }
 
+/// 16 bytes, network order.
+pub(crate) fn wide(number: u128) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
 pub(crate) fn cidr(cidr: model::Cidr) -> proto::Cidr {
     proto::Cidr { ip: ip(cidr.first()), prefix: u32::from(cidr.prefix()) }
 }
@@ -49,6 +54,7 @@ impl From<&model::SubnetSpec> for proto::SubnetSpec {
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
             mtu: spec.mtu.map(u32::from),
+            namespace_selectors: spec.namespace_selectors.iter().map(Into::into).collect(),
         }
     }
 }

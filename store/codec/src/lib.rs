@@ -14,6 +14,7 @@
 pub mod envelope;
 mod from_model;
 mod refusal;
+mod selector;
 mod to_model;
 mod txn;
 

@@ -2,12 +2,12 @@
 
 use atoll_model::{Refusal, Revision};
 
-use crate::from_model::{cidr as cidr_message, ip};
+use crate::from_model::{cidr as cidr_message, ip, wide};
 use crate::proto::refusal::{
-    InUse, Kind, Limit, Message, Named, PodElsewhere, PodReplaced, PodWaiting, RevisionDiffers,
-    SubnetHoldsNode, SubnetOverlaps,
+    InUse, Kind, Limit, Message, Named, PlanStale, PodElsewhere, PodReplaced, PodWaiting,
+    RevisionDiffers, SubnetHoldsNode, SubnetOverlaps,
 };
-use crate::to_model::{address, cidr, name, need, pod_key};
+use crate::to_model::{address, cidr, from_wide, name, need, pod_key};
 use crate::{DecodeError, proto};
 
 fn named(name: &impl ToString, rule: &str) -> Named {
@@ -15,6 +15,7 @@ fn named(name: &impl ToString, rule: &str) -> Named {
 }
 
 impl From<&Refusal> for proto::Refusal {
+    #[allow(clippy::too_many_lines, reason = "one arm for each refusal")]
     fn from(refusal: &Refusal) -> Self {
         let kind = match refusal {
             Refusal::NotSetUp => Kind::NotSetUp(Message {}),
@@ -74,6 +75,9 @@ impl From<&Refusal> for proto::Refusal {
                     found: found.0,
                 })
             }
+            Refusal::PlanStale { effect, summary } => {
+                Kind::PlanStale(PlanStale { effect: wide(*effect), summary: summary.clone() })
+            }
             Refusal::Exists(key) => Kind::Exists(key.into()),
             Refusal::Limit { what, limit, way_out } => Kind::Limit(Limit {
                 what: what.to_string(),
@@ -90,6 +94,7 @@ impl From<&Refusal> for proto::Refusal {
 impl TryFrom<&proto::Refusal> for Refusal {
     type Error = DecodeError;
 
+    #[allow(clippy::too_many_lines, reason = "one arm for each refusal")]
     fn try_from(refusal: &proto::Refusal) -> Result<Self, DecodeError> {
         Ok(match need("refusal", refusal.kind.as_ref())? {
             Kind::NotSetUp(_) => Self::NotSetUp,
@@ -151,6 +156,10 @@ impl TryFrom<&proto::Refusal> for Refusal {
                 key: need("refusal", it.key.as_ref())?.try_into()?,
                 expected: Revision(it.expected),
                 found: Revision(it.found),
+            },
+            Kind::PlanStale(it) => Self::PlanStale {
+                effect: from_wide("refusal.effect", &it.effect)?,
+                summary: it.summary.clone(),
             },
             Kind::Exists(key) => Self::Exists(key.try_into()?),
             Kind::Limit(it) => Self::Limit {

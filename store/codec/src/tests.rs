@@ -7,16 +7,15 @@ fn subnet() -> SubnetSpec {
         cidr: Cidr::parse(cidr).unwrap().0,
         gateway: gateway.parse().unwrap(),
     };
+    let nets = vec![net("10.1.0.0/16", "10.1.0.1"), net("fd00:1::/64", "fd00:1::1")];
     SubnetSpec {
-        name: SubnetName::new("blue").unwrap(),
-        nets: vec![net("10.1.0.0/16", "10.1.0.1"), net("fd00:1::/64", "fd00:1::1")],
         excluded: vec![
             AddressRange::new("10.1.0.2".parse().unwrap(), "10.1.0.9".parse().unwrap()).unwrap(),
         ],
         namespaces: vec![NamespaceName::new("tenant").unwrap()],
-        default: false,
         nat_outgoing: true,
         mtu: Some(1400),
+        ..SubnetSpec::new(SubnetName::new("blue").unwrap(), nets)
     }
 }
 
@@ -96,6 +95,7 @@ fn bytes_of_the_first_release_decode() {
 fn refusals_print_the_same_sentence_on_both_sides() {
     let refusals = [
         Refusal::NotSetUp,
+        Refusal::PlanStale { effect: 7 << 99, summary: "now 1 made (pod a/p)".into() },
         Refusal::SubnetOverlaps {
             name: SubnetName::new("blue").unwrap(),
             cidr: subnet().nets[0].cidr,
@@ -111,4 +111,30 @@ fn refusals_print_the_same_sentence_on_both_sides() {
         let back = decode_outcome(&encode_outcome(&outcome)).unwrap();
         assert_eq!(back, outcome);
     }
+}
+
+#[test]
+fn a_planned_effect_comes_back_as_it_went() {
+    let preconditions = vec![Precondition::EffectEquals(u128::MAX - 7)];
+    let planned = Txn { preconditions, ..txn() };
+    assert_eq!(decode_txn(&encode_txn(&planned)).unwrap(), planned);
+}
+
+#[test]
+fn selectors_come_back_as_they_went() {
+    let values = || ["x".to_owned(), "y".to_owned()].into_iter().collect();
+    let tests = [
+        LabelTest::In(values()),
+        LabelTest::NotIn(values()),
+        LabelTest::Exists,
+        LabelTest::DoesNotExist,
+    ];
+    let requirement = |test| LabelRequirement { key: "k".into(), test };
+    let selector = LabelSelector {
+        match_labels: Labels::from([("a".into(), "b".into())]),
+        match_expressions: tests.map(requirement).to_vec(),
+    };
+    let spec = SubnetSpec { namespace_selectors: vec![selector], ..subnet() };
+    let put = Txn { operations: vec![Operation::PutSubnet(spec, Origin::Api)], ..txn() };
+    assert_eq!(decode_txn(&encode_txn(&put)).unwrap(), put);
 }

@@ -22,6 +22,13 @@ pub fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, DecodeError>
     Ok(Ipv6Addr::from(v6).into())
 }
 
+/// A number of 16 bytes, network order.
+pub(crate) fn from_wide(field: &'static str, bytes: &[u8]) -> Result<u128, DecodeError> {
+    let octets =
+        <[u8; 16]>::try_from(bytes).map_err(|_| DecodeError::bad(field, "must have 16 bytes"))?;
+    Ok(u128::from_be_bytes(octets))
+}
+
 pub(crate) fn need<T>(field: &'static str, value: Option<T>) -> Result<T, DecodeError> {
     value.ok_or_else(|| DecodeError::missing(field))
 }
@@ -95,11 +102,13 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
                 .map_err(|error| DecodeError::bad("subnet.excluded", error))
         };
         let mtu = spec.mtu.map(u16::try_from).transpose();
+        let selectors = spec.namespace_selectors.iter().map(TryInto::try_into);
         Ok(Self {
             name: name("subnet.name", &spec.name)?,
             nets: spec.nets.iter().map(net).collect::<Result<_, DecodeError>>()?,
             excluded: spec.excluded.iter().map(range).collect::<Result<_, DecodeError>>()?,
             namespaces: names("subnet.namespaces", &spec.namespaces)?,
+            namespace_selectors: selectors.collect::<Result<_, DecodeError>>()?,
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
             mtu: mtu.map_err(|error| DecodeError::bad("subnet.mtu", error))?,

@@ -1,15 +1,14 @@
 //! Transactions, outcomes and dumps, both ways.
 
 use atoll_model as model;
-use bytes::Bytes;
 
-use crate::from_model::{ip, origin as origin_byte};
-use crate::to_model::{address, name, need, origin, pod_key};
+use crate::from_model::{ip, origin as origin_byte, wide};
+use crate::to_model::{address, from_wide, name, need, origin, pod_key};
 use crate::{DecodeError, proto};
 
 impl From<&model::RequestId> for proto::RequestId {
     fn from(request: &model::RequestId) -> Self {
-        Self { id: Bytes::copy_from_slice(&request.id.to_be_bytes()), born: request.born.0 }
+        Self { id: wide(request.id), born: request.born.0 }
     }
 }
 
@@ -17,9 +16,8 @@ impl TryFrom<&proto::RequestId> for model::RequestId {
     type Error = DecodeError;
 
     fn try_from(request: &proto::RequestId) -> Result<Self, DecodeError> {
-        let id = <[u8; 16]>::try_from(request.id.as_ref())
-            .map_err(|_| DecodeError::bad("request.id", "must have 16 bytes"))?;
-        Ok(Self { id: u128::from_be_bytes(id), born: model::Revision(request.born) })
+        let id = from_wide("request.id", &request.id)?;
+        Ok(Self { id, born: model::Revision(request.born) })
     }
 }
 
@@ -31,6 +29,7 @@ impl From<&model::Precondition> for proto::Precondition {
                 Kind::RevisionIs(RevisionIs { key: Some(key.into()), revision: revision.0 })
             }
             model::Precondition::Absent(key) => Kind::Absent(key.into()),
+            model::Precondition::EffectEquals(effect) => Kind::EffectEquals(wide(*effect)),
         };
         Self { kind: Some(kind) }
     }
@@ -47,6 +46,9 @@ impl TryFrom<&proto::Precondition> for model::Precondition {
                 Self::RevisionIs(key, model::Revision(it.revision))
             }
             Kind::Absent(key) => Self::Absent(key.try_into()?),
+            Kind::EffectEquals(bytes) => {
+                Self::EffectEquals(from_wide("precondition.effect_equals", bytes)?)
+            }
         })
     }
 }

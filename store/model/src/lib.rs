@@ -21,6 +21,7 @@ pub mod object;
 pub mod operation;
 pub mod outcome;
 pub mod refusal;
+pub mod selector;
 
 pub use atoll_ipam::{AddressRange, Cidr, Family, MacAddress, Normalised, RangeSet};
 pub use change::{Change, ChangeSet, Object, ObjectKey};
@@ -37,3 +38,4 @@ pub use object::{
 pub use operation::{Actor, Operation, Precondition, Txn};
 pub use outcome::{Outcome, Reply};
 pub use refusal::Refusal;
+pub use selector::{LabelRequirement, LabelSelector, LabelTest};

@@ -42,6 +42,21 @@ pub const EXCLUDED_RANGES_MAX: usize = 1_000;
 /// Namespaces that one subnet may list by name.
 pub const NAMESPACES_PER_SUBNET_MAX: usize = 1_000;
 
+/// Selectors of one subnet or one QoS spec: more would be another subnet.
+pub const SELECTORS_MAX: usize = 64;
+
+/// Labels and expressions of one selector: as in practice, with room.
+pub const SELECTOR_PARTS_MAX: usize = 32;
+
+/// Values of one expression of a selector.
+pub const SELECTOR_VALUES_MAX: usize = 256;
+
+/// A label's key: a DNS subdomain (253), a slash and a name (63).
+pub const LABEL_KEY_BYTES_MAX: usize = 317;
+
+/// Kubernetes' limit for a label's value.
+pub const LABEL_VALUE_BYTES_MAX: usize = 63;
+
 /// Labels of one object, as many as Kubernetes shows to be in use, with room.
 pub const LABELS_MAX: usize = 128;
 

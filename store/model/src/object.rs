@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use atoll_ipam::{AddressRange, Cidr, Family, MacAddress};
 
 use crate::{
-    ChassisName, MemberId, MemberName, NamespaceName, NodeName, PodKey, PortName, Revision,
-    Sandbox, SubnetName, Uid,
+    ChassisName, LabelSelector, MemberId, MemberName, NamespaceName, NodeName, PodKey, PortName,
+    Revision, Sandbox, SubnetName, Uid,
 };
 
 /// Kubernetes labels, in order, so that every replica reads them alike.
@@ -109,6 +109,8 @@ pub struct SubnetSpec {
     pub excluded: Vec<AddressRange>,
     /// Namespaces whose pods come here.
     pub namespaces: Vec<NamespaceName>,
+    /// Namespaces with such labels come here as well.
+    pub namespace_selectors: Vec<LabelSelector>,
     /// Pods of namespaces that no subnet lists come here.
     pub default: bool,
     /// Traffic to outside the cluster leaves with the node's address.
@@ -118,6 +120,33 @@ pub struct SubnetSpec {
 }
 
 impl SubnetSpec {
+    /// A subnet with these ranges that nothing else is asked of.
+    #[must_use]
+    pub fn new(name: SubnetName, nets: Vec<SubnetNet>) -> Self {
+        Self {
+            name,
+            nets,
+            excluded: Vec::new(),
+            namespaces: Vec::new(),
+            namespace_selectors: Vec::new(),
+            default: false,
+            nat_outgoing: false,
+            mtu: None,
+        }
+    }
+
+    /// Whether it takes pods that do not ask for it by name.
+    #[must_use]
+    pub fn takes_pods(&self) -> bool {
+        self.default || !self.namespaces.is_empty() || !self.namespace_selectors.is_empty()
+    }
+
+    /// Whether a namespace comes here, by its name or its labels.
+    #[must_use]
+    pub fn selects(&self, labels: &Labels) -> bool {
+        self.namespace_selectors.iter().any(|selector| selector.matches(labels))
+    }
+
     /// The net of one family.
     #[must_use]
     pub fn net(&self, family: Family) -> Option<&SubnetNet> {

@@ -34,6 +34,8 @@ pub enum Precondition {
     RevisionIs(ObjectKey, Revision),
     /// The object does not exist.
     Absent(ObjectKey),
+    /// The transaction does what a plan of it said: its effect has this hash.
+    EffectEquals(u128),
 }
 
 /// One change. Upserts are idempotent: repeating one changes nothing.

@@ -149,6 +149,14 @@ pub enum Refusal {
         /// What is there; 0 if it does not exist.
         found: Revision,
     },
+    /// The transaction would do something else than was planned.
+    #[error("the plan is stale: {summary}; look at it again, then apply effect {effect:032x}")]
+    PlanStale {
+        /// The hash of what it would do now.
+        effect: u128,
+        /// What it would do now, in short.
+        summary: String,
+    },
     /// An object exists that should not.
     #[error("{0} exists already")]
     Exists(ObjectKey),

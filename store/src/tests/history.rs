@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atoll_model::{
-    Actor, Addresses, Central, MemberId, NodeSpec, Object, ObjectKey, Operation, Origin, Owner,
-    Pod, PodRequest, PodSpec, PortName, Precondition, RequestId, Revision, Settings, SubnetSpec,
-    Txn,
+    Actor, Addresses, Central, LabelRequirement, LabelSelector, LabelTest, MemberId, NodeSpec,
+    Object, ObjectKey, Operation, Origin, Owner, Pod, PodRequest, PodSpec, PortName, Precondition,
+    RequestId, Revision, Settings, SubnetSpec, Txn,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -201,7 +201,10 @@ fn change(state: &State, name: &str, spec: &SubnetSpec, what: u8) -> Operation {
     let mut changed = known.spec.clone();
     match what % 4 {
         0 => changed.nets = spec.nets.clone(),
-        1 => changed.namespaces = spec.namespaces.clone(),
+        1 => {
+            changed.namespaces = spec.namespaces.clone();
+            changed.namespace_selectors = spec.namespace_selectors.clone();
+        }
         2 => changed.excluded = spec.excluded.clone(),
         _ => changed.default = spec.default,
     }
@@ -312,9 +315,11 @@ fn specs() -> impl Strategy<Value = SubnetSpec> {
         prop::option::weighted(0.3, select(&ADDRESSES[..])),
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.05),
+        prop::option::weighted(0.3, selectors()),
     )
-        .prop_map(|(name, nets, namespaces, excluded, default, moved)| {
+        .prop_map(|(name, nets, namespaces, excluded, default, moved, selector)| {
             let mut spec = subnet_spec(name, nets);
+            spec.namespace_selectors = selector.into_iter().collect();
             spec.namespaces = namespaces.into_iter().map(ns).collect();
             let excluded = excluded.map(|text| text.parse().unwrap());
             let inside = |range: &atoll_model::AddressRange| {
@@ -329,6 +334,26 @@ fn specs() -> impl Strategy<Value = SubnetSpec> {
         })
 }
 
+fn selectors() -> impl Strategy<Value = LabelSelector> {
+    let values = |values: &[&str]| values.iter().map(|&value| value.into()).collect();
+    let tests = [
+        LabelTest::In(values(&["v"])),
+        LabelTest::NotIn(values(&["v"])),
+        LabelTest::Exists,
+        LabelTest::DoesNotExist,
+    ];
+    prop_oneof![
+        select(&["v", "w"][..]).prop_map(|value| LabelSelector {
+            match_labels: BTreeMap::from([("k".into(), value.into())]),
+            ..LabelSelector::default()
+        }),
+        select(tests.to_vec()).prop_map(|test| LabelSelector {
+            match_expressions: vec![LabelRequirement { key: "k".into(), test }],
+            ..LabelSelector::default()
+        }),
+    ]
+}
+
 fn others() -> impl Strategy<Value = Operation> {
     let subnet_name = || select(&SUBNETS[..]).prop_map(subnet);
     let node_name = || select(&NODES[..]);
@@ -338,8 +363,9 @@ fn others() -> impl Strategy<Value = Operation> {
             Operation::PutSubnet(spec, if api { Origin::Api } else { Origin::Kubernetes })
         }),
         2 => subnet_name().prop_map(Operation::DeleteSubnet),
-        1 => (select(&["a", "b"][..]), any::<bool>()).prop_map(|(name, label)| {
-            let labels = label.then(|| ("k".into(), "v".into())).into_iter().collect();
+        2 => (select(&["a", "b"][..]), 0..3_usize).prop_map(|(name, label)| {
+            let value = [None, Some("v"), Some("w")][label];
+            let labels = value.map(|value| ("k".into(), value.into())).into_iter().collect();
             Operation::PutNamespace(ns(name), labels)
         }),
         1 => select(&["a", "b"][..]).prop_map(|name| Operation::DeleteNamespace(ns(name))),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use atoll_model::{
     Addresses, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Reply, RequestId, Revision,
-    Sandbox, Txn, Uid,
+    Sandbox, Subnet, Txn, Uid,
 };
 
 use crate::{Applied, State};
@@ -66,6 +67,23 @@ impl Oracle {
         }
     }
 
+    /// Every namespace is bound to what a look at all subnets says.
+    fn judge_binding(&self, state: &State) {
+        for name in ["a", "b", "c"].map(|name| name.parse().unwrap()) {
+            let labels = state.namespace(&name).map(|namespace| &namespace.labels);
+            let bound = |subnet: &&Arc<Subnet>| {
+                subnet.spec.namespaces.contains(&name)
+                    || labels.is_some_and(|labels| subnet.spec.selects(labels))
+            };
+            let mut expected: Vec<_> = state.subnets().filter(bound).collect();
+            expected.sort_by_key(|subnet| (subnet.created, &subnet.spec.name));
+            if expected.is_empty() {
+                expected.extend(state.subnets().filter(|subnet| subnet.spec.default));
+            }
+            assert!(state.bound_subnets(&name).eq(expected), "namespace {name} is bound wrongly");
+        }
+    }
+
     /// Who reads the operation knows that these are unplugged.
     fn unplug(&mut self, operation: &Operation) {
         match operation {
@@ -113,6 +131,7 @@ impl Oracle {
                 }
             }
         }
+        self.judge_binding(state);
         for (uid, plugged) in &self.plugged {
             for address in plugged.addresses.iter() {
                 match live.get(&address) {

@@ -34,15 +34,9 @@ fn put_pod(key: &str, node: &str) -> Operation {
 
 fn put_subnet(name: &str, cidr: &str) -> Operation {
     let cidr: atoll_model::Cidr = cidr.parse().unwrap();
-    let spec = SubnetSpec {
-        name: name.parse().unwrap(),
-        nets: vec![SubnetNet { cidr, gateway: cidr.assignable().first() }],
-        excluded: Vec::new(),
-        namespaces: vec!["tenant".parse().unwrap()],
-        default: false,
-        nat_outgoing: false,
-        mtu: None,
-    };
+    let nets = vec![SubnetNet { cidr, gateway: cidr.assignable().first() }];
+    let mut spec = SubnetSpec::new(name.parse().unwrap(), nets);
+    spec.namespaces = vec!["tenant".parse().unwrap()];
     Operation::PutSubnet(spec, Origin::Api)
 }
 

@@ -1,0 +1,286 @@
+//! The hash of each kind of row. Every struct is taken apart by name, so that a new field cannot
+//! be forgotten: the compiler asks for it.
+
+use std::net::IpAddr;
+
+use atoll_model::{
+    Allocation, Binding, Central, Draining, LabelRequirement, LabelSelector, LabelTest, Namespace,
+    Node, NodeSpec, Object, Origin, Outcome, Owner, Pod, PodKey, PodRequest, PodSpec, Refusal,
+    Reply, RequestId, Revision, Settings, Subnet, SubnetName, SubnetNet, SubnetSpec, WaitReason,
+};
+
+use crate::feed::{Feed, Scope};
+
+/// The kinds of rows that are no objects; objects have the numbers below.
+const COOLING: u8 = 101;
+const OUTCOME: u8 = 102;
+/// The fields of the state that are no rows.
+pub(crate) const SCALARS: u8 = 103;
+/// The effect of a transaction.
+pub(crate) const EFFECT: u8 = 104;
+
+/// The hash of an object, its key among it.
+pub(crate) fn object(object: &Object, scope: Scope) -> u128 {
+    let kind = match object {
+        Object::Settings(_) => 1,
+        Object::Central(_) => 2,
+        Object::Subnet(_) => 3,
+        Object::Namespace(_) => 4,
+        Object::Node(_) => 5,
+        Object::Pod(_) => 6,
+        Object::Allocation(_) => 7,
+        Object::Draining(_) => 8,
+    };
+    let mut feed = Feed::new(kind, scope);
+    match object {
+        Object::Settings(it) => feed.settings(it),
+        Object::Central(it) => feed.central(it),
+        Object::Subnet(it) => feed.subnet(it),
+        Object::Namespace(it) => feed.namespace(it),
+        Object::Node(it) => feed.node(it),
+        Object::Pod(it) => feed.pod(it),
+        Object::Allocation(it) => feed.allocation(it),
+        Object::Draining(it) => feed.draining(it),
+    }
+    feed.finish()
+}
+
+/// The hash of a released address. While it is not confirmed, only its release counts: the end of
+/// its cooling follows from the settings.
+pub(crate) fn cooling(subnet: &SubnetName, address: IpAddr, row: atoll_ipam::Cooling) -> u128 {
+    let atoll_ipam::Cooling { released_ms, ends_ms, confirmed } = row;
+    let mut feed = Feed::new(COOLING, Scope::Row);
+    feed.text(subnet.as_str());
+    feed.address(address);
+    feed.number(released_ms);
+    feed.option(confirmed.then_some(ends_ms), Feed::number);
+    feed.finish()
+}
+
+/// The hash of a remembered outcome.
+pub(crate) fn outcome(request: RequestId, index: Revision, outcome: &Outcome) -> u128 {
+    let RequestId { id, born } = request;
+    let mut feed = Feed::new(OUTCOME, Scope::Row);
+    feed.wide(id);
+    feed.revision(born);
+    feed.revision(index);
+    match outcome {
+        Outcome::Applied { revision, replies } => {
+            feed.byte(1);
+            feed.revision(*revision);
+            feed.each(replies.iter(), Feed::reply);
+        }
+        Outcome::Refused { operation, refusal } => {
+            feed.byte(2);
+            feed.option(*operation, |feed, position| feed.number(position.into()));
+            feed.refusal(refusal);
+        }
+    }
+    feed.finish()
+}
+
+impl Feed {
+    /// A refusal is what it says: its sentence names all of its fields.
+    pub(crate) fn refusal(&mut self, refusal: &Refusal) {
+        self.text(refusal.to_string());
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Done => self.byte(1),
+            Reply::Allocated(allocation) => {
+                self.byte(2);
+                self.allocation(allocation);
+            }
+            Reply::Waiting(reason) => {
+                self.byte(3);
+                self.wait_reason(reason);
+            }
+            Reply::Bound(revision) => {
+                self.byte(4);
+                self.revision(*revision);
+            }
+        }
+    }
+
+    fn settings(&mut self, it: &Settings) {
+        let Settings { cluster_router, join_subnet, cooldown_ms, apply_version } = it;
+        self.text(cluster_router);
+        self.text(join_subnet.as_str());
+        self.number(*cooldown_ms);
+        self.number((*apply_version).into());
+    }
+
+    fn central(&mut self, it: &Central) {
+        let Central { member, name, nb, sb, since } = it;
+        self.number(member.0);
+        self.text(name.as_str());
+        self.text(nb);
+        self.text(sb);
+        self.revision(*since);
+    }
+
+    fn subnet(&mut self, it: &Subnet) {
+        let Subnet { spec, origin, generation, datapath_key, router_mac, created, changed } = it;
+        self.subnet_spec(spec);
+        self.byte(match origin {
+            Origin::Api => 1,
+            Origin::Kubernetes => 2,
+        });
+        self.number(*generation);
+        self.key(*datapath_key);
+        self.bytes(&router_mac.octets());
+        self.revision(*created);
+        self.revision(*changed);
+    }
+
+    fn subnet_spec(&mut self, it: &SubnetSpec) {
+        let SubnetSpec {
+            name,
+            nets,
+            excluded,
+            namespaces,
+            namespace_selectors,
+            default,
+            nat_outgoing,
+            mtu,
+        } = it;
+        self.text(name.as_str());
+        self.each(nets.iter(), |feed, SubnetNet { cidr, gateway }| {
+            feed.address(cidr.first());
+            feed.byte(cidr.prefix());
+            feed.address(*gateway);
+        });
+        self.each(excluded.iter(), |feed, range| {
+            feed.address(range.first());
+            feed.address(range.last());
+        });
+        self.each(namespaces.iter(), |feed, name| feed.text(name.as_str()));
+        self.each(namespace_selectors.iter(), Self::selector);
+        self.flag(*default);
+        self.flag(*nat_outgoing);
+        self.option(*mtu, |feed, mtu| feed.number(mtu.into()));
+    }
+
+    fn selector(&mut self, it: &LabelSelector) {
+        let LabelSelector { match_labels, match_expressions } = it;
+        self.labels(match_labels);
+        self.each(match_expressions.iter(), |feed, LabelRequirement { key, test }| {
+            feed.text(key);
+            let (kind, values) = match test {
+                LabelTest::In(values) => (1, Some(values)),
+                LabelTest::NotIn(values) => (2, Some(values)),
+                LabelTest::Exists => (3, None),
+                LabelTest::DoesNotExist => (4, None),
+            };
+            feed.byte(kind);
+            feed.option(values, |feed, values| feed.each(values.iter(), Self::text));
+        });
+    }
+
+    fn namespace(&mut self, it: &Namespace) {
+        let Namespace { name, labels, created, changed } = it;
+        self.text(name.as_str());
+        self.labels(labels);
+        self.revision(*created);
+        self.revision(*changed);
+    }
+
+    fn node(&mut self, it: &Node) {
+        let Node { spec, chassis, encap, node_epoch, created, changed } = it;
+        let NodeSpec { name, uid, addresses, labels } = spec;
+        self.text(name.as_str());
+        self.text(uid.as_str());
+        self.each(addresses.iter(), |feed, address| feed.address(*address));
+        self.labels(labels);
+        self.option(chassis.as_ref(), |feed, chassis| feed.text(chassis.as_str()));
+        self.option(*encap, Self::address);
+        self.number(*node_epoch);
+        self.revision(*created);
+        self.revision(*changed);
+    }
+
+    pub(crate) fn pod_key(&mut self, key: &PodKey) {
+        self.text(key.namespace().as_str());
+        self.text(key.name());
+    }
+
+    fn pod(&mut self, it: &Pod) {
+        let Pod { spec, waiting, bound, created, changed } = it;
+        self.pod_spec(spec);
+        self.option(waiting.as_ref(), Self::wait_reason);
+        self.option(bound.as_ref(), Self::binding);
+        self.revision(*created);
+        self.revision(*changed);
+    }
+
+    fn pod_spec(&mut self, it: &PodSpec) {
+        let PodSpec { key, uid, node, request } = it;
+        let PodRequest { addresses, mac, subnet } = request;
+        self.pod_key(key);
+        self.text(uid.as_str());
+        self.text(node.as_str());
+        self.addresses(*addresses);
+        self.option(*mac, |feed, mac| feed.bytes(&mac.octets()));
+        self.option(subnet.as_ref(), |feed, name| feed.text(name.as_str()));
+    }
+
+    fn wait_reason(&mut self, it: &WaitReason) {
+        match it {
+            WaitReason::NoSubnet(name) => {
+                self.byte(1);
+                self.text(name.as_str());
+            }
+            WaitReason::UnknownSubnet(name) => {
+                self.byte(2);
+                self.text(name.as_str());
+            }
+            WaitReason::Full(names) => {
+                self.byte(3);
+                self.each(names.iter(), |feed, name| feed.text(name.as_str()));
+            }
+            WaitReason::Static(text) => {
+                self.byte(4);
+                self.text(text);
+            }
+        }
+    }
+
+    fn binding(&mut self, it: &Binding) {
+        let Binding { sandbox, bound_at } = it;
+        self.text(sandbox.as_str());
+        self.revision(*bound_at);
+    }
+
+    fn allocation(&mut self, it: &Allocation) {
+        let Allocation { port, subnet, owner, addresses, mac, port_key, created, changed } = it;
+        self.text(port.as_str());
+        self.text(subnet.as_str());
+        match owner {
+            Owner::Pod(key, uid) => {
+                self.byte(1);
+                self.pod_key(key);
+                self.text(uid.as_str());
+            }
+            Owner::Node(name) => {
+                self.byte(2);
+                self.text(name.as_str());
+            }
+        }
+        self.addresses(*addresses);
+        self.bytes(&mac.octets());
+        self.key(*port_key);
+        self.revision(*created);
+        self.revision(*changed);
+    }
+
+    fn draining(&mut self, it: &Draining) {
+        let Draining { uid, key, node, binding, subnet, addresses } = it;
+        self.text(uid.as_str());
+        self.pod_key(key);
+        self.text(node.as_str());
+        self.binding(binding);
+        self.text(subnet.as_str());
+        self.addresses(*addresses);
+    }
+}
