@@ -89,15 +89,8 @@ impl Subject {
     /// Gives the subnet another shape.
     pub(super) fn reshape(&mut self, shape: Shape) -> Result<(), Other> {
         let excluded: RangeSet = shape.excluded.iter().copied().collect();
-        let mut spec = SubnetSpec {
-            name: sound(SubnetName::new(SUBNET)),
-            nets: Vec::new(),
-            excluded: within(&shape),
-            namespaces: Vec::new(),
-            default: false,
-            nat_outgoing: false,
-            mtu: None,
-        };
+        let name = sound(SubnetName::new(SUBNET));
+        let mut spec = SubnetSpec { excluded: within(&shape), ..SubnetSpec::new(name, Vec::new()) };
         let mut gateways = Addresses::default();
         for &cidr in &shape.cidrs {
             let family = cidr.family();

@@ -53,15 +53,10 @@ impl Cluster {
                 let cidr: atoll_model::Cidr = text.parse()?;
                 Ok(SubnetNet { cidr, gateway: cidr.assignable().first() })
             };
-            let spec = SubnetSpec {
-                name: format!("subnet-{number}").parse()?,
-                nets: nets.iter().map(net).collect::<anyhow::Result<_>>()?,
-                excluded: Vec::new(),
-                namespaces: vec![format!("tenant-{number}").parse()?],
-                default: false,
-                nat_outgoing: false,
-                mtu: None,
-            };
+            let name = format!("subnet-{number}").parse()?;
+            let nets = nets.iter().map(net).collect::<anyhow::Result<_>>()?;
+            let namespaces = vec![format!("tenant-{number}").parse()?];
+            let spec = SubnetSpec { namespaces, ..SubnetSpec::new(name, nets) };
             it.put(Operation::PutSubnet(spec, Origin::Api))?;
         }
         for number in 0..NODES {
