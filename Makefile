@@ -32,10 +32,11 @@ fix: ## Formats, and applies what clippy can apply by itself.
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-# Suites that bring up networks share two cores and measure time: one after another.
+# What brings up whole networks also measures time and loss: one after another.
 test: install ## All tests: unit, real ovsdb-server, real OVN, packets. Needs root.
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace -- --test-threads=2
+	$(CARGO) test --workspace --exclude atoll-tests
+	$(CARGO) test -p atoll-tests -- --test-threads=1
 
 first-light: install build ## The report first-light: the whole way of a pod, under every fault.
 	$(CARGO) test -p atoll-tests --test first_light -- --test-threads=1 --nocapture
