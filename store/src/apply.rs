@@ -146,6 +146,7 @@ impl Transaction {
             Operation::RegisterNode { node, chassis, encap } => {
                 self.register_node(node, chassis, *encap)
             }
+            Operation::NodeReady { node, ready } => self.node_ready(node, *ready),
             Operation::PutPod(spec) => self.put_pod(spec),
             Operation::DeletePod(key, uid) => Ok(self.delete_pod(key, uid)),
             Operation::Bind { key, uid, node, sandbox } => self.bind(key, uid, node, sandbox),

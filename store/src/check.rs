@@ -116,6 +116,7 @@ impl State {
                 return Err(format!("subnets {first} and {name} are both the default"));
             }
             default = default.or(subnet.spec.default.then_some(name));
+            self.check_gateways(subnet)?;
             nets.extend(subnet.spec.nets.iter().map(|net| (net.cidr, name)));
         }
         nets.sort_by_key(|(cidr, _)| cidr.first());

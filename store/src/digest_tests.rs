@@ -2,8 +2,9 @@
 //! what it tells apart.
 
 use atoll_model::{
-    Addresses, Central, LabelSelector, Labels, MacAddress, Operation, Origin, PodKey, RequestId,
-    Revision, Txn, WaitReason,
+    Acl, AclAction, AclDirection, Addresses, Central, CentralGateway, GatewayNode, GatewayType,
+    LabelSelector, Labels, MacAddress, Operation, Origin, PodKey, RequestId, Revision, Txn,
+    WaitReason,
 };
 
 use super::*;
@@ -38,6 +39,16 @@ fn full() -> State {
     let delete = vec![Operation::DeletePod(pod("a/x"), uid("u"))];
     it.apply_txn(&Txn { request: Some(request), ..txn(delete, it.clock_ms) });
     it.state
+}
+
+fn through(nodes: &[&str], ecmp: bool) -> GatewayType {
+    let gateway =
+        |name: &&str| GatewayNode { node: name.parse().unwrap(), egress: Addresses::default() };
+    GatewayType::Centralized(CentralGateway { nodes: nodes.iter().map(gateway).collect(), ecmp })
+}
+
+fn acl(priority: u16, matches: &str, action: AclAction) -> Acl {
+    Acl { direction: AclDirection::ToPort, priority, matches: matches.into(), action }
 }
 
 /// Puts each changed object in the first one's place: every time another digest.
@@ -96,7 +107,8 @@ fn a_changed_field_of_any_object_changes_the_digest() {
             |it| it.spec.uid = "x".parse().unwrap(), |it| it.spec.addresses.clear(),
             |it| { it.spec.labels.insert("k".into(), "v".into()); },
             |it| it.chassis = Some("c".parse().unwrap()),
-            |it| it.encap = Some("172.30.0.1".parse().unwrap()), |it| it.node_epoch += 1,
+            |it| it.ready = true,
+        |it| it.encap = Some("172.30.0.1".parse().unwrap()), |it| it.node_epoch += 1,
             |it| it.created.0 += 1, |it| it.changed.0 += 1,
         ),
     );
@@ -116,6 +128,12 @@ fn a_changed_field_of_a_subnet_changes_the_digest() {
             |it| it.spec.namespaces.clear(), |it| it.spec.namespaces[0] = ns("c"),
             |it| it.spec.namespace_selectors = vec![LabelSelector::default()],
         |it| it.spec.namespace_selectors = vec![LabelSelector { match_labels: Labels::from([("a".into(), "b".into())]), ..LabelSelector::default() }],
+        |it| it.spec.gateway_type = through(&[], false), |it| it.spec.gateway_type = through(&["n1"], false),
+        |it| it.spec.gateway_type = through(&["n1"], true), |it| it.spec.gateway_type = through(&["n1", "n2"], true),
+        |it| it.active_gateways = vec!["n1".parse().unwrap()],
+        |it| it.spec.private = true, |it| it.spec.allow_subnets = vec!["10.1.0.0/16".parse().unwrap()],
+        |it| it.spec.acls = vec![acl(1, "ip", AclAction::Drop)], |it| it.spec.acls = vec![acl(2, "ip", AclAction::Drop)],
+        |it| it.spec.acls = vec![acl(1, "tcp", AclAction::Drop)], |it| it.spec.acls = vec![acl(1, "ip", AclAction::Reject)],
         |it| it.spec.default = true, |it| it.spec.nat_outgoing = true,
             |it| it.spec.mtu = Some(1400), |it| it.origin = Origin::Kubernetes,
             |it| it.generation += 1, |it| it.datapath_key += 1,

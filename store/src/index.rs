@@ -23,6 +23,8 @@ pub(crate) struct Indexes {
     pub(crate) namespaces_by_subnet: OrdMap<SubnetName, OrdSet<NamespaceName>>,
     /// The subnets with selectors.
     pub(crate) selecting: OrdSet<SubnetName>,
+    /// The subnets that name a node as a gateway, whether or not it is there.
+    pub(crate) subnets_by_gateway: OrdMap<NodeName, OrdSet<SubnetName>>,
     /// First address of a subnet's range → its last address and the subnet. No two overlap.
     pub(crate) ranges: OrdMap<IpAddr, (IpAddr, SubnetName)>,
     pub(crate) default_subnet: Option<SubnetName>,
@@ -61,6 +63,10 @@ impl Indexes {
         for net in &subnet.spec.nets {
             self.ranges.insert(net.cidr.first(), (net.cidr.last(), name.clone()));
         }
+        for gateway in subnet.spec.gateway_type.nodes() {
+            let subnets = self.subnets_by_gateway.entry(gateway.node.clone()).or_default();
+            subnets.insert(name.clone());
+        }
         if subnet.spec.default {
             self.default_subnet = Some(name.clone());
         }
@@ -70,6 +76,9 @@ impl Indexes {
     fn remove_subnet(&mut self, subnet: &Subnet) {
         for net in &subnet.spec.nets {
             self.ranges.remove(&net.cidr.first());
+        }
+        for gateway in subnet.spec.gateway_type.nodes() {
+            remove_from(&mut self.subnets_by_gateway, &gateway.node, &subnet.spec.name);
         }
         if subnet.spec.default {
             self.default_subnet = None;

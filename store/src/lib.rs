@@ -47,6 +47,8 @@ mod transaction;
 mod subnet;
 mod subnet_rules;
 
+mod gateway;
+mod isolation;
 mod namespace;
 mod node;
 

@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    Allocation, Binding, Central, Draining, LabelRequirement, LabelSelector, LabelTest, Namespace,
-    Node, NodeSpec, Object, Origin, Outcome, Owner, Pod, PodKey, PodRequest, PodSpec, Refusal,
-    Reply, RequestId, Revision, Settings, Subnet, SubnetName, SubnetNet, SubnetSpec, WaitReason,
+    Acl, Allocation, Binding, Central, CentralGateway, Draining, GatewayNode, GatewayType,
+    LabelRequirement, LabelSelector, LabelTest, Namespace, Node, NodeSpec, Object, Origin, Outcome,
+    Owner, Pod, PodKey, PodRequest, PodSpec, Refusal, Reply, RequestId, Revision, Settings, Subnet,
+    SubnetName, SubnetNet, SubnetSpec, WaitReason,
 };
 
 use crate::feed::{Feed, Scope};
@@ -121,7 +122,17 @@ impl Feed {
     }
 
     fn subnet(&mut self, it: &Subnet) {
-        let Subnet { spec, origin, generation, datapath_key, router_mac, created, changed } = it;
+        let Subnet {
+            spec,
+            origin,
+            generation,
+            datapath_key,
+            router_mac,
+            active_gateways,
+            created,
+            changed,
+        } = it;
+        self.each(active_gateways.iter(), |feed, node| feed.text(node.as_str()));
         self.subnet_spec(spec);
         self.byte(match origin {
             Origin::Api => 1,
@@ -144,6 +155,10 @@ impl Feed {
             default,
             nat_outgoing,
             mtu,
+            gateway_type,
+            private,
+            allow_subnets,
+            acls,
         } = it;
         self.text(name.as_str());
         self.each(nets.iter(), |feed, SubnetNet { cidr, gateway }| {
@@ -160,6 +175,29 @@ impl Feed {
         self.flag(*default);
         self.flag(*nat_outgoing);
         self.option(*mtu, |feed, mtu| feed.number(mtu.into()));
+        self.gateway_type(gateway_type);
+        self.flag(*private);
+        self.each(allow_subnets.iter(), |feed, cidr| {
+            feed.address(cidr.first());
+            feed.byte(cidr.prefix());
+        });
+        self.each(acls.iter(), |feed, Acl { direction, priority, matches, action }| {
+            feed.text(direction.to_string());
+            feed.number((*priority).into());
+            feed.text(matches);
+            feed.text(action.to_string());
+        });
+    }
+
+    fn gateway_type(&mut self, it: &GatewayType) {
+        self.flag(matches!(it, GatewayType::Centralized(_)));
+        if let GatewayType::Centralized(CentralGateway { nodes, ecmp }) = it {
+            self.each(nodes.iter(), |feed, GatewayNode { node, egress }| {
+                feed.text(node.as_str());
+                feed.addresses(*egress);
+            });
+            self.flag(*ecmp);
+        }
     }
 
     fn selector(&mut self, it: &LabelSelector) {
@@ -187,7 +225,8 @@ impl Feed {
     }
 
     fn node(&mut self, it: &Node) {
-        let Node { spec, chassis, encap, node_epoch, created, changed } = it;
+        let Node { spec, chassis, encap, node_epoch, ready, created, changed } = it;
+        self.flag(*ready);
         let NodeSpec { name, uid, addresses, labels } = spec;
         self.text(name.as_str());
         self.text(uid.as_str());

@@ -6,6 +6,7 @@ use atoll_model as model;
 use bytes::Bytes;
 
 use crate::proto;
+use crate::subnet_rules::gateway;
 
 pub(crate) fn ip(address: IpAddr) -> Bytes {
     match address {
@@ -55,6 +56,10 @@ impl From<&model::SubnetSpec> for proto::SubnetSpec {
             nat_outgoing: spec.nat_outgoing,
             mtu: spec.mtu.map(u32::from),
             namespace_selectors: spec.namespace_selectors.iter().map(Into::into).collect(),
+            central_gateway: gateway(&spec.gateway_type),
+            private: spec.private,
+            allow_subnets: spec.allow_subnets.iter().copied().map(cidr).collect(),
+            acls: spec.acls.iter().map(Into::into).collect(),
         }
     }
 }
@@ -74,6 +79,7 @@ impl From<&model::Subnet> for proto::Subnet {
             generation: subnet.generation,
             datapath_key: subnet.datapath_key,
             router_mac: mac(subnet.router_mac),
+            active_gateways: subnet.active_gateways.iter().map(ToString::to_string).collect(),
             created: subnet.created.0,
             changed: subnet.changed.0,
         }
@@ -109,6 +115,7 @@ impl From<&model::Node> for proto::Node {
             chassis: node.chassis.as_ref().map(ToString::to_string),
             encap: node.encap.map_or_else(Bytes::new, ip),
             node_epoch: node.node_epoch,
+            ready: node.ready,
             created: node.created.0,
             changed: node.changed.0,
         }

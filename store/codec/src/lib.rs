@@ -15,6 +15,7 @@ pub mod envelope;
 mod from_model;
 mod refusal;
 mod selector;
+mod subnet_rules;
 mod to_model;
 mod txn;
 

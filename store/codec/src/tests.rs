@@ -121,7 +121,7 @@ fn a_planned_effect_comes_back_as_it_went() {
 }
 
 #[test]
-fn selectors_come_back_as_they_went() {
+fn selectors_gateways_and_acls_come_back_as_they_went() {
     let values = || ["x".to_owned(), "y".to_owned()].into_iter().collect();
     let tests = [
         LabelTest::In(values()),
@@ -134,7 +134,25 @@ fn selectors_come_back_as_they_went() {
         match_labels: Labels::from([("a".into(), "b".into())]),
         match_expressions: tests.map(requirement).to_vec(),
     };
-    let spec = SubnetSpec { namespace_selectors: vec![selector], ..subnet() };
-    let put = Txn { operations: vec![Operation::PutSubnet(spec, Origin::Api)], ..txn() };
+    let node = NodeName::new("n1").unwrap();
+    let egress = ["203.0.113.9".parse().unwrap()].into_iter().collect();
+    let nodes = vec![GatewayNode { node: node.clone(), egress }];
+    let acl = |direction, action| Acl { direction, priority: 7, matches: "ip".into(), action };
+    let spec = SubnetSpec {
+        namespace_selectors: vec![selector],
+        gateway_type: GatewayType::Centralized(CentralGateway { nodes, ecmp: true }),
+        private: true,
+        allow_subnets: vec!["10.2.0.0/16".parse().unwrap()],
+        acls: vec![
+            acl(AclDirection::FromPort, AclAction::Allow),
+            acl(AclDirection::ToPort, AclAction::AllowRelated),
+            acl(AclDirection::ToPort, AclAction::AllowStateless),
+            acl(AclDirection::ToPort, AclAction::Drop),
+            acl(AclDirection::ToPort, AclAction::Reject),
+        ],
+        ..subnet()
+    };
+    let ready = Operation::NodeReady { node, ready: true };
+    let put = Txn { operations: vec![Operation::PutSubnet(spec, Origin::Api), ready], ..txn() };
     assert_eq!(decode_txn(&encode_txn(&put)).unwrap(), put);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use atoll_model as model;
 use bytes::Bytes;
 
+use crate::subnet_rules::from_gateway;
 use crate::{DecodeError, proto};
 
 /// An address of 4 or 16 bytes.
@@ -102,6 +103,8 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
                 .map_err(|error| DecodeError::bad("subnet.excluded", error))
         };
         let mtu = spec.mtu.map(u16::try_from).transpose();
+        let allowed = spec.allow_subnets.iter().map(|it| cidr("subnet.allow_subnets", Some(it)));
+        let acls = spec.acls.iter().map(TryInto::try_into);
         let selectors = spec.namespace_selectors.iter().map(TryInto::try_into);
         Ok(Self {
             name: name("subnet.name", &spec.name)?,
@@ -109,6 +112,10 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
             excluded: spec.excluded.iter().map(range).collect::<Result<_, DecodeError>>()?,
             namespaces: names("subnet.namespaces", &spec.namespaces)?,
             namespace_selectors: selectors.collect::<Result<_, DecodeError>>()?,
+            gateway_type: from_gateway(spec.central_gateway.as_ref())?,
+            private: spec.private,
+            allow_subnets: allowed.collect::<Result<_, DecodeError>>()?,
+            acls: acls.collect::<Result<_, DecodeError>>()?,
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
             mtu: mtu.map_err(|error| DecodeError::bad("subnet.mtu", error))?,
@@ -134,6 +141,7 @@ impl TryFrom<&proto::Subnet> for model::Subnet {
             generation: subnet.generation,
             datapath_key: subnet.datapath_key,
             router_mac: mac("subnet.router_mac", &subnet.router_mac)?,
+            active_gateways: names("subnet.active_gateways", &subnet.active_gateways)?,
             created: model::Revision(subnet.created),
             changed: model::Revision(subnet.changed),
         })
@@ -181,6 +189,7 @@ impl TryFrom<&proto::Node> for model::Node {
             chassis: chassis.transpose()?,
             encap,
             node_epoch: node.node_epoch,
+            ready: node.ready,
             created: model::Revision(node.created),
             changed: model::Revision(node.changed),
         })

@@ -70,7 +70,9 @@ fn sandbox(
 impl From<&model::Operation> for proto::Operation {
     fn from(operation: &model::Operation) -> Self {
         use model::Operation as Op;
-        use proto::operation::{Kind, PodIdentity, PutNamespace, PutSubnet, RegisterNode, Release};
+        use proto::operation::{
+            Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet, RegisterNode, Release,
+        };
         let kind = match operation {
             Op::PutSubnet(spec, from) => {
                 Kind::PutSubnet(PutSubnet { spec: Some(spec.into()), origin: origin_byte(*from) })
@@ -88,6 +90,9 @@ impl From<&model::Operation> for proto::Operation {
                 chassis: chassis.to_string(),
                 encap: ip(*encap),
             }),
+            Op::NodeReady { node, ready } => {
+                Kind::NodeReady(NodeReady { node: node.to_string(), ready: *ready })
+            }
             Op::PutPod(spec) => Kind::PutPod(spec.into()),
             Op::DeletePod(key, uid) => {
                 Kind::DeletePod(PodIdentity { key: Some(key.into()), uid: uid.to_string() })
@@ -128,6 +133,9 @@ impl TryFrom<&proto::Operation> for model::Operation {
                 chassis: name("register_node.chassis", &it.chassis)?,
                 encap: address("register_node.encap", &it.encap)?,
             },
+            Kind::NodeReady(it) => {
+                Self::NodeReady { node: name("node_ready.node", &it.node)?, ready: it.ready }
+            }
             Kind::PutPod(spec) => Self::PutPod(spec.try_into()?),
             Kind::DeletePod(it) => Self::DeletePod(
                 pod_key("delete_pod.key", it.key.as_ref())?,

@@ -14,7 +14,9 @@
 
 pub mod change;
 pub mod dump;
+pub mod gateway;
 pub mod id;
+pub mod isolation;
 pub mod limits;
 pub mod lineage;
 pub mod object;
@@ -26,10 +28,12 @@ pub mod selector;
 pub use atoll_ipam::{AddressRange, Cidr, Family, MacAddress, Normalised, RangeSet};
 pub use change::{Change, ChangeSet, Object, ObjectKey};
 pub use dump::{CoolingAddress, Dump};
+pub use gateway::{CentralGateway, GatewayNode, GatewayType};
 pub use id::{
     ChassisName, ClusterId, MemberId, MemberName, NameError, NamespaceName, NodeName, PodKey,
     PortName, RequestId, Revision, Sandbox, SubnetName, Uid,
 };
+pub use isolation::{Acl, AclAction, AclDirection};
 pub use lineage::Lineage;
 pub use object::{
     Addresses, Allocation, Binding, Central, Draining, Labels, Namespace, Node, NodeSpec, Origin,

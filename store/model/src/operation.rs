@@ -62,6 +62,13 @@ pub enum Operation {
         /// Its tunnel endpoint.
         encap: IpAddr,
     },
+    /// A node became ready, or is so no longer. Only transitions are proposed.
+    NodeReady {
+        /// The node.
+        node: NodeName,
+        /// Whether it is ready.
+        ready: bool,
+    },
     /// Announces a pod that has a node; it gets its address, or waits.
     PutPod(PodSpec),
     /// The pod is over. Its address cools.

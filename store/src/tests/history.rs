@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atoll_model::{
-    Actor, Addresses, Central, LabelRequirement, LabelSelector, LabelTest, MemberId, NodeSpec,
-    Object, ObjectKey, Operation, Origin, Owner, Pod, PodRequest, PodSpec, PortName, Precondition,
-    RequestId, Revision, Settings, SubnetSpec, Txn,
+    Actor, Addresses, Central, CentralGateway, GatewayNode, GatewayType, LabelRequirement,
+    LabelSelector, LabelTest, MemberId, NodeSpec, Object, ObjectKey, Operation, Origin, Owner, Pod,
+    PodRequest, PodSpec, PortName, Precondition, RequestId, Revision, Settings, SubnetSpec, Txn,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -199,12 +199,13 @@ fn change(state: &State, name: &str, spec: &SubnetSpec, what: u8) -> Operation {
         return Operation::PutSubnet(spec.clone(), Origin::Api);
     };
     let mut changed = known.spec.clone();
-    match what % 4 {
+    match what % 6 {
         0 => changed.nets = spec.nets.clone(),
         1 => {
             changed.namespaces = spec.namespaces.clone();
             changed.namespace_selectors = spec.namespace_selectors.clone();
         }
+        4 | 5 => changed.gateway_type = spec.gateway_type.clone(),
         2 => changed.excluded = spec.excluded.clone(),
         _ => changed.default = spec.default,
     }
@@ -279,7 +280,7 @@ fn steps() -> impl Strategy<Value = Step> {
                 Step::Plain(if up { bind(key, uid, node, id) } else { unbind(key, uid, node, id) })
             }
         ),
-        8 => others().prop_map(Step::Plain),
+        11 => others().prop_map(Step::Plain),
     ]
 }
 
@@ -316,9 +317,11 @@ fn specs() -> impl Strategy<Value = SubnetSpec> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.05),
         prop::option::weighted(0.3, selectors()),
+        prop::option::weighted(0.6, gateways()),
     )
-        .prop_map(|(name, nets, namespaces, excluded, default, moved, selector)| {
+        .prop_map(|(name, nets, namespaces, excluded, default, moved, selector, gateway)| {
             let mut spec = subnet_spec(name, nets);
+            spec.gateway_type = gateway.unwrap_or_default();
             spec.namespace_selectors = selector.into_iter().collect();
             spec.namespaces = namespaces.into_iter().map(ns).collect();
             let excluded = excluded.map(|text| text.parse().unwrap());
@@ -354,6 +357,17 @@ fn selectors() -> impl Strategy<Value = LabelSelector> {
     ]
 }
 
+fn gateways() -> impl Strategy<Value = GatewayType> {
+    (prop::collection::btree_set(select(&NODES[..]), 1..4), any::<bool>()).prop_map(
+        |(nodes, ecmp)| {
+            let egress = Addresses::default();
+            let gateway = |name| GatewayNode { node: node(name), egress };
+            let nodes = nodes.into_iter().rev().map(gateway).collect();
+            GatewayType::Centralized(CentralGateway { nodes, ecmp })
+        },
+    )
+}
+
 fn others() -> impl Strategy<Value = Operation> {
     let subnet_name = || select(&SUBNETS[..]).prop_map(subnet);
     let node_name = || select(&NODES[..]);
@@ -378,7 +392,9 @@ fn others() -> impl Strategy<Value = Operation> {
                 spec.addresses = vec![address.parse().unwrap()];
                 Operation::PutNode(NodeSpec { labels: BTreeMap::new(), ..spec })
             }),
-        2 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
+        6 => (node_name(), any::<bool>())
+            .prop_map(|(name, ready)| Operation::NodeReady { node: node(name), ready }),
+        3 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
         1 => (node_name(), select(&["c1", "c2"][..])).prop_map(|(name, chassis)| {
             let (chassis, encap) = (chassis.parse().unwrap(), "172.30.0.1".parse().unwrap());
             Operation::RegisterNode { node: node(name), chassis, encap }
