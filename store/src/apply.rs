@@ -114,6 +114,8 @@ impl State {
             Object::Pod(pod) => Some(pod.changed),
             Object::Allocation(allocation) => Some(allocation.changed),
             Object::Draining(draining) => Some(draining.binding.bound_at),
+            Object::Qos(qos) => Some(qos.changed),
+            Object::Mirror(mirror) => Some(mirror.created),
         }
     }
 }
@@ -156,6 +158,10 @@ impl Transaction {
             Operation::Release { port, addresses, uid } => {
                 self.release_by_operator(port, *addresses, uid)
             }
+            Operation::PutQos(spec) => self.put_qos(spec),
+            Operation::DeleteQos(name) => Ok(self.delete_qos(name)),
+            Operation::PutMirror(target) => self.put_mirror(target),
+            Operation::DeleteMirror(target) => Ok(self.delete_mirror(target)),
             Operation::SetCentral(central) => Ok(self.set_central(central)),
             Operation::PutSettings(settings) => self.put_settings(settings),
         }

@@ -71,6 +71,12 @@ impl State {
         for pod in self.pods() {
             expect(&pod.spec.key, pod.created, pod.changed)?;
         }
+        for qos in self.qos_specs() {
+            expect(&qos.spec.name, qos.created, qos.changed)?;
+        }
+        for mirror in self.mirrors() {
+            expect(&mirror.target, mirror.created, mirror.created)?;
+        }
         for allocation in self.allocations() {
             expect(&allocation.port, allocation.created, allocation.changed)?;
         }

@@ -3,12 +3,23 @@
 
 use atoll_model::{
     Acl, AclAction, AclDirection, Addresses, Central, CentralGateway, GatewayNode, GatewayType,
-    LabelSelector, Labels, MacAddress, Operation, Origin, PodKey, RequestId, Revision, Txn,
-    WaitReason,
+    LabelSelector, Labels, MacAddress, MirrorTarget, Operation, Origin, PodKey, PodSelector,
+    QosSpec, Rate, Rates, RequestId, Revision, Txn, WaitReason,
 };
 
 use super::*;
 use crate::scenario::{Scenario, ns, pod, subnet_spec, txn, uid};
+
+macro_rules! changed {
+    ($it:expr, $kind:ident: $($change:expr),+ $(,)?) => {
+        vec![$({
+            let mut it = $it.as_ref().clone();
+            let change: fn(&mut atoll_model::$kind) = $change;
+            change(&mut it);
+            Object::$kind(it.into())
+        }),+]
+    };
+}
 
 /// A state with every kind of row.
 fn full() -> State {
@@ -47,6 +58,41 @@ fn through(nodes: &[&str], ecmp: bool) -> GatewayType {
     GatewayType::Centralized(CentralGateway { nodes: nodes.iter().map(gateway).collect(), ecmp })
 }
 
+fn rates(mbit: u32, burst_mbit: Option<u32>) -> Rates {
+    Rates { ingress: Some(Rate { mbit, burst_mbit }), egress: None }
+}
+
+#[test]
+fn a_changed_field_of_a_qos_spec_or_a_mirror_changes_the_digest() {
+    let mut it = Scenario::new();
+    let spec = QosSpec {
+        name: "x".parse().unwrap(),
+        rates: rates(1, None),
+        priority: 1,
+        pods: vec![pod("a/p")],
+        namespaces: Vec::new(),
+        subnets: Vec::new(),
+        selectors: Vec::new(),
+    };
+    it.apply(Operation::PutQos(spec)).done();
+    it.apply(Operation::PutMirror(MirrorTarget::Pod(pod("a/p")))).done();
+    let qos = it.state.qos_specs().next().unwrap();
+    all_differ(
+        &it.state,
+        changed!(qos, Qos:
+            |it| it.spec.rates = rates(2, None),
+            |it| it.spec.rates = Rates { ingress: None, egress: rates(1, None).ingress },
+            |it| it.spec.priority += 1, |it| it.spec.pods.clear(),
+            |it| it.spec.namespaces = vec![ns("a")], |it| it.spec.subnets = vec!["a".parse().unwrap()],
+            |it| it.spec.selectors = vec![PodSelector { namespace: None, labels: LabelSelector::default() }],
+            |it| it.spec.selectors = vec![PodSelector { namespace: Some(ns("a")), labels: LabelSelector::default() }],
+            |it| it.created.0 += 1, |it| it.changed.0 += 1,
+        ),
+    );
+    let mirror = it.state.mirrors().next().unwrap();
+    all_differ(&it.state, changed!(mirror, Mirror: |it| it.created.0 += 1));
+}
+
 fn acl(priority: u16, matches: &str, action: AclAction) -> Acl {
     Acl { direction: AclDirection::ToPort, priority, matches: matches.into(), action }
 }
@@ -60,17 +106,6 @@ fn all_differ(state: &State, objects: Vec<Object>) {
     digests.sort_unstable();
     digests.dedup();
     assert_eq!(digests.len(), count, "two of {objects:?} are hashed alike");
-}
-
-macro_rules! changed {
-    ($it:expr, $kind:ident: $($change:expr),+ $(,)?) => {
-        vec![$({
-            let mut it = $it.as_ref().clone();
-            let change: fn(&mut atoll_model::$kind) = $change;
-            change(&mut it);
-            Object::$kind(it.into())
-        }),+]
-    };
 }
 
 #[test]
@@ -151,7 +186,10 @@ fn a_changed_field_of_a_pod_and_what_it_holds_changes_the_digest() {
         &state,
         changed!(it, Pod:
             |it| it.spec.uid = "x".parse().unwrap(), |it| it.spec.node = "n2".parse().unwrap(),
-            |it| it.spec.request.addresses = Addresses::default(),
+            |it| it.spec.traffic.mirror = true, |it| it.spec.traffic.rates = rates(1, None),
+        |it| it.spec.traffic.rates = rates(2, None), |it| it.spec.traffic.rates = rates(1, Some(1)),
+        |it| { it.spec.traffic.labels.insert("k".into(), "v".into()); },
+        |it| it.spec.request.addresses = Addresses::default(),
             |it| it.spec.request.mac = Some(MacAddress::new([2; 6])),
             |it| it.spec.request.subnet = Some("blue".parse().unwrap()), |it| it.bound = None,
             |it| it.bound.as_mut().unwrap().sandbox = "x".parse().unwrap(),

@@ -9,6 +9,7 @@ use atoll_model::{
 };
 use imbl::{OrdMap, OrdSet};
 
+use crate::qos;
 use crate::state::State;
 
 /// What is found by something else than its key.
@@ -25,6 +26,8 @@ pub(crate) struct Indexes {
     pub(crate) selecting: OrdSet<SubnetName>,
     /// The subnets that name a node as a gateway, whether or not it is there.
     pub(crate) subnets_by_gateway: OrdMap<NodeName, OrdSet<SubnetName>>,
+    /// The QoS specs by whom they mean, in the order in which they win.
+    pub(crate) qos_by_target: OrdMap<qos::Target, qos::Ranked>,
     /// First address of a subnet's range → its last address and the subnet. No two overlap.
     pub(crate) ranges: OrdMap<IpAddr, (IpAddr, SubnetName)>,
     pub(crate) default_subnet: Option<SubnetName>,
@@ -182,6 +185,15 @@ impl State {
                 before.iter().for_each(|before| indexes.remove_draining(before));
                 indexes.add_draining(&draining);
             }
+            Object::Qos(it) => {
+                let before = self.qos.insert(it.spec.name.clone(), Arc::clone(&it));
+                let by_target = &mut indexes.qos_by_target;
+                before.iter().for_each(|before| qos::unindex(by_target, &before.spec));
+                qos::index(by_target, &it.spec);
+            }
+            Object::Mirror(mirror) => {
+                self.mirrors.insert(mirror.target.clone(), mirror);
+            }
         }
     }
 
@@ -212,6 +224,13 @@ impl State {
             }
             ObjectKey::Draining(uid) => {
                 self.drainings.remove(uid).iter().for_each(|gone| indexes.remove_draining(gone));
+            }
+            ObjectKey::Qos(name) => {
+                let gone = self.qos.remove(name);
+                gone.iter().for_each(|it| qos::unindex(&mut indexes.qos_by_target, &it.spec));
+            }
+            ObjectKey::Mirror(target) => {
+                self.mirrors.remove(target);
             }
         }
     }

@@ -6,6 +6,7 @@ use atoll_model as model;
 use bytes::Bytes;
 
 use crate::proto;
+use crate::qos::traffic;
 use crate::subnet_rules::gateway;
 
 pub(crate) fn ip(address: IpAddr) -> Bytes {
@@ -140,6 +141,7 @@ impl From<&model::PodSpec> for proto::PodSpec {
             uid: spec.uid.to_string(),
             node: spec.node.to_string(),
             request: Some(request),
+            traffic: traffic(&spec.traffic),
         }
     }
 }
@@ -253,6 +255,8 @@ impl From<&model::Object> for proto::Object {
             model::Object::Pod(it) => Kind::Pod(it.as_ref().into()),
             model::Object::Allocation(it) => Kind::Allocation(it.as_ref().into()),
             model::Object::Draining(it) => Kind::Draining(it.as_ref().into()),
+            model::Object::Qos(it) => Kind::Qos(it.as_ref().into()),
+            model::Object::Mirror(it) => Kind::Mirror(it.as_ref().into()),
         };
         Self { kind: Some(kind) }
     }
@@ -270,6 +274,8 @@ impl From<&model::ObjectKey> for proto::ObjectKey {
             model::ObjectKey::Pod(key) => Kind::Pod(key.into()),
             model::ObjectKey::Allocation(port) => Kind::Allocation(port.to_string()),
             model::ObjectKey::Draining(uid) => Kind::Draining(uid.to_string()),
+            model::ObjectKey::Qos(name) => Kind::Qos(name.to_string()),
+            model::ObjectKey::Mirror(target) => Kind::Mirror(target.into()),
         };
         Self { kind: Some(kind) }
     }

@@ -13,6 +13,7 @@
 
 pub mod envelope;
 mod from_model;
+mod qos;
 mod refusal;
 mod selector;
 mod subnet_rules;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use atoll_model as model;
 use bytes::Bytes;
 
+use crate::qos::from_traffic;
 use crate::subnet_rules::from_gateway;
 use crate::{DecodeError, proto};
 
@@ -41,7 +42,7 @@ where
     text.parse().map_err(|error| DecodeError::bad(field, error))
 }
 
-fn names<T>(field: &'static str, texts: &[String]) -> Result<Vec<T>, DecodeError>
+pub(crate) fn names<T>(field: &'static str, texts: &[String]) -> Result<Vec<T>, DecodeError>
 where
     T: std::str::FromStr<Err = model::NameError>,
 {
@@ -228,6 +229,7 @@ impl TryFrom<&proto::PodSpec> for model::PodSpec {
             uid: name("pod.uid", &spec.uid)?,
             node: name("pod.node", &spec.node)?,
             request,
+            traffic: from_traffic(spec.traffic.as_ref()),
         })
     }
 }
@@ -360,6 +362,8 @@ impl TryFrom<&proto::Object> for model::Object {
             Kind::Pod(it) => Self::Pod(Arc::new(it.try_into()?)),
             Kind::Allocation(it) => Self::Allocation(Arc::new(it.try_into()?)),
             Kind::Draining(it) => Self::Draining(Arc::new(it.try_into()?)),
+            Kind::Qos(it) => Self::Qos(Arc::new(it.try_into()?)),
+            Kind::Mirror(it) => Self::Mirror(Arc::new(it.try_into()?)),
         })
     }
 }
@@ -378,6 +382,8 @@ impl TryFrom<&proto::ObjectKey> for model::ObjectKey {
             Kind::Pod(key) => Self::Pod(pod_key("key.pod", Some(key))?),
             Kind::Allocation(text) => Self::Allocation(name("key.allocation", text)?),
             Kind::Draining(text) => Self::Draining(name("key.draining", text)?),
+            Kind::Qos(text) => Self::Qos(name("key.qos", text)?),
+            Kind::Mirror(target) => Self::Mirror(target.try_into()?),
         })
     }
 }

@@ -104,6 +104,10 @@ impl From<&model::Operation> for proto::Operation {
                 addresses: Some((*addresses).into()),
                 uid: uid.to_string(),
             }),
+            Op::PutQos(spec) => Kind::PutQos(spec.into()),
+            Op::DeleteQos(name) => Kind::DeleteQos(name.to_string()),
+            Op::PutMirror(target) => Kind::PutMirror(target.into()),
+            Op::DeleteMirror(target) => Kind::DeleteMirror(target.into()),
             Op::SetCentral(central) => Kind::SetCentral(central.into()),
             Op::PutSettings(settings) => Kind::PutSettings(settings.into()),
         };
@@ -158,6 +162,10 @@ impl TryFrom<&proto::Operation> for model::Operation {
                 addresses: need("release.addresses", it.addresses.as_ref())?.try_into()?,
                 uid: name("release.uid", &it.uid)?,
             },
+            Kind::PutQos(spec) => Self::PutQos(spec.try_into()?),
+            Kind::DeleteQos(text) => Self::DeleteQos(name("delete_qos", text)?),
+            Kind::PutMirror(target) => Self::PutMirror(target.try_into()?),
+            Kind::DeleteMirror(target) => Self::DeleteMirror(target.try_into()?),
             Kind::SetCentral(central) => Self::SetCentral(central.try_into()?),
             Kind::PutSettings(settings) => Self::PutSettings(settings.try_into()?),
         })

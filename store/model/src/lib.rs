@@ -22,6 +22,7 @@ pub mod lineage;
 pub mod object;
 pub mod operation;
 pub mod outcome;
+pub mod qos;
 pub mod refusal;
 pub mod selector;
 
@@ -31,7 +32,7 @@ pub use dump::{CoolingAddress, Dump};
 pub use gateway::{CentralGateway, GatewayNode, GatewayType};
 pub use id::{
     ChassisName, ClusterId, MemberId, MemberName, NameError, NamespaceName, NodeName, PodKey,
-    PortName, RequestId, Revision, Sandbox, SubnetName, Uid,
+    PortName, QosName, RequestId, Revision, Sandbox, SubnetName, Uid,
 };
 pub use isolation::{Acl, AclAction, AclDirection};
 pub use lineage::Lineage;
@@ -41,5 +42,6 @@ pub use object::{
 };
 pub use operation::{Actor, Operation, Precondition, Txn};
 pub use outcome::{Outcome, Reply};
+pub use qos::{Mirror, MirrorTarget, PodSelector, PodTraffic, Qos, QosSpec, Rate, Rates};
 pub use refusal::Refusal;
 pub use selector::{LabelRequirement, LabelSelector, LabelTest};

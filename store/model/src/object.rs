@@ -8,7 +8,7 @@ use atoll_ipam::{AddressRange, Cidr, Family, MacAddress};
 
 use crate::{
     Acl, ChassisName, GatewayType, LabelSelector, MemberId, MemberName, NamespaceName, NodeName,
-    PodKey, PortName, Revision, Sandbox, SubnetName, Uid,
+    PodKey, PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
 };
 
 /// Kubernetes labels, in order, so that every replica reads them alike.
@@ -261,6 +261,17 @@ pub struct PodSpec {
     pub node: NodeName,
     /// What it asks for.
     pub request: PodRequest,
+    /// What is asked of its traffic; unlike the rest it may change while the pod runs.
+    pub traffic: PodTraffic,
+}
+
+impl PodSpec {
+    /// A pod that asks for nothing.
+    #[must_use]
+    pub fn new(key: PodKey, uid: Uid, node: NodeName) -> Self {
+        let (request, traffic) = (PodRequest::default(), PodTraffic::default());
+        Self { key, uid, node, request, traffic }
+    }
 }
 
 /// Why a pod has no address yet. Whatever frees or adds addresses serves the waiting in order.

@@ -1,8 +1,9 @@
 //! What may be asked of the store.
 
 use crate::{
-    Addresses, Central, ChassisName, Labels, NamespaceName, NodeName, NodeSpec, ObjectKey, Origin,
-    PodKey, PodSpec, PortName, RequestId, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Uid,
+    Addresses, Central, ChassisName, Labels, MirrorTarget, NamespaceName, NodeName, NodeSpec,
+    ObjectKey, Origin, PodKey, PodSpec, PortName, QosName, QosSpec, RequestId, Revision, Sandbox,
+    Settings, SubnetName, SubnetSpec, Uid,
 };
 use std::net::IpAddr;
 
@@ -104,6 +105,14 @@ pub enum Operation {
         /// The owner that the operator means.
         uid: Uid,
     },
+    /// Creates a QoS spec or changes it.
+    PutQos(QosSpec),
+    /// Deletes a QoS spec.
+    DeleteQos(QosName),
+    /// Copies the traffic of a node's pods or of one pod.
+    PutMirror(MirrorTarget),
+    /// Ends the copying.
+    DeleteMirror(MirrorTarget),
     /// Chooses the member whose ovn-central serves. `since` is set by `apply`.
     SetCentral(Central),
     /// Sets what holds for the whole cluster.

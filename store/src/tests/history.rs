@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use atoll_model::{
     Actor, Addresses, Central, CentralGateway, GatewayNode, GatewayType, LabelRequirement,
-    LabelSelector, LabelTest, MemberId, NodeSpec, Object, ObjectKey, Operation, Origin, Owner, Pod,
-    PodRequest, PodSpec, PortName, Precondition, RequestId, Revision, Settings, SubnetSpec, Txn,
+    LabelSelector, LabelTest, MemberId, MirrorTarget, NodeSpec, Object, ObjectKey, Operation,
+    Origin, Owner, Pod, PodRequest, PodSelector, PodSpec, PodTraffic, PortName, Precondition,
+    QosSpec, Rate, Rates, RequestId, Revision, Settings, SubnetSpec, Txn,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -295,8 +296,9 @@ fn put_pods() -> impl Strategy<Value = Operation> {
         (address(), address()),
         prop::option::weighted(0.15, select(&MACS[..])),
         prop::option::weighted(0.1, select(&SUBNETS[..])),
+        (prop::bool::weighted(0.2), rates(), any::<bool>()),
     )
-        .prop_map(|(key, identity, on, (first, second), mac, from)| {
+        .prop_map(|(key, identity, on, (first, second), mac, from, (own, rates, label))| {
             let asked = first.into_iter().chain(second).map(|text| text.parse().unwrap());
             let request = PodRequest {
                 addresses: asked.collect(),
@@ -304,7 +306,15 @@ fn put_pods() -> impl Strategy<Value = Operation> {
                 subnet: from.map(subnet),
             };
             let identity = identity.map_or_else(|life| format!("{key}-{life}"), Into::into);
-            Operation::PutPod(PodSpec { node: node(on), request, ..pod_spec(key, &identity) })
+            let labels = label.then(|| ("k".into(), "v".into())).into_iter().collect();
+            let rates = if own { rates } else { Rates::default() };
+            let traffic = PodTraffic { rates, mirror: own, labels };
+            Operation::PutPod(PodSpec {
+                node: node(on),
+                request,
+                traffic,
+                ..pod_spec(key, &identity)
+            })
         })
 }
 
@@ -357,6 +367,40 @@ fn selectors() -> impl Strategy<Value = LabelSelector> {
     ]
 }
 
+fn rates() -> impl Strategy<Value = Rates> {
+    let rate = || prop::option::of((1..4_u32).prop_map(|mbit| Rate { mbit, burst_mbit: None }));
+    (rate(), rate()).prop_map(|(ingress, egress)| Rates { ingress, egress })
+}
+
+fn qos() -> impl Strategy<Value = Operation> {
+    let one = || prop::option::of(select(&PODS[..]).prop_map(pod));
+    let spec = (
+        select(&["q0", "q1", "q2"][..]).prop_map(|name| name.parse().unwrap()),
+        rates(),
+        0..2_u32,
+        one(),
+        prop::option::of(select(&["a", "b"][..]).prop_map(ns)),
+        prop::option::of(select(&SUBNETS[..]).prop_map(subnet)),
+        prop::option::of(selectors()),
+    )
+        .prop_map(|(name, rates, priority, pod, namespace, subnet, labels)| QosSpec {
+            name,
+            rates,
+            priority,
+            pods: pod.into_iter().collect(),
+            namespaces: namespace.into_iter().collect(),
+            subnets: subnet.into_iter().collect(),
+            selectors: labels
+                .into_iter()
+                .map(|labels| PodSelector { namespace: None, labels })
+                .collect(),
+        });
+    prop_oneof![
+        3 => spec.prop_map(Operation::PutQos),
+        1 => select(&["q0", "q1"][..]).prop_map(|name| Operation::DeleteQos(name.parse().unwrap())),
+    ]
+}
+
 fn gateways() -> impl Strategy<Value = GatewayType> {
     (prop::collection::btree_set(select(&NODES[..]), 1..4), any::<bool>()).prop_map(
         |(nodes, ecmp)| {
@@ -375,6 +419,11 @@ fn others() -> impl Strategy<Value = Operation> {
     prop_oneof![
         4 => (specs(), prop::bool::weighted(0.9)).prop_map(|(spec, api)| {
             Operation::PutSubnet(spec, if api { Origin::Api } else { Origin::Kubernetes })
+        }),
+        2 => qos(),
+        1 => (key(), any::<bool>(), any::<bool>()).prop_map(|(key, whole, put)| {
+            let target = if whole { MirrorTarget::Node(node("n1")) } else { MirrorTarget::Pod(key) };
+            if put { Operation::PutMirror(target) } else { Operation::DeleteMirror(target) }
         }),
         2 => subnet_name().prop_map(Operation::DeleteSubnet),
         2 => (select(&["a", "b"][..]), 0..3_usize).prop_map(|(name, label)| {
