@@ -114,6 +114,8 @@ impl State {
             Object::Pod(pod) => Some(pod.changed),
             Object::Allocation(allocation) => Some(allocation.changed),
             Object::Draining(draining) => Some(draining.binding.bound_at),
+            Object::Qos(qos) => Some(qos.changed),
+            Object::Mirror(mirror) => Some(mirror.created),
         }
     }
 }
@@ -146,6 +148,7 @@ impl Transaction {
             Operation::RegisterNode { node, chassis, encap } => {
                 self.register_node(node, chassis, *encap)
             }
+            Operation::NodeReady { node, ready } => self.node_ready(node, *ready),
             Operation::PutPod(spec) => self.put_pod(spec),
             Operation::DeletePod(key, uid) => Ok(self.delete_pod(key, uid)),
             Operation::Bind { key, uid, node, sandbox } => self.bind(key, uid, node, sandbox),
@@ -155,6 +158,10 @@ impl Transaction {
             Operation::Release { port, addresses, uid } => {
                 self.release_by_operator(port, *addresses, uid)
             }
+            Operation::PutQos(spec) => self.put_qos(spec),
+            Operation::DeleteQos(name) => Ok(self.delete_qos(name)),
+            Operation::PutMirror(target) => self.put_mirror(target),
+            Operation::DeleteMirror(target) => Ok(self.delete_mirror(target)),
             Operation::SetCentral(central) => Ok(self.set_central(central)),
             Operation::PutSettings(settings) => self.put_settings(settings),
         }

@@ -71,6 +71,12 @@ impl State {
         for pod in self.pods() {
             expect(&pod.spec.key, pod.created, pod.changed)?;
         }
+        for qos in self.qos_specs() {
+            expect(&qos.spec.name, qos.created, qos.changed)?;
+        }
+        for mirror in self.mirrors() {
+            expect(&mirror.target, mirror.created, mirror.created)?;
+        }
         for allocation in self.allocations() {
             expect(&allocation.port, allocation.created, allocation.changed)?;
         }
@@ -116,6 +122,7 @@ impl State {
                 return Err(format!("subnets {first} and {name} are both the default"));
             }
             default = default.or(subnet.spec.default.then_some(name));
+            self.check_gateways(subnet)?;
             nets.extend(subnet.spec.nets.iter().map(|net| (net.cidr, name)));
         }
         nets.sort_by_key(|(cidr, _)| cidr.first());

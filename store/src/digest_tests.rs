@@ -2,12 +2,24 @@
 //! what it tells apart.
 
 use atoll_model::{
-    Addresses, Central, LabelSelector, Labels, MacAddress, Operation, Origin, PodKey, RequestId,
-    Revision, Txn, WaitReason,
+    Acl, AclAction, AclDirection, Addresses, Central, CentralGateway, GatewayNode, GatewayType,
+    LabelSelector, Labels, MacAddress, MirrorTarget, Operation, Origin, PodKey, PodSelector,
+    QosSpec, Rate, Rates, RequestId, Revision, Txn, WaitReason,
 };
 
 use super::*;
 use crate::scenario::{Scenario, ns, pod, subnet_spec, txn, uid};
+
+macro_rules! changed {
+    ($it:expr, $kind:ident: $($change:expr),+ $(,)?) => {
+        vec![$({
+            let mut it = $it.as_ref().clone();
+            let change: fn(&mut atoll_model::$kind) = $change;
+            change(&mut it);
+            Object::$kind(it.into())
+        }),+]
+    };
+}
 
 /// A state with every kind of row.
 fn full() -> State {
@@ -40,6 +52,51 @@ fn full() -> State {
     it.state
 }
 
+fn through(nodes: &[&str], ecmp: bool) -> GatewayType {
+    let gateway =
+        |name: &&str| GatewayNode { node: name.parse().unwrap(), egress: Addresses::default() };
+    GatewayType::Centralized(CentralGateway { nodes: nodes.iter().map(gateway).collect(), ecmp })
+}
+
+fn rates(mbit: u32, burst_mbit: Option<u32>) -> Rates {
+    Rates { ingress: Some(Rate { mbit, burst_mbit }), egress: None }
+}
+
+#[test]
+fn a_changed_field_of_a_qos_spec_or_a_mirror_changes_the_digest() {
+    let mut it = Scenario::new();
+    let spec = QosSpec {
+        name: "x".parse().unwrap(),
+        rates: rates(1, None),
+        priority: 1,
+        pods: vec![pod("a/p")],
+        namespaces: Vec::new(),
+        subnets: Vec::new(),
+        selectors: Vec::new(),
+    };
+    it.apply(Operation::PutQos(spec)).done();
+    it.apply(Operation::PutMirror(MirrorTarget::Pod(pod("a/p")))).done();
+    let qos = it.state.qos_specs().next().unwrap();
+    all_differ(
+        &it.state,
+        changed!(qos, Qos:
+            |it| it.spec.rates = rates(2, None),
+            |it| it.spec.rates = Rates { ingress: None, egress: rates(1, None).ingress },
+            |it| it.spec.priority += 1, |it| it.spec.pods.clear(),
+            |it| it.spec.namespaces = vec![ns("a")], |it| it.spec.subnets = vec!["a".parse().unwrap()],
+            |it| it.spec.selectors = vec![PodSelector { namespace: None, labels: LabelSelector::default() }],
+            |it| it.spec.selectors = vec![PodSelector { namespace: Some(ns("a")), labels: LabelSelector::default() }],
+            |it| it.created.0 += 1, |it| it.changed.0 += 1,
+        ),
+    );
+    let mirror = it.state.mirrors().next().unwrap();
+    all_differ(&it.state, changed!(mirror, Mirror: |it| it.created.0 += 1));
+}
+
+fn acl(priority: u16, matches: &str, action: AclAction) -> Acl {
+    Acl { direction: AclDirection::ToPort, priority, matches: matches.into(), action }
+}
+
 /// Puts each changed object in the first one's place: every time another digest.
 #[track_caller]
 fn all_differ(state: &State, objects: Vec<Object>) {
@@ -49,17 +106,6 @@ fn all_differ(state: &State, objects: Vec<Object>) {
     digests.sort_unstable();
     digests.dedup();
     assert_eq!(digests.len(), count, "two of {objects:?} are hashed alike");
-}
-
-macro_rules! changed {
-    ($it:expr, $kind:ident: $($change:expr),+ $(,)?) => {
-        vec![$({
-            let mut it = $it.as_ref().clone();
-            let change: fn(&mut atoll_model::$kind) = $change;
-            change(&mut it);
-            Object::$kind(it.into())
-        }),+]
-    };
 }
 
 #[test]
@@ -96,7 +142,8 @@ fn a_changed_field_of_any_object_changes_the_digest() {
             |it| it.spec.uid = "x".parse().unwrap(), |it| it.spec.addresses.clear(),
             |it| { it.spec.labels.insert("k".into(), "v".into()); },
             |it| it.chassis = Some("c".parse().unwrap()),
-            |it| it.encap = Some("172.30.0.1".parse().unwrap()), |it| it.node_epoch += 1,
+            |it| it.ready = true,
+        |it| it.encap = Some("172.30.0.1".parse().unwrap()), |it| it.node_epoch += 1,
             |it| it.created.0 += 1, |it| it.changed.0 += 1,
         ),
     );
@@ -116,6 +163,12 @@ fn a_changed_field_of_a_subnet_changes_the_digest() {
             |it| it.spec.namespaces.clear(), |it| it.spec.namespaces[0] = ns("c"),
             |it| it.spec.namespace_selectors = vec![LabelSelector::default()],
         |it| it.spec.namespace_selectors = vec![LabelSelector { match_labels: Labels::from([("a".into(), "b".into())]), ..LabelSelector::default() }],
+        |it| it.spec.gateway_type = through(&[], false), |it| it.spec.gateway_type = through(&["n1"], false),
+        |it| it.spec.gateway_type = through(&["n1"], true), |it| it.spec.gateway_type = through(&["n1", "n2"], true),
+        |it| it.active_gateways = vec!["n1".parse().unwrap()],
+        |it| it.spec.private = true, |it| it.spec.allow_subnets = vec!["10.1.0.0/16".parse().unwrap()],
+        |it| it.spec.acls = vec![acl(1, "ip", AclAction::Drop)], |it| it.spec.acls = vec![acl(2, "ip", AclAction::Drop)],
+        |it| it.spec.acls = vec![acl(1, "tcp", AclAction::Drop)], |it| it.spec.acls = vec![acl(1, "ip", AclAction::Reject)],
         |it| it.spec.default = true, |it| it.spec.nat_outgoing = true,
             |it| it.spec.mtu = Some(1400), |it| it.origin = Origin::Kubernetes,
             |it| it.generation += 1, |it| it.datapath_key += 1,
@@ -133,7 +186,10 @@ fn a_changed_field_of_a_pod_and_what_it_holds_changes_the_digest() {
         &state,
         changed!(it, Pod:
             |it| it.spec.uid = "x".parse().unwrap(), |it| it.spec.node = "n2".parse().unwrap(),
-            |it| it.spec.request.addresses = Addresses::default(),
+            |it| it.spec.traffic.mirror = true, |it| it.spec.traffic.rates = rates(1, None),
+        |it| it.spec.traffic.rates = rates(2, None), |it| it.spec.traffic.rates = rates(1, Some(1)),
+        |it| { it.spec.traffic.labels.insert("k".into(), "v".into()); },
+        |it| it.spec.request.addresses = Addresses::default(),
             |it| it.spec.request.mac = Some(MacAddress::new([2; 6])),
             |it| it.spec.request.subnet = Some("blue".parse().unwrap()), |it| it.bound = None,
             |it| it.bound.as_mut().unwrap().sandbox = "x".parse().unwrap(),

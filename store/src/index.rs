@@ -9,6 +9,7 @@ use atoll_model::{
 };
 use imbl::{OrdMap, OrdSet};
 
+use crate::qos;
 use crate::state::State;
 
 /// What is found by something else than its key.
@@ -23,6 +24,10 @@ pub(crate) struct Indexes {
     pub(crate) namespaces_by_subnet: OrdMap<SubnetName, OrdSet<NamespaceName>>,
     /// The subnets with selectors.
     pub(crate) selecting: OrdSet<SubnetName>,
+    /// The subnets that name a node as a gateway, whether or not it is there.
+    pub(crate) subnets_by_gateway: OrdMap<NodeName, OrdSet<SubnetName>>,
+    /// The QoS specs by whom they mean, in the order in which they win.
+    pub(crate) qos_by_target: OrdMap<qos::Target, qos::Ranked>,
     /// First address of a subnet's range → its last address and the subnet. No two overlap.
     pub(crate) ranges: OrdMap<IpAddr, (IpAddr, SubnetName)>,
     pub(crate) default_subnet: Option<SubnetName>,
@@ -61,6 +66,10 @@ impl Indexes {
         for net in &subnet.spec.nets {
             self.ranges.insert(net.cidr.first(), (net.cidr.last(), name.clone()));
         }
+        for gateway in subnet.spec.gateway_type.nodes() {
+            let subnets = self.subnets_by_gateway.entry(gateway.node.clone()).or_default();
+            subnets.insert(name.clone());
+        }
         if subnet.spec.default {
             self.default_subnet = Some(name.clone());
         }
@@ -70,6 +79,9 @@ impl Indexes {
     fn remove_subnet(&mut self, subnet: &Subnet) {
         for net in &subnet.spec.nets {
             self.ranges.remove(&net.cidr.first());
+        }
+        for gateway in subnet.spec.gateway_type.nodes() {
+            remove_from(&mut self.subnets_by_gateway, &gateway.node, &subnet.spec.name);
         }
         if subnet.spec.default {
             self.default_subnet = None;
@@ -173,6 +185,15 @@ impl State {
                 before.iter().for_each(|before| indexes.remove_draining(before));
                 indexes.add_draining(&draining);
             }
+            Object::Qos(it) => {
+                let before = self.qos.insert(it.spec.name.clone(), Arc::clone(&it));
+                let by_target = &mut indexes.qos_by_target;
+                before.iter().for_each(|before| qos::unindex(by_target, &before.spec));
+                qos::index(by_target, &it.spec);
+            }
+            Object::Mirror(mirror) => {
+                self.mirrors.insert(mirror.target.clone(), mirror);
+            }
         }
     }
 
@@ -203,6 +224,13 @@ impl State {
             }
             ObjectKey::Draining(uid) => {
                 self.drainings.remove(uid).iter().for_each(|gone| indexes.remove_draining(gone));
+            }
+            ObjectKey::Qos(name) => {
+                let gone = self.qos.remove(name);
+                gone.iter().for_each(|it| qos::unindex(&mut indexes.qos_by_target, &it.spec));
+            }
+            ObjectKey::Mirror(target) => {
+                self.mirrors.remove(target);
             }
         }
     }

@@ -47,8 +47,12 @@ mod transaction;
 mod subnet;
 mod subnet_rules;
 
+mod gateway;
+mod isolation;
+mod mirror;
 mod namespace;
 mod node;
+mod qos;
 
 mod binding;
 mod choose;
@@ -82,5 +86,7 @@ mod tests;
 
 pub use apply::Applied;
 pub use dump::RestoreError;
+pub use mirror::{Mirrored, mirrored};
 pub use plan::{Plan, plan};
+pub use qos::{Limit, Limits, effective_limits};
 pub use state::{FamilyUsage, State, Usage};

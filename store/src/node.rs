@@ -29,11 +29,13 @@ impl Transaction {
             let mut node = Node { spec: spec.clone(), changed: self.revision, ..(*known).clone() };
             if known.spec.uid != spec.uid {
                 node.node_epoch += 1;
+                node.ready = false;
                 node.chassis = None;
                 node.encap = None;
                 node.created = self.revision;
             }
             self.put(Object::Node(Arc::new(node)));
+            self.renew_gateways(&spec.name);
         }
         let allocation = self.state.allocations.get(&port).expect("a node has a join address");
         Ok(Reply::Allocated(allocation.as_ref().clone()))
@@ -69,6 +71,7 @@ impl Transaction {
             chassis: None,
             encap: None,
             node_epoch: 0,
+            ready: false,
             created: self.revision,
             changed: self.revision,
         })));
@@ -131,6 +134,7 @@ impl Transaction {
         let allocation = self.state.allocations.get(&PortName::of_node(name)).cloned();
         self.release(&allocation.expect("a node has a join address"), true);
         self.remove(ObjectKey::Node(name.clone()));
+        self.renew_gateways(name);
         Ok(Reply::Done)
     }
 }

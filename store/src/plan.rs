@@ -12,6 +12,7 @@ use atoll_model::{
 };
 
 use crate::feed::{Feed, Scope};
+use crate::qos::effective_limits;
 use crate::rows;
 use crate::state::State;
 
@@ -26,7 +27,7 @@ pub struct Plan {
     /// What it would change, in the order of the keys; nothing if it would be refused.
     pub changes: Vec<Change>,
     /// The pods that would notice, in order: those that change or lose or get an address, and those
-    /// whose subnet changes or goes.
+    /// whose subnet or rates change.
     pub pods: Vec<PodKey>,
     /// Names the effect: objects before and after, apart from revisions and from numbers that only
     /// OVN sees; of a refused transaction, the refusal.
@@ -36,7 +37,8 @@ pub struct Plan {
 /// What `txn` would do if it were the next entry. The state is left as it is.
 ///
 /// A request id and an expected effect in `txn` are left out, so a plan can be made again of what
-/// was applied with it. Costs what `apply` costs, and O(pods of the subnets that change).
+/// was applied with it. Costs what `apply` costs, and O(pods of the subnets that change), or O(all
+/// pods) if rates change.
 #[must_use]
 pub fn plan(state: &State, txn: &Txn) -> Plan {
     let mut fork = state.clone();
@@ -107,6 +109,11 @@ fn affected(before: &State, after: &State, changes: &[Change]) -> Vec<PodKey> {
                 pods.extend(state.ports_in(name).filter_map(|it| pod_of(&it.owner)));
             }
         }
+    }
+    if changes.iter().any(|change| matches!(change.key, ObjectKey::Qos(_))) {
+        let limits = |state: &State, key| effective_limits(state, key);
+        let other = after.pods.keys().filter(|key| limits(before, key) != limits(after, key));
+        pods.extend(other.cloned());
     }
     pods.into_iter().collect()
 }

@@ -8,19 +8,24 @@ use atoll_model::{
 };
 
 use crate::choose::choose;
+use crate::namespace::check_labels;
+use crate::qos::check_rates;
 use crate::transaction::{Transaction, over_limit};
 use crate::waiting::Blocker;
 
 impl Transaction {
     /// Announces a pod; it gets its addresses, or waits.
     ///
-    /// The same uid again changes nothing, except that a pod which still waits takes a changed
-    /// request. Another uid under the same key means that the known pod is over.
+    /// The same uid again changes nothing, except what is asked of its traffic, and that a pod
+    /// which still waits takes a changed request. Another uid under the same key means that the known pod is over.
     pub(crate) fn put_pod(&mut self, spec: &PodSpec) -> Result<Reply, Refusal> {
         self.settings()?;
         if !self.state.nodes.contains_key(&spec.node) {
             return Err(Refusal::NodeUnknown(spec.node.clone()));
         }
+        check_labels(&spec.traffic.labels)?;
+        check_rates(&spec.traffic.rates)
+            .map_err(|rule| Refusal::PodInvalid { key: spec.key.clone(), rule })?;
         let known = self.state.pods.get(&spec.key).cloned();
         if let Some(pod) = known.as_ref().filter(|pod| pod.spec.uid == spec.uid) {
             return Ok(self.put_again(pod, spec));
@@ -68,10 +73,17 @@ impl Transaction {
     /// Takes a known pod's announcement once more.
     fn put_again(&mut self, known: &Pod, spec: &PodSpec) -> Reply {
         if let Some(allocation) = self.state.allocations.get(&PortName::of_pod(&spec.key)) {
-            // Its request was granted; a pod's node never changes.
-            return Reply::Allocated(allocation.as_ref().clone());
+            // Its request was granted; a pod's node never changes. What is asked of its traffic may.
+            let reply = Reply::Allocated(allocation.as_ref().clone());
+            if known.spec.traffic != spec.traffic {
+                let mut pod = Pod { changed: self.revision, ..known.clone() };
+                pod.spec.traffic = spec.traffic.clone();
+                self.put(Object::Pod(Arc::new(pod)));
+            }
+            return reply;
         }
-        let spec = PodSpec { request: spec.request.clone(), ..known.spec.clone() };
+        let (request, traffic) = (spec.request.clone(), spec.traffic.clone());
+        let spec = PodSpec { request, traffic, ..known.spec.clone() };
         let mut pod = Pod { spec, ..known.clone() };
         let reply = self.address(&mut pod);
         if pod != *known {

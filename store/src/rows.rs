@@ -4,9 +4,11 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    Allocation, Binding, Central, Draining, LabelRequirement, LabelSelector, LabelTest, Namespace,
-    Node, NodeSpec, Object, Origin, Outcome, Owner, Pod, PodKey, PodRequest, PodSpec, Refusal,
-    Reply, RequestId, Revision, Settings, Subnet, SubnetName, SubnetNet, SubnetSpec, WaitReason,
+    Acl, Allocation, Binding, Central, CentralGateway, Draining, GatewayNode, GatewayType,
+    LabelRequirement, LabelSelector, LabelTest, Mirror, MirrorTarget, Namespace, Node, NodeSpec,
+    Object, Origin, Outcome, Owner, Pod, PodKey, PodRequest, PodSelector, PodSpec, PodTraffic, Qos,
+    QosSpec, Rate, Rates, Refusal, Reply, RequestId, Revision, Settings, Subnet, SubnetName,
+    SubnetNet, SubnetSpec, WaitReason,
 };
 
 use crate::feed::{Feed, Scope};
@@ -30,6 +32,8 @@ pub(crate) fn object(object: &Object, scope: Scope) -> u128 {
         Object::Pod(_) => 6,
         Object::Allocation(_) => 7,
         Object::Draining(_) => 8,
+        Object::Qos(_) => 40,
+        Object::Mirror(_) => 41,
     };
     let mut feed = Feed::new(kind, scope);
     match object {
@@ -41,6 +45,8 @@ pub(crate) fn object(object: &Object, scope: Scope) -> u128 {
         Object::Pod(it) => feed.pod(it),
         Object::Allocation(it) => feed.allocation(it),
         Object::Draining(it) => feed.draining(it),
+        Object::Qos(it) => feed.qos(it),
+        Object::Mirror(it) => feed.mirror(it),
     }
     feed.finish()
 }
@@ -121,7 +127,17 @@ impl Feed {
     }
 
     fn subnet(&mut self, it: &Subnet) {
-        let Subnet { spec, origin, generation, datapath_key, router_mac, created, changed } = it;
+        let Subnet {
+            spec,
+            origin,
+            generation,
+            datapath_key,
+            router_mac,
+            active_gateways,
+            created,
+            changed,
+        } = it;
+        self.each(active_gateways.iter(), |feed, node| feed.text(node.as_str()));
         self.subnet_spec(spec);
         self.byte(match origin {
             Origin::Api => 1,
@@ -144,6 +160,10 @@ impl Feed {
             default,
             nat_outgoing,
             mtu,
+            gateway_type,
+            private,
+            allow_subnets,
+            acls,
         } = it;
         self.text(name.as_str());
         self.each(nets.iter(), |feed, SubnetNet { cidr, gateway }| {
@@ -160,6 +180,29 @@ impl Feed {
         self.flag(*default);
         self.flag(*nat_outgoing);
         self.option(*mtu, |feed, mtu| feed.number(mtu.into()));
+        self.gateway_type(gateway_type);
+        self.flag(*private);
+        self.each(allow_subnets.iter(), |feed, cidr| {
+            feed.address(cidr.first());
+            feed.byte(cidr.prefix());
+        });
+        self.each(acls.iter(), |feed, Acl { direction, priority, matches, action }| {
+            feed.text(direction.to_string());
+            feed.number((*priority).into());
+            feed.text(matches);
+            feed.text(action.to_string());
+        });
+    }
+
+    fn gateway_type(&mut self, it: &GatewayType) {
+        self.flag(matches!(it, GatewayType::Centralized(_)));
+        if let GatewayType::Centralized(CentralGateway { nodes, ecmp }) = it {
+            self.each(nodes.iter(), |feed, GatewayNode { node, egress }| {
+                feed.text(node.as_str());
+                feed.addresses(*egress);
+            });
+            self.flag(*ecmp);
+        }
     }
 
     fn selector(&mut self, it: &LabelSelector) {
@@ -187,7 +230,8 @@ impl Feed {
     }
 
     fn node(&mut self, it: &Node) {
-        let Node { spec, chassis, encap, node_epoch, created, changed } = it;
+        let Node { spec, chassis, encap, node_epoch, ready, created, changed } = it;
+        self.flag(*ready);
         let NodeSpec { name, uid, addresses, labels } = spec;
         self.text(name.as_str());
         self.text(uid.as_str());
@@ -215,7 +259,11 @@ impl Feed {
     }
 
     fn pod_spec(&mut self, it: &PodSpec) {
-        let PodSpec { key, uid, node, request } = it;
+        let PodSpec { key, uid, node, request, traffic } = it;
+        let PodTraffic { rates, mirror, labels } = traffic;
+        self.rates(rates);
+        self.flag(*mirror);
+        self.labels(labels);
         let PodRequest { addresses, mac, subnet } = request;
         self.pod_key(key);
         self.text(uid.as_str());
@@ -223,6 +271,48 @@ impl Feed {
         self.addresses(*addresses);
         self.option(*mac, |feed, mac| feed.bytes(&mac.octets()));
         self.option(subnet.as_ref(), |feed, name| feed.text(name.as_str()));
+    }
+
+    fn rates(&mut self, it: &Rates) {
+        let Rates { ingress, egress } = it;
+        for rate in [ingress, egress] {
+            self.option(rate.as_ref(), |feed, Rate { mbit, burst_mbit }| {
+                feed.number((*mbit).into());
+                feed.option(*burst_mbit, |feed, burst| feed.number(burst.into()));
+            });
+        }
+    }
+
+    fn qos(&mut self, it: &Qos) {
+        let Qos { spec, created, changed } = it;
+        let QosSpec { name, rates, priority, pods, namespaces, subnets, selectors } = spec;
+        self.text(name.as_str());
+        self.rates(rates);
+        self.number((*priority).into());
+        self.each(pods.iter(), Self::pod_key);
+        self.each(namespaces.iter(), |feed, name| feed.text(name.as_str()));
+        self.each(subnets.iter(), |feed, name| feed.text(name.as_str()));
+        self.each(selectors.iter(), |feed, PodSelector { namespace, labels }| {
+            feed.option(namespace.as_ref(), |feed, name| feed.text(name.as_str()));
+            feed.selector(labels);
+        });
+        self.revision(*created);
+        self.revision(*changed);
+    }
+
+    fn mirror(&mut self, it: &Mirror) {
+        let Mirror { target, created } = it;
+        match target {
+            MirrorTarget::Node(name) => {
+                self.byte(1);
+                self.text(name.as_str());
+            }
+            MirrorTarget::Pod(key) => {
+                self.byte(2);
+                self.pod_key(key);
+            }
+        }
+        self.revision(*created);
     }
 
     fn wait_reason(&mut self, it: &WaitReason) {

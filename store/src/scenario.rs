@@ -3,8 +3,8 @@
 
 use atoll_model::{
     Actor, Allocation, ChangeSet, Labels, NamespaceName, NodeName, NodeSpec, Operation, Origin,
-    Outcome, PodKey, PodRequest, PodSpec, Reply, Revision, Sandbox, SubnetName, SubnetNet,
-    SubnetSpec, Txn, Uid, WaitReason,
+    Outcome, PodKey, PodSpec, Reply, Revision, Sandbox, SubnetName, SubnetNet, SubnetSpec, Txn,
+    Uid, WaitReason,
 };
 
 use crate::State;
@@ -55,8 +55,7 @@ pub(crate) fn node_spec(name: &str) -> NodeSpec {
 
 /// A pod on node n1 that asks for nothing.
 pub(crate) fn pod_spec(key: &str, identity: &str) -> PodSpec {
-    let request = PodRequest::default();
-    PodSpec { key: pod(key), uid: uid(identity), node: node("n1"), request }
+    PodSpec::new(pod(key), uid(identity), node("n1"))
 }
 
 pub(crate) fn txn(operations: Vec<Operation>, clock_ms: u64) -> Txn {

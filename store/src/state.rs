@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use atoll_model::limits::DATAPATH_KEY_FIRST;
 use atoll_model::{
-    Allocation, Central, Draining, Family, Namespace, NamespaceName, Node, NodeName, Object,
-    ObjectKey, Pod, PodKey, PortName, RangeSet, Revision, Settings, Subnet, SubnetName, Uid,
+    Allocation, Central, Draining, Family, Mirror, MirrorTarget, Namespace, NamespaceName, Node,
+    NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, RangeSet, Revision, Settings,
+    Subnet, SubnetName, Uid,
 };
 use imbl::OrdMap;
 
@@ -32,6 +33,8 @@ pub struct State {
     pub(crate) pods: OrdMap<PodKey, Arc<Pod>>,
     pub(crate) allocations: OrdMap<PortName, Arc<Allocation>>,
     pub(crate) drainings: OrdMap<Uid, Arc<Draining>>,
+    pub(crate) qos: OrdMap<QosName, Arc<Qos>>,
+    pub(crate) mirrors: OrdMap<MirrorTarget, Arc<Mirror>>,
     pub(crate) next_datapath_key: u32,
     pub(crate) outcomes: Outcomes,
     // Derived from the above, except for the addresses that cool.
@@ -56,6 +59,8 @@ impl Default for State {
             pods: OrdMap::new(),
             allocations: OrdMap::new(),
             drainings: OrdMap::new(),
+            qos: OrdMap::new(),
+            mirrors: OrdMap::new(),
             next_datapath_key: DATAPATH_KEY_FIRST,
             outcomes: Outcomes::default(),
             pools: OrdMap::new(),
@@ -203,8 +208,24 @@ impl State {
         self.drainings.values()
     }
 
+    /// One QoS spec.
+    #[must_use]
+    pub fn qos(&self, name: &QosName) -> Option<&Arc<Qos>> {
+        self.qos.get(name)
+    }
+
+    /// All QoS specs, by name.
+    pub fn qos_specs(&self) -> impl Iterator<Item = &Arc<Qos>> {
+        self.qos.values()
+    }
+
+    /// All mirrors: nodes, then pods.
+    pub fn mirrors(&self) -> impl Iterator<Item = &Arc<Mirror>> {
+        self.mirrors.values()
+    }
+
     /// Everything that can be watched, in the order of the keys: settings, central, subnets,
-    /// namespaces, nodes, pods, allocations, drainings.
+    /// namespaces, nodes, pods, allocations, drainings, QoS specs, mirrors.
     pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
         let settings = self.settings.iter().cloned().map(Object::Settings);
         let central = self.central.iter().cloned().map(Object::Central);
@@ -216,6 +237,8 @@ impl State {
             .chain(self.pods().cloned().map(Object::Pod))
             .chain(self.allocations().cloned().map(Object::Allocation))
             .chain(self.drainings().cloned().map(Object::Draining))
+            .chain(self.qos_specs().cloned().map(Object::Qos))
+            .chain(self.mirrors().cloned().map(Object::Mirror))
     }
 
     /// One object.
@@ -232,6 +255,8 @@ impl State {
                 self.allocations.get(port).cloned().map(Object::Allocation)
             }
             ObjectKey::Draining(uid) => self.drainings.get(uid).cloned().map(Object::Draining),
+            ObjectKey::Qos(name) => self.qos.get(name).cloned().map(Object::Qos),
+            ObjectKey::Mirror(target) => self.mirrors.get(target).cloned().map(Object::Mirror),
         }
     }
 

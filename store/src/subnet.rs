@@ -79,6 +79,7 @@ impl Transaction {
         let subnet = Subnet {
             datapath_key,
             router_mac: self.router_mac(&spec.name),
+            active_gateways: self.state.choose_gateways(&spec, &[]),
             spec,
             origin,
             generation: 1,
@@ -112,7 +113,9 @@ impl Transaction {
             error => Refusal::SubnetChange { name: spec.name.clone(), rule: error.to_string() },
         })?;
         let generation = known.generation + 1;
-        let subnet = Subnet { spec, generation, changed: self.revision, ..known.clone() };
+        let active_gateways = self.state.choose_gateways(&spec, &known.active_gateways);
+        let changed = self.revision;
+        let subnet = Subnet { spec, generation, active_gateways, changed, ..known.clone() };
         Ok((Arc::new(subnet), pools))
     }
 

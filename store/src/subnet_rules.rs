@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use atoll_model::{Family, Refusal, SubnetSpec, limits};
 
+use crate::gateway::check_gateway_type;
+use crate::isolation::check_isolation;
 use crate::transaction::{Transaction, over_limit};
 
 /// The smallest MTU of an IPv6 link (RFC 8200, section 5).
@@ -16,6 +18,8 @@ const MTU_MIN: u16 = 576;
 /// one address by their type; the gateways are judged by the pools.
 pub(crate) fn check_spec(spec: &SubnetSpec) -> Result<(), Refusal> {
     check_limits(spec)?;
+    check_gateway_type(spec)?;
+    check_isolation(spec)?;
     let invalid = |rule: String| Err(Refusal::SubnetInvalid { name: spec.name.clone(), rule });
     let families: BTreeSet<Family> = spec.nets.iter().map(|net| net.cidr.family()).collect();
     if families.is_empty() {

@@ -216,6 +216,11 @@ fn random_histories_meet_what_is_rare() {
                         meet(if old.spec.uid == new.spec.uid { "served" } else { "replaced" });
                     }
                     (Some(Object::Draining(_)), None) => meet("confirmed"),
+                    (Some(Object::Subnet(old)), Some(Object::Subnet(new)))
+                        if old.active_gateways != new.active_gateways =>
+                    {
+                        meet("gateway moved");
+                    }
                     (Some(Object::Subnet(old)), Some(Object::Subnet(new))) => {
                         meet(if old.spec.nets == new.spec.nets { "rebound" } else { "resized" });
                     }
@@ -232,6 +237,7 @@ fn random_histories_meet_what_is_rare() {
         ("bound", 400),
         ("confirmed", 80),
         ("full", 300),
+        ("gateway moved", 20),
         ("no subnet", 200),
         ("node deleted", 20),
         ("rebound", 50),

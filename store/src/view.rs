@@ -5,7 +5,8 @@
 //! No other node's pods: a change costs the agents of a large cluster nothing.
 
 use atoll_model::{
-    Allocation, Change, ChangeSet, NodeName, Object, ObjectKey, Owner, Pod, PodKey, Uid,
+    Allocation, Change, ChangeSet, MirrorTarget, NodeName, Object, ObjectKey, Owner, Pod, PodKey,
+    Uid,
 };
 
 use crate::state::State;
@@ -21,6 +22,7 @@ pub fn concerns(node: &NodeName, key: &ObjectKey, object: &Object) -> bool {
         (_, Object::Node(it)) => it.spec.name == *node,
         (_, Object::Pod(pod)) => pod.spec.node == *node,
         (_, Object::Draining(draining)) => draining.node == *node,
+        (ObjectKey::Mirror(MirrorTarget::Node(other)), _) => other == node,
         (_, _) => true,
     }
 }
@@ -33,6 +35,10 @@ pub fn objects<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item =
     let own = state.node(node).cloned().map(Object::Node);
     let pods = state.pods_on(node).cloned().map(Object::Pod);
     let uids = state.indexes.drainings_by_node.get(node).into_iter().flatten();
+    let mirrors = state.mirrors().filter(move |mirror| match &mirror.target {
+        MirrorTarget::Node(other) => other == node,
+        MirrorTarget::Pod(_) => true,
+    });
     let drainings = uids.filter_map(|uid| state.drainings.get(uid)).cloned();
     settings
         .into_iter()
@@ -42,6 +48,8 @@ pub fn objects<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item =
         .chain(pods)
         .chain(allocations(state, node))
         .chain(drainings.map(Object::Draining))
+        .chain(state.qos_specs().cloned().map(Object::Qos))
+        .chain(mirrors.cloned().map(Object::Mirror))
 }
 
 /// The allocations of all nodes and of the pods on `node`, by port.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    AddressRange, Cidr, Family, NamespaceName, Normalised, Subnet, SubnetName, SubnetNet,
-    SubnetSpec,
+    AddressRange, Cidr, Family, GatewayNode, GatewayType, NamespaceName, Normalised, Subnet,
+    SubnetName, SubnetNet, SubnetSpec,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -251,7 +251,7 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         "excludeIps": spec.excluded.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "namespaces": spec.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "namespaceSelectors": spec.namespace_selectors.iter().map(selector::json).collect::<Vec<_>>(),
-        "gatewayType": "distributed",
+        "gatewayType": gateway_type(&spec.gateway_type),
         "natOutgoing": spec.nat_outgoing,
         "provider": "ovn",
         "vpc": "ovn-cluster",
@@ -259,7 +259,12 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
     if let Some(mtu) = spec.mtu {
         fields["mtu"] = json!(mtu);
     }
+    if let GatewayType::Centralized(central) = &spec.gateway_type {
+        fields["gatewayNode"] = json!(joined(central.nodes.iter().map(gateway_node)));
+        fields["enableEcmp"] = json!(central.ecmp);
+    }
     let mut status = json!({
+        "activateGateway": joined(subnet.active_gateways.iter()),
         "conditions": [ready(usage)],
         "v4gateway": gateway(spec, Family::V4),
         "v6gateway": gateway(spec, Family::V6),
@@ -300,6 +305,19 @@ fn ready(usage: Option<&SubnetUsage>) -> Value {
         }),
         false => json!({ "type": "Ready", "status": "True", "reason": "Allocatable" }),
     }
+}
+
+fn gateway_type(gateway: &GatewayType) -> &'static str {
+    match gateway {
+        GatewayType::Distributed => "distributed",
+        GatewayType::Centralized(_) => "centralized",
+    }
+}
+
+/// `node`, or `node:egress` as kube-ovn writes it.
+fn gateway_node(gateway: &GatewayNode) -> String {
+    let (node, egress) = (&gateway.node, gateway.egress);
+    if egress.is_empty() { node.to_string() } else { format!("{node}:{egress}") }
 }
 
 fn gateway(spec: &SubnetSpec, family: Family) -> String {

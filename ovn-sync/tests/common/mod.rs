@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use atoll_model::{
-    Actor, Cidr, ClusterId, Lineage, NodeSpec, Operation, Origin, PodKey, PodRequest, PodSpec,
-    Revision, SubnetNet, SubnetSpec, Txn,
+    Actor, Cidr, ClusterId, Lineage, NodeSpec, Operation, Origin, PodKey, PodSpec, Revision,
+    SubnetNet, SubnetSpec, Txn,
 };
 use atoll_ovn_plan::{Rows, Table};
 use atoll_ovn_sync::{Desired, monitored, observe};
@@ -101,12 +101,11 @@ pub(crate) fn put_pod(key: &str, node: &str) -> Operation {
 }
 
 pub(crate) fn put_pod_as(key: &str, node: &str, uid: &str) -> Operation {
-    Operation::PutPod(PodSpec {
-        key: PodKey::parse(key).unwrap(),
-        uid: uid.parse().unwrap(),
-        node: node.parse().unwrap(),
-        request: PodRequest::default(),
-    })
+    Operation::PutPod(PodSpec::new(
+        PodKey::parse(key).unwrap(),
+        uid.parse().unwrap(),
+        node.parse().unwrap(),
+    ))
 }
 
 pub(crate) fn delete_pod(key: &str) -> Operation {

@@ -124,7 +124,7 @@ pub(crate) fn pod(key: &str, uid: &str, address: &str) -> Operation {
     request.addresses.set(address.parse().unwrap());
     let key = PodKey::parse(key).unwrap();
     let (uid, node) = (uid.parse().unwrap(), "n1".parse().unwrap());
-    Operation::PutPod(PodSpec { key, uid, node, request })
+    Operation::PutPod(PodSpec { request, ..PodSpec::new(key, uid, node) })
 }
 
 pub(crate) fn delete_pod(key: &str, uid: &str) -> Operation {

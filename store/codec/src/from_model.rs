@@ -6,6 +6,8 @@ use atoll_model as model;
 use bytes::Bytes;
 
 use crate::proto;
+use crate::qos::traffic;
+use crate::subnet_rules::gateway;
 
 pub(crate) fn ip(address: IpAddr) -> Bytes {
     match address {
@@ -55,6 +57,10 @@ impl From<&model::SubnetSpec> for proto::SubnetSpec {
             nat_outgoing: spec.nat_outgoing,
             mtu: spec.mtu.map(u32::from),
             namespace_selectors: spec.namespace_selectors.iter().map(Into::into).collect(),
+            central_gateway: gateway(&spec.gateway_type),
+            private: spec.private,
+            allow_subnets: spec.allow_subnets.iter().copied().map(cidr).collect(),
+            acls: spec.acls.iter().map(Into::into).collect(),
         }
     }
 }
@@ -74,6 +80,7 @@ impl From<&model::Subnet> for proto::Subnet {
             generation: subnet.generation,
             datapath_key: subnet.datapath_key,
             router_mac: mac(subnet.router_mac),
+            active_gateways: subnet.active_gateways.iter().map(ToString::to_string).collect(),
             created: subnet.created.0,
             changed: subnet.changed.0,
         }
@@ -109,6 +116,7 @@ impl From<&model::Node> for proto::Node {
             chassis: node.chassis.as_ref().map(ToString::to_string),
             encap: node.encap.map_or_else(Bytes::new, ip),
             node_epoch: node.node_epoch,
+            ready: node.ready,
             created: node.created.0,
             changed: node.changed.0,
         }
@@ -133,6 +141,7 @@ impl From<&model::PodSpec> for proto::PodSpec {
             uid: spec.uid.to_string(),
             node: spec.node.to_string(),
             request: Some(request),
+            traffic: traffic(&spec.traffic),
         }
     }
 }
@@ -246,6 +255,8 @@ impl From<&model::Object> for proto::Object {
             model::Object::Pod(it) => Kind::Pod(it.as_ref().into()),
             model::Object::Allocation(it) => Kind::Allocation(it.as_ref().into()),
             model::Object::Draining(it) => Kind::Draining(it.as_ref().into()),
+            model::Object::Qos(it) => Kind::Qos(it.as_ref().into()),
+            model::Object::Mirror(it) => Kind::Mirror(it.as_ref().into()),
         };
         Self { kind: Some(kind) }
     }
@@ -263,6 +274,8 @@ impl From<&model::ObjectKey> for proto::ObjectKey {
             model::ObjectKey::Pod(key) => Kind::Pod(key.into()),
             model::ObjectKey::Allocation(port) => Kind::Allocation(port.to_string()),
             model::ObjectKey::Draining(uid) => Kind::Draining(uid.to_string()),
+            model::ObjectKey::Qos(name) => Kind::Qos(name.to_string()),
+            model::ObjectKey::Mirror(target) => Kind::Mirror(target.into()),
         };
         Self { kind: Some(kind) }
     }

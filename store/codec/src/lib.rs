@@ -13,8 +13,10 @@
 
 pub mod envelope;
 mod from_model;
+mod qos;
 mod refusal;
 mod selector;
+mod subnet_rules;
 mod to_model;
 mod txn;
 

@@ -4,8 +4,8 @@ use atoll_model::{Refusal, Revision};
 
 use crate::from_model::{cidr as cidr_message, ip, wide};
 use crate::proto::refusal::{
-    InUse, Kind, Limit, Message, Named, PlanStale, PodElsewhere, PodReplaced, PodWaiting,
-    RevisionDiffers, SubnetHoldsNode, SubnetOverlaps,
+    InUse, Kind, Limit, Message, Named, PlanStale, PodElsewhere, PodInvalid, PodReplaced,
+    PodWaiting, RevisionDiffers, SubnetHoldsNode, SubnetOverlaps,
 };
 use crate::to_model::{address, cidr, from_wide, name, need, pod_key};
 use crate::{DecodeError, proto};
@@ -52,6 +52,10 @@ impl From<&Refusal> for proto::Refusal {
                 })
             }
             Refusal::SubnetInvalid { name, rule } => Kind::SubnetInvalid(named(name, rule)),
+            Refusal::QosInvalid { name, rule } => Kind::QosInvalid(named(name, rule)),
+            Refusal::PodInvalid { key, rule } => {
+                Kind::PodInvalid(PodInvalid { key: Some(key.into()), rule: rule.clone() })
+            }
             Refusal::SubnetInUse { name, count, examples } => Kind::SubnetInUse(InUse {
                 name: name.to_string(),
                 count: *count,
@@ -130,6 +134,13 @@ impl TryFrom<&proto::Refusal> for Refusal {
             Kind::SubnetInvalid(it) => {
                 Self::SubnetInvalid { name: name("refusal", &it.name)?, rule: it.rule.clone() }
             }
+            Kind::QosInvalid(it) => {
+                Self::QosInvalid { name: name("refusal", &it.name)?, rule: it.rule.clone() }
+            }
+            Kind::PodInvalid(it) => Self::PodInvalid {
+                key: pod_key("refusal", it.key.as_ref())?,
+                rule: it.rule.clone(),
+            },
             Kind::SubnetInUse(it) => Self::SubnetInUse {
                 name: name("refusal", &it.name)?,
                 count: it.count,

@@ -25,14 +25,12 @@ fn txn() -> Txn {
     let node = NodeName::new("n1").unwrap();
     let sandbox = Sandbox::new("c0ffee").unwrap();
     let pod = PodSpec {
-        key: key.clone(),
-        uid: uid.clone(),
-        node: node.clone(),
         request: PodRequest {
             addresses: ["10.1.0.7".parse().unwrap()].into_iter().collect(),
             mac: Some(MacAddress::new([10, 0, 0, 1, 2, 3])),
             subnet: Some(SubnetName::new("blue").unwrap()),
         },
+        ..PodSpec::new(key.clone(), uid.clone(), node.clone())
     };
     Txn {
         request: Some(RequestId { id: 7 << 100, born: Revision(3) }),
@@ -95,6 +93,8 @@ fn bytes_of_the_first_release_decode() {
 fn refusals_print_the_same_sentence_on_both_sides() {
     let refusals = [
         Refusal::NotSetUp,
+        Refusal::QosInvalid { name: QosName::new("gold").unwrap(), rule: "r".into() },
+        Refusal::PodInvalid { key: PodKey::parse("a/b").unwrap(), rule: "r".into() },
         Refusal::PlanStale { effect: 7 << 99, summary: "now 1 made (pod a/p)".into() },
         Refusal::SubnetOverlaps {
             name: SubnetName::new("blue").unwrap(),
@@ -121,7 +121,7 @@ fn a_planned_effect_comes_back_as_it_went() {
 }
 
 #[test]
-fn selectors_come_back_as_they_went() {
+fn selectors_gateways_and_acls_come_back_as_they_went() {
     let values = || ["x".to_owned(), "y".to_owned()].into_iter().collect();
     let tests = [
         LabelTest::In(values()),
@@ -134,7 +134,62 @@ fn selectors_come_back_as_they_went() {
         match_labels: Labels::from([("a".into(), "b".into())]),
         match_expressions: tests.map(requirement).to_vec(),
     };
-    let spec = SubnetSpec { namespace_selectors: vec![selector], ..subnet() };
-    let put = Txn { operations: vec![Operation::PutSubnet(spec, Origin::Api)], ..txn() };
+    let node = NodeName::new("n1").unwrap();
+    let egress = ["203.0.113.9".parse().unwrap()].into_iter().collect();
+    let nodes = vec![GatewayNode { node: node.clone(), egress }];
+    let acl = |direction, action| Acl { direction, priority: 7, matches: "ip".into(), action };
+    let spec = SubnetSpec {
+        namespace_selectors: vec![selector],
+        gateway_type: GatewayType::Centralized(CentralGateway { nodes, ecmp: true }),
+        private: true,
+        allow_subnets: vec!["10.2.0.0/16".parse().unwrap()],
+        acls: vec![
+            acl(AclDirection::FromPort, AclAction::Allow),
+            acl(AclDirection::ToPort, AclAction::AllowRelated),
+            acl(AclDirection::ToPort, AclAction::AllowStateless),
+            acl(AclDirection::ToPort, AclAction::Drop),
+            acl(AclDirection::ToPort, AclAction::Reject),
+        ],
+        ..subnet()
+    };
+    let ready = Operation::NodeReady { node, ready: true };
+    let put = Txn { operations: vec![Operation::PutSubnet(spec, Origin::Api), ready], ..txn() };
     assert_eq!(decode_txn(&encode_txn(&put)).unwrap(), put);
+}
+
+#[test]
+fn rates_and_mirrors_come_back_as_they_went() {
+    let key = PodKey::parse("tenant/web-0").unwrap();
+    let node = NodeName::new("n1").unwrap();
+    let rates = Rates {
+        ingress: Some(Rate { mbit: 100, burst_mbit: Some(7) }),
+        egress: Some(Rate { mbit: 50, burst_mbit: None }),
+    };
+    let mut pod = PodSpec::new(key.clone(), Uid::new("u-1").unwrap(), node.clone());
+    pod.traffic =
+        PodTraffic { rates, mirror: true, labels: Labels::from([("a".into(), "b".into())]) };
+    let labels = LabelSelector::default();
+    let spec = QosSpec {
+        name: QosName::new("gold").unwrap(),
+        rates,
+        priority: 3,
+        pods: vec![key.clone()],
+        namespaces: vec![NamespaceName::new("tenant").unwrap()],
+        subnets: vec![SubnetName::new("blue").unwrap()],
+        selectors: vec![PodSelector { namespace: None, labels }],
+    };
+    let name = spec.name.clone();
+    let mirrors = [MirrorTarget::Node(node), MirrorTarget::Pod(key)];
+    let mut operations =
+        vec![Operation::PutPod(pod), Operation::PutQos(spec.clone()), Operation::DeleteQos(name)];
+    operations.extend(mirrors.iter().cloned().map(Operation::PutMirror));
+    operations.extend(mirrors.iter().cloned().map(Operation::DeleteMirror));
+    let all = Txn { operations, ..txn() };
+    assert_eq!(decode_txn(&encode_txn(&all)).unwrap(), all);
+
+    let (created, changed) = (Revision(1), Revision(2));
+    let mut objects = vec![Object::Qos(Qos { spec, created, changed }.into())];
+    objects.extend(mirrors.map(|target| Object::Mirror(Mirror { target, created }.into())));
+    let dump = Dump { objects, ..Dump::default() };
+    assert_eq!(decode_dump(&encode_dump(&dump)).unwrap(), dump);
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use atoll_model as model;
 use bytes::Bytes;
 
+use crate::qos::from_traffic;
+use crate::subnet_rules::from_gateway;
 use crate::{DecodeError, proto};
 
 /// An address of 4 or 16 bytes.
@@ -40,7 +42,7 @@ where
     text.parse().map_err(|error| DecodeError::bad(field, error))
 }
 
-fn names<T>(field: &'static str, texts: &[String]) -> Result<Vec<T>, DecodeError>
+pub(crate) fn names<T>(field: &'static str, texts: &[String]) -> Result<Vec<T>, DecodeError>
 where
     T: std::str::FromStr<Err = model::NameError>,
 {
@@ -102,6 +104,8 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
                 .map_err(|error| DecodeError::bad("subnet.excluded", error))
         };
         let mtu = spec.mtu.map(u16::try_from).transpose();
+        let allowed = spec.allow_subnets.iter().map(|it| cidr("subnet.allow_subnets", Some(it)));
+        let acls = spec.acls.iter().map(TryInto::try_into);
         let selectors = spec.namespace_selectors.iter().map(TryInto::try_into);
         Ok(Self {
             name: name("subnet.name", &spec.name)?,
@@ -109,6 +113,10 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
             excluded: spec.excluded.iter().map(range).collect::<Result<_, DecodeError>>()?,
             namespaces: names("subnet.namespaces", &spec.namespaces)?,
             namespace_selectors: selectors.collect::<Result<_, DecodeError>>()?,
+            gateway_type: from_gateway(spec.central_gateway.as_ref())?,
+            private: spec.private,
+            allow_subnets: allowed.collect::<Result<_, DecodeError>>()?,
+            acls: acls.collect::<Result<_, DecodeError>>()?,
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
             mtu: mtu.map_err(|error| DecodeError::bad("subnet.mtu", error))?,
@@ -134,6 +142,7 @@ impl TryFrom<&proto::Subnet> for model::Subnet {
             generation: subnet.generation,
             datapath_key: subnet.datapath_key,
             router_mac: mac("subnet.router_mac", &subnet.router_mac)?,
+            active_gateways: names("subnet.active_gateways", &subnet.active_gateways)?,
             created: model::Revision(subnet.created),
             changed: model::Revision(subnet.changed),
         })
@@ -181,6 +190,7 @@ impl TryFrom<&proto::Node> for model::Node {
             chassis: chassis.transpose()?,
             encap,
             node_epoch: node.node_epoch,
+            ready: node.ready,
             created: model::Revision(node.created),
             changed: model::Revision(node.changed),
         })
@@ -219,6 +229,7 @@ impl TryFrom<&proto::PodSpec> for model::PodSpec {
             uid: name("pod.uid", &spec.uid)?,
             node: name("pod.node", &spec.node)?,
             request,
+            traffic: from_traffic(spec.traffic.as_ref()),
         })
     }
 }
@@ -351,6 +362,8 @@ impl TryFrom<&proto::Object> for model::Object {
             Kind::Pod(it) => Self::Pod(Arc::new(it.try_into()?)),
             Kind::Allocation(it) => Self::Allocation(Arc::new(it.try_into()?)),
             Kind::Draining(it) => Self::Draining(Arc::new(it.try_into()?)),
+            Kind::Qos(it) => Self::Qos(Arc::new(it.try_into()?)),
+            Kind::Mirror(it) => Self::Mirror(Arc::new(it.try_into()?)),
         })
     }
 }
@@ -369,6 +382,8 @@ impl TryFrom<&proto::ObjectKey> for model::ObjectKey {
             Kind::Pod(key) => Self::Pod(pod_key("key.pod", Some(key))?),
             Kind::Allocation(text) => Self::Allocation(name("key.allocation", text)?),
             Kind::Draining(text) => Self::Draining(name("key.draining", text)?),
+            Kind::Qos(text) => Self::Qos(name("key.qos", text)?),
+            Kind::Mirror(target) => Self::Mirror(target.try_into()?),
         })
     }
 }

@@ -70,7 +70,9 @@ fn sandbox(
 impl From<&model::Operation> for proto::Operation {
     fn from(operation: &model::Operation) -> Self {
         use model::Operation as Op;
-        use proto::operation::{Kind, PodIdentity, PutNamespace, PutSubnet, RegisterNode, Release};
+        use proto::operation::{
+            Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet, RegisterNode, Release,
+        };
         let kind = match operation {
             Op::PutSubnet(spec, from) => {
                 Kind::PutSubnet(PutSubnet { spec: Some(spec.into()), origin: origin_byte(*from) })
@@ -88,6 +90,9 @@ impl From<&model::Operation> for proto::Operation {
                 chassis: chassis.to_string(),
                 encap: ip(*encap),
             }),
+            Op::NodeReady { node, ready } => {
+                Kind::NodeReady(NodeReady { node: node.to_string(), ready: *ready })
+            }
             Op::PutPod(spec) => Kind::PutPod(spec.into()),
             Op::DeletePod(key, uid) => {
                 Kind::DeletePod(PodIdentity { key: Some(key.into()), uid: uid.to_string() })
@@ -99,6 +104,10 @@ impl From<&model::Operation> for proto::Operation {
                 addresses: Some((*addresses).into()),
                 uid: uid.to_string(),
             }),
+            Op::PutQos(spec) => Kind::PutQos(spec.into()),
+            Op::DeleteQos(name) => Kind::DeleteQos(name.to_string()),
+            Op::PutMirror(target) => Kind::PutMirror(target.into()),
+            Op::DeleteMirror(target) => Kind::DeleteMirror(target.into()),
             Op::SetCentral(central) => Kind::SetCentral(central.into()),
             Op::PutSettings(settings) => Kind::PutSettings(settings.into()),
         };
@@ -128,6 +137,9 @@ impl TryFrom<&proto::Operation> for model::Operation {
                 chassis: name("register_node.chassis", &it.chassis)?,
                 encap: address("register_node.encap", &it.encap)?,
             },
+            Kind::NodeReady(it) => {
+                Self::NodeReady { node: name("node_ready.node", &it.node)?, ready: it.ready }
+            }
             Kind::PutPod(spec) => Self::PutPod(spec.try_into()?),
             Kind::DeletePod(it) => Self::DeletePod(
                 pod_key("delete_pod.key", it.key.as_ref())?,
@@ -150,6 +162,10 @@ impl TryFrom<&proto::Operation> for model::Operation {
                 addresses: need("release.addresses", it.addresses.as_ref())?.try_into()?,
                 uid: name("release.uid", &it.uid)?,
             },
+            Kind::PutQos(spec) => Self::PutQos(spec.try_into()?),
+            Kind::DeleteQos(text) => Self::DeleteQos(name("delete_qos", text)?),
+            Kind::PutMirror(target) => Self::PutMirror(target.try_into()?),
+            Kind::DeleteMirror(target) => Self::DeleteMirror(target.try_into()?),
             Kind::SetCentral(central) => Self::SetCentral(central.try_into()?),
             Kind::PutSettings(settings) => Self::PutSettings(settings.try_into()?),
         })

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    Actor, Allocation, Central, Draining, Namespace, NamespaceName, Node, NodeName, Pod, PodKey,
-    PortName, Revision, Settings, Subnet, SubnetName, Uid,
+    Actor, Allocation, Central, Draining, Mirror, MirrorTarget, Namespace, NamespaceName, Node,
+    NodeName, Pod, PodKey, PortName, Qos, QosName, Revision, Settings, Subnet, SubnetName, Uid,
 };
 
 /// Names an object of the state.
@@ -27,6 +27,10 @@ pub enum ObjectKey {
     Allocation(PortName),
     /// Addresses whose unplugging is not confirmed.
     Draining(Uid),
+    /// A QoS spec.
+    Qos(QosName),
+    /// A mirror.
+    Mirror(MirrorTarget),
 }
 
 impl fmt::Display for ObjectKey {
@@ -40,6 +44,8 @@ impl fmt::Display for ObjectKey {
             Self::Pod(key) => write!(f, "pod {key}"),
             Self::Allocation(port) => write!(f, "allocation {port}"),
             Self::Draining(uid) => write!(f, "draining {uid}"),
+            Self::Qos(name) => write!(f, "qos {name}"),
+            Self::Mirror(target) => write!(f, "mirror of {target}"),
         }
     }
 }
@@ -63,6 +69,10 @@ pub enum Object {
     Allocation(Arc<Allocation>),
     /// See [`Draining`].
     Draining(Arc<Draining>),
+    /// See [`Qos`].
+    Qos(Arc<Qos>),
+    /// See [`Mirror`].
+    Mirror(Arc<Mirror>),
 }
 
 impl Object {
@@ -78,6 +88,8 @@ impl Object {
             Self::Pod(pod) => ObjectKey::Pod(pod.spec.key.clone()),
             Self::Allocation(allocation) => ObjectKey::Allocation(allocation.port.clone()),
             Self::Draining(draining) => ObjectKey::Draining(draining.uid.clone()),
+            Self::Qos(qos) => ObjectKey::Qos(qos.spec.name.clone()),
+            Self::Mirror(mirror) => ObjectKey::Mirror(mirror.target.clone()),
         }
     }
 }

@@ -91,6 +91,11 @@ text_id!(
     "1–63 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
 );
 text_id!(
+    /// Name of a QoS spec.
+    QosName, "QoS spec name", is_dns_name, limits::LONG_NAME_BYTES_MAX,
+    "1–253 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
+);
+text_id!(
     /// Name of a Kubernetes node.
     NodeName, "node name", is_dns_name, limits::LONG_NAME_BYTES_MAX,
     "1–253 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"

@@ -14,22 +14,27 @@
 
 pub mod change;
 pub mod dump;
+pub mod gateway;
 pub mod id;
+pub mod isolation;
 pub mod limits;
 pub mod lineage;
 pub mod object;
 pub mod operation;
 pub mod outcome;
+pub mod qos;
 pub mod refusal;
 pub mod selector;
 
 pub use atoll_ipam::{AddressRange, Cidr, Family, MacAddress, Normalised, RangeSet};
 pub use change::{Change, ChangeSet, Object, ObjectKey};
 pub use dump::{CoolingAddress, Dump};
+pub use gateway::{CentralGateway, GatewayNode, GatewayType};
 pub use id::{
     ChassisName, ClusterId, MemberId, MemberName, NameError, NamespaceName, NodeName, PodKey,
-    PortName, RequestId, Revision, Sandbox, SubnetName, Uid,
+    PortName, QosName, RequestId, Revision, Sandbox, SubnetName, Uid,
 };
+pub use isolation::{Acl, AclAction, AclDirection};
 pub use lineage::Lineage;
 pub use object::{
     Addresses, Allocation, Binding, Central, Draining, Labels, Namespace, Node, NodeSpec, Origin,
@@ -37,5 +42,6 @@ pub use object::{
 };
 pub use operation::{Actor, Operation, Precondition, Txn};
 pub use outcome::{Outcome, Reply};
+pub use qos::{Mirror, MirrorTarget, PodSelector, PodTraffic, Qos, QosSpec, Rate, Rates};
 pub use refusal::Refusal;
 pub use selector::{LabelRequirement, LabelSelector, LabelTest};

@@ -42,6 +42,30 @@ pub const EXCLUDED_RANGES_MAX: usize = 1_000;
 /// Namespaces that one subnet may list by name.
 pub const NAMESPACES_PER_SUBNET_MAX: usize = 1_000;
 
+/// Nodes through which one subnet may leave: OVN's ECMP groups stay small.
+pub const GATEWAY_NODES_MAX: usize = 32;
+
+/// ACLs of one subnet; each is matched for every packet.
+pub const ACLS_PER_SUBNET_MAX: usize = 1_000;
+
+/// Ranges that may reach a private subnet.
+pub const ALLOW_SUBNETS_MAX: usize = 1_000;
+
+/// Bytes of an ACL's match: longer ones belong into an address set.
+pub const ACL_MATCH_BYTES_MAX: usize = 4_096;
+
+/// QoS specs of a cluster; those with selectors are all looked at for a pod.
+pub const QOS_SPECS_MAX: usize = 1_000;
+
+/// Pods, namespaces and subnets that one QoS spec may name.
+pub const QOS_TARGETS_MAX: usize = 1_000;
+
+/// 1 Tbit/s: more than an interface has.
+pub const RATE_MBIT_MAX: u32 = 1_000_000;
+
+/// Mirrored nodes and pods.
+pub const MIRRORS_MAX: usize = 10_000;
+
 /// Selectors of one subnet or one QoS spec: more would be another subnet.
 pub const SELECTORS_MAX: usize = 64;
 

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use atoll_ipam::{AddressRange, Cidr, Family, MacAddress};
 
 use crate::{
-    ChassisName, LabelSelector, MemberId, MemberName, NamespaceName, NodeName, PodKey, PortName,
-    Revision, Sandbox, SubnetName, Uid,
+    Acl, ChassisName, GatewayType, LabelSelector, MemberId, MemberName, NamespaceName, NodeName,
+    PodKey, PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
 };
 
 /// Kubernetes labels, in order, so that every replica reads them alike.
@@ -117,6 +117,14 @@ pub struct SubnetSpec {
     pub nat_outgoing: bool,
     /// MTU of pods' interfaces; without it the agent's.
     pub mtu: Option<u16>,
+    /// Where traffic to outside the cluster leaves.
+    pub gateway_type: GatewayType,
+    /// Only itself, the nodes and `allow_subnets` reach its pods.
+    pub private: bool,
+    /// Ranges that reach its pods although it is private.
+    pub allow_subnets: Vec<Cidr>,
+    /// Further rules.
+    pub acls: Vec<Acl>,
 }
 
 impl SubnetSpec {
@@ -132,6 +140,10 @@ impl SubnetSpec {
             default: false,
             nat_outgoing: false,
             mtu: None,
+            gateway_type: GatewayType::Distributed,
+            private: false,
+            allow_subnets: Vec::new(),
+            acls: Vec::new(),
         }
     }
 
@@ -173,6 +185,9 @@ pub struct Subnet {
     pub datapath_key: u32,
     /// MAC of the router's port; no pod ever has it.
     pub router_mac: MacAddress,
+    /// The nodes that carry its traffic to outside, if its gateway is centralized: derived from
+    /// which of them are ready, and from who did before. Empty if nobody ever could.
+    pub active_gateways: Vec<NodeName>,
     /// Revision that made it.
     pub created: Revision,
     /// Revision that last changed it.
@@ -216,6 +231,8 @@ pub struct Node {
     pub encap: Option<IpAddr>,
     /// Raised whenever its agent registers anew: reports of an earlier life do not count.
     pub node_epoch: u64,
+    /// Kubernetes says that it is ready; not before that was reported.
+    pub ready: bool,
     /// Revision that made it.
     pub created: Revision,
     /// Revision that last changed it.
@@ -244,6 +261,17 @@ pub struct PodSpec {
     pub node: NodeName,
     /// What it asks for.
     pub request: PodRequest,
+    /// What is asked of its traffic; unlike the rest it may change while the pod runs.
+    pub traffic: PodTraffic,
+}
+
+impl PodSpec {
+    /// A pod that asks for nothing.
+    #[must_use]
+    pub fn new(key: PodKey, uid: Uid, node: NodeName) -> Self {
+        let (request, traffic) = (PodRequest::default(), PodTraffic::default());
+        Self { key, uid, node, request, traffic }
+    }
 }
 
 /// Why a pod has no address yet. Whatever frees or adds addresses serves the waiting in order.

@@ -1,8 +1,9 @@
 //! What may be asked of the store.
 
 use crate::{
-    Addresses, Central, ChassisName, Labels, NamespaceName, NodeName, NodeSpec, ObjectKey, Origin,
-    PodKey, PodSpec, PortName, RequestId, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Uid,
+    Addresses, Central, ChassisName, Labels, MirrorTarget, NamespaceName, NodeName, NodeSpec,
+    ObjectKey, Origin, PodKey, PodSpec, PortName, QosName, QosSpec, RequestId, Revision, Sandbox,
+    Settings, SubnetName, SubnetSpec, Uid,
 };
 use std::net::IpAddr;
 
@@ -62,6 +63,13 @@ pub enum Operation {
         /// Its tunnel endpoint.
         encap: IpAddr,
     },
+    /// A node became ready, or is so no longer. Only transitions are proposed.
+    NodeReady {
+        /// The node.
+        node: NodeName,
+        /// Whether it is ready.
+        ready: bool,
+    },
     /// Announces a pod that has a node; it gets its address, or waits.
     PutPod(PodSpec),
     /// The pod is over. Its address cools.
@@ -97,6 +105,14 @@ pub enum Operation {
         /// The owner that the operator means.
         uid: Uid,
     },
+    /// Creates a QoS spec or changes it.
+    PutQos(QosSpec),
+    /// Deletes a QoS spec.
+    DeleteQos(QosName),
+    /// Copies the traffic of a node's pods or of one pod.
+    PutMirror(MirrorTarget),
+    /// Ends the copying.
+    DeleteMirror(MirrorTarget),
     /// Chooses the member whose ovn-central serves. `since` is set by `apply`.
     SetCentral(Central),
     /// Sets what holds for the whole cluster.

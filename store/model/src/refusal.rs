@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use atoll_ipam::Cidr;
 
-use crate::{NamespaceName, NodeName, ObjectKey, PodKey, PortName, Revision, SubnetName, Uid};
+use crate::{
+    NamespaceName, NodeName, ObjectKey, PodKey, PortName, QosName, Revision, SubnetName, Uid,
+};
 
 /// Why a transaction was not carried out. Nothing was changed; the same transaction on the same
 /// state is refused again, on every replica.
@@ -81,6 +83,22 @@ pub enum Refusal {
         /// The refused subnet.
         name: SubnetName,
         /// The rule that is broken, and the way out.
+        rule: String,
+    },
+    /// A QoS spec is not sound in itself.
+    #[error("qos {name}: {rule}")]
+    QosInvalid {
+        /// The refused spec.
+        name: QosName,
+        /// The rule that is broken, and the way out.
+        rule: String,
+    },
+    /// What a pod asks of its traffic is not sound.
+    #[error("pod {key}: {rule}")]
+    PodInvalid {
+        /// The refused pod.
+        key: PodKey,
+        /// The rule that is broken.
         rule: String,
     },
     /// Somebody still uses the subnet.

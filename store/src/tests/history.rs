@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atoll_model::{
-    Actor, Addresses, Central, LabelRequirement, LabelSelector, LabelTest, MemberId, NodeSpec,
-    Object, ObjectKey, Operation, Origin, Owner, Pod, PodRequest, PodSpec, PortName, Precondition,
-    RequestId, Revision, Settings, SubnetSpec, Txn,
+    Actor, Addresses, Central, CentralGateway, GatewayNode, GatewayType, LabelRequirement,
+    LabelSelector, LabelTest, MemberId, MirrorTarget, NodeSpec, Object, ObjectKey, Operation,
+    Origin, Owner, Pod, PodRequest, PodSelector, PodSpec, PodTraffic, PortName, Precondition,
+    QosSpec, Rate, Rates, RequestId, Revision, Settings, SubnetSpec, Txn,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -199,12 +200,13 @@ fn change(state: &State, name: &str, spec: &SubnetSpec, what: u8) -> Operation {
         return Operation::PutSubnet(spec.clone(), Origin::Api);
     };
     let mut changed = known.spec.clone();
-    match what % 4 {
+    match what % 6 {
         0 => changed.nets = spec.nets.clone(),
         1 => {
             changed.namespaces = spec.namespaces.clone();
             changed.namespace_selectors = spec.namespace_selectors.clone();
         }
+        4 | 5 => changed.gateway_type = spec.gateway_type.clone(),
         2 => changed.excluded = spec.excluded.clone(),
         _ => changed.default = spec.default,
     }
@@ -279,7 +281,7 @@ fn steps() -> impl Strategy<Value = Step> {
                 Step::Plain(if up { bind(key, uid, node, id) } else { unbind(key, uid, node, id) })
             }
         ),
-        8 => others().prop_map(Step::Plain),
+        11 => others().prop_map(Step::Plain),
     ]
 }
 
@@ -294,8 +296,9 @@ fn put_pods() -> impl Strategy<Value = Operation> {
         (address(), address()),
         prop::option::weighted(0.15, select(&MACS[..])),
         prop::option::weighted(0.1, select(&SUBNETS[..])),
+        (prop::bool::weighted(0.2), rates(), any::<bool>()),
     )
-        .prop_map(|(key, identity, on, (first, second), mac, from)| {
+        .prop_map(|(key, identity, on, (first, second), mac, from, (own, rates, label))| {
             let asked = first.into_iter().chain(second).map(|text| text.parse().unwrap());
             let request = PodRequest {
                 addresses: asked.collect(),
@@ -303,7 +306,15 @@ fn put_pods() -> impl Strategy<Value = Operation> {
                 subnet: from.map(subnet),
             };
             let identity = identity.map_or_else(|life| format!("{key}-{life}"), Into::into);
-            Operation::PutPod(PodSpec { node: node(on), request, ..pod_spec(key, &identity) })
+            let labels = label.then(|| ("k".into(), "v".into())).into_iter().collect();
+            let rates = if own { rates } else { Rates::default() };
+            let traffic = PodTraffic { rates, mirror: own, labels };
+            Operation::PutPod(PodSpec {
+                node: node(on),
+                request,
+                traffic,
+                ..pod_spec(key, &identity)
+            })
         })
 }
 
@@ -316,9 +327,11 @@ fn specs() -> impl Strategy<Value = SubnetSpec> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.05),
         prop::option::weighted(0.3, selectors()),
+        prop::option::weighted(0.6, gateways()),
     )
-        .prop_map(|(name, nets, namespaces, excluded, default, moved, selector)| {
+        .prop_map(|(name, nets, namespaces, excluded, default, moved, selector, gateway)| {
             let mut spec = subnet_spec(name, nets);
+            spec.gateway_type = gateway.unwrap_or_default();
             spec.namespace_selectors = selector.into_iter().collect();
             spec.namespaces = namespaces.into_iter().map(ns).collect();
             let excluded = excluded.map(|text| text.parse().unwrap());
@@ -354,6 +367,51 @@ fn selectors() -> impl Strategy<Value = LabelSelector> {
     ]
 }
 
+fn rates() -> impl Strategy<Value = Rates> {
+    let rate = || prop::option::of((1..4_u32).prop_map(|mbit| Rate { mbit, burst_mbit: None }));
+    (rate(), rate()).prop_map(|(ingress, egress)| Rates { ingress, egress })
+}
+
+fn qos() -> impl Strategy<Value = Operation> {
+    let one = || prop::option::of(select(&PODS[..]).prop_map(pod));
+    let spec = (
+        select(&["q0", "q1", "q2"][..]).prop_map(|name| name.parse().unwrap()),
+        rates(),
+        0..2_u32,
+        one(),
+        prop::option::of(select(&["a", "b"][..]).prop_map(ns)),
+        prop::option::of(select(&SUBNETS[..]).prop_map(subnet)),
+        prop::option::of(selectors()),
+    )
+        .prop_map(|(name, rates, priority, pod, namespace, subnet, labels)| QosSpec {
+            name,
+            rates,
+            priority,
+            pods: pod.into_iter().collect(),
+            namespaces: namespace.into_iter().collect(),
+            subnets: subnet.into_iter().collect(),
+            selectors: labels
+                .into_iter()
+                .map(|labels| PodSelector { namespace: None, labels })
+                .collect(),
+        });
+    prop_oneof![
+        3 => spec.prop_map(Operation::PutQos),
+        1 => select(&["q0", "q1"][..]).prop_map(|name| Operation::DeleteQos(name.parse().unwrap())),
+    ]
+}
+
+fn gateways() -> impl Strategy<Value = GatewayType> {
+    (prop::collection::btree_set(select(&NODES[..]), 1..4), any::<bool>()).prop_map(
+        |(nodes, ecmp)| {
+            let egress = Addresses::default();
+            let gateway = |name| GatewayNode { node: node(name), egress };
+            let nodes = nodes.into_iter().rev().map(gateway).collect();
+            GatewayType::Centralized(CentralGateway { nodes, ecmp })
+        },
+    )
+}
+
 fn others() -> impl Strategy<Value = Operation> {
     let subnet_name = || select(&SUBNETS[..]).prop_map(subnet);
     let node_name = || select(&NODES[..]);
@@ -361,6 +419,11 @@ fn others() -> impl Strategy<Value = Operation> {
     prop_oneof![
         4 => (specs(), prop::bool::weighted(0.9)).prop_map(|(spec, api)| {
             Operation::PutSubnet(spec, if api { Origin::Api } else { Origin::Kubernetes })
+        }),
+        2 => qos(),
+        1 => (key(), any::<bool>(), any::<bool>()).prop_map(|(key, whole, put)| {
+            let target = if whole { MirrorTarget::Node(node("n1")) } else { MirrorTarget::Pod(key) };
+            if put { Operation::PutMirror(target) } else { Operation::DeleteMirror(target) }
         }),
         2 => subnet_name().prop_map(Operation::DeleteSubnet),
         2 => (select(&["a", "b"][..]), 0..3_usize).prop_map(|(name, label)| {
@@ -378,7 +441,9 @@ fn others() -> impl Strategy<Value = Operation> {
                 spec.addresses = vec![address.parse().unwrap()];
                 Operation::PutNode(NodeSpec { labels: BTreeMap::new(), ..spec })
             }),
-        2 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
+        6 => (node_name(), any::<bool>())
+            .prop_map(|(name, ready)| Operation::NodeReady { node: node(name), ready }),
+        3 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
         1 => (node_name(), select(&["c1", "c2"][..])).prop_map(|(name, chassis)| {
             let (chassis, encap) = (chassis.parse().unwrap(), "172.30.0.1".parse().unwrap());
             Operation::RegisterNode { node: node(name), chassis, encap }

@@ -1,15 +1,16 @@
 //! What must be true, told by the events and the answers alone.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    Addresses, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Reply, RequestId, Revision,
-    Sandbox, Subnet, Txn, Uid,
+    Addresses, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod, PortName, QosSpec,
+    Rate, Rates, Reply, RequestId, Revision, Sandbox, Subnet, Txn, Uid,
 };
 
-use crate::{Applied, State};
+use crate::{Applied, State, effective_limits};
 
 /// A sandbox that a node said is plugged in and not that it is unplugged.
 struct Plugged {
@@ -132,6 +133,7 @@ impl Oracle {
             }
         }
         self.judge_binding(state);
+        state.pods().for_each(|pod| judge_limits(state, pod));
         for (uid, plugged) in &self.plugged {
             for address in plugged.addresses.iter() {
                 match live.get(&address) {
@@ -142,4 +144,36 @@ impl Oracle {
             }
         }
     }
+}
+
+/// Every spec is asked whether it means the pod, and how closely.
+fn judge_limits(state: &State, pod: &Pod) {
+    let key = &pod.spec.key;
+    let subnet = state.allocation(&PortName::of_pod(key)).map(|it| &it.subnet);
+    let rank = |spec: &QosSpec| {
+        let selected = spec.selectors.iter().any(|it| {
+            it.namespace.iter().all(|namespace| namespace == key.namespace())
+                && it.labels.matches(&pod.spec.traffic.labels)
+        });
+        [
+            spec.pods.contains(key),
+            spec.namespaces.contains(key.namespace()),
+            subnet.is_some_and(|subnet| spec.subnets.contains(subnet)),
+            selected,
+        ]
+        .iter()
+        .position(|&means| means)
+    };
+    let specs = state.qos_specs().map(|qos| &qos.spec);
+    let mut specs: Vec<_> =
+        specs.filter_map(|spec| Some((rank(spec)?, Reverse(spec.priority), spec))).collect();
+    specs.sort_by_key(|(rank, priority, spec)| (*rank, *priority, spec.name.clone()));
+    let own = pod.spec.traffic.rates;
+    let expected = |direction: fn(&Rates) -> Option<Rate>| {
+        let by_spec = specs.iter().find_map(|(_, _, spec)| direction(&spec.rates));
+        direction(&own).or(by_spec).map(|rate| rate.mbit)
+    };
+    let limits = effective_limits(state, key);
+    let found = (limits.ingress.map(|it| it.mbit), limits.egress.map(|it| it.mbit));
+    assert_eq!(found, (expected(|it| it.ingress), expected(|it| it.egress)), "limits of {key}");
 }

@@ -206,12 +206,10 @@ impl Store {
     ///
     /// [`Refused`] by the store, or that it did not answer.
     pub async fn put_pod(&self, pod: &PodSpec) -> Result<()> {
-        let spec = ModelPodSpec {
-            key: pod_key(&pod.namespace, &pod.name)?,
-            uid: Uid::new(&pod.uid)?,
-            node: NodeName::new(&pod.node)?,
-            request: request::read(&pod.annotations)?,
-        };
+        let key = pod_key(&pod.namespace, &pod.name)?;
+        let (uid, node) = (Uid::new(&pod.uid)?, NodeName::new(&pod.node)?);
+        let request = request::read(&pod.annotations)?;
+        let spec = ModelPodSpec { request, ..ModelPodSpec::new(key, uid, node) };
         self.do_one(Operation::PutPod(spec)).await?.accepted()
     }
 

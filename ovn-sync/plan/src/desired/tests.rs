@@ -1,6 +1,5 @@
 use atoll_model::{
-    Actor, NodeSpec, Operation, Origin, PodKey, PodRequest, PodSpec, Revision, SubnetNet,
-    SubnetSpec, Txn,
+    Actor, NodeSpec, Operation, Origin, PodKey, PodSpec, Revision, SubnetNet, SubnetSpec, Txn,
 };
 use atoll_store::setup;
 
@@ -24,12 +23,11 @@ fn put_node(name: &str) -> Operation {
 }
 
 fn put_pod(key: &str, node: &str) -> Operation {
-    Operation::PutPod(PodSpec {
-        key: PodKey::parse(key).unwrap(),
-        uid: format!("uid-of-{key}").parse().unwrap(),
-        node: node.parse().unwrap(),
-        request: PodRequest::default(),
-    })
+    Operation::PutPod(PodSpec::new(
+        PodKey::parse(key).unwrap(),
+        format!("uid-of-{key}").parse().unwrap(),
+        node.parse().unwrap(),
+    ))
 }
 
 fn put_subnet(name: &str, cidr: &str) -> Operation {

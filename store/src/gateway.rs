@@ -1,0 +1,106 @@
+//! Which nodes carry a subnet's traffic to outside, as nodes come and go.
+//!
+//! Chosen when something changes, and stored: the choice depends on what was chosen before. Who
+//! serves goes on to serve while he is ready, even if a preferred node comes back; if nobody is
+//! ready, the last choice stays, because a node that only looks lost still carries traffic.
+
+use std::sync::Arc;
+
+use atoll_model::{
+    CentralGateway, GatewayType, Node, NodeName, Object, Refusal, Reply, Subnet, SubnetSpec, limits,
+};
+
+use crate::state::State;
+use crate::transaction::{Transaction, over_limit};
+
+impl State {
+    /// Who carries the traffic of a subnet, if those in `before` did up to now. O(its gateways).
+    pub(crate) fn choose_gateways(&self, spec: &SubnetSpec, before: &[NodeName]) -> Vec<NodeName> {
+        let GatewayType::Centralized(CentralGateway { nodes, ecmp }) = &spec.gateway_type else {
+            return Vec::new();
+        };
+        let named = |name: &&NodeName| nodes.iter().any(|it| it.node == **name);
+        let ready = |name: &&NodeName| self.nodes.get(*name).is_some_and(|node| node.ready);
+        let able: Vec<&NodeName> = nodes.iter().map(|it| &it.node).filter(ready).collect();
+        let kept = before.iter().filter(named);
+        let chosen: Vec<&NodeName> = match (ecmp, able.is_empty()) {
+            (true, true) => kept.collect(),
+            (true, false) => able,
+            (false, true) => kept.take(1).collect(),
+            (false, false) => kept.filter(ready).chain(able.iter().copied()).take(1).collect(),
+        };
+        chosen.into_iter().cloned().collect()
+    }
+
+    /// Who carries a subnet's traffic is named by its spec, alone unless all shall, and ready if
+    /// anybody is.
+    pub(crate) fn check_gateways(&self, subnet: &Subnet) -> Result<(), String> {
+        let (spec, active) = (&subnet.spec, &subnet.active_gateways);
+        let again = self.choose_gateways(spec, active);
+        match again == *active {
+            true => Ok(()),
+            false => Err(format!("subnet {} leaves by {active:?}, not {again:?}", spec.name)),
+        }
+    }
+}
+
+impl Transaction {
+    /// Notes that a node is ready, or is not. The same again changes nothing.
+    pub(crate) fn node_ready(&mut self, name: &NodeName, ready: bool) -> Result<Reply, Refusal> {
+        let known = self.state.nodes.get(name);
+        let known = known.ok_or_else(|| Refusal::NodeUnknown(name.clone()))?;
+        if known.ready != ready {
+            let node = Node { ready, changed: self.revision, ..(**known).clone() };
+            self.put(Object::Node(Arc::new(node)));
+            self.renew_gateways(name);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Chooses anew for the subnets that name `node`, which came, went or is another. O(those).
+    pub(crate) fn renew_gateways(&mut self, node: &NodeName) {
+        let subnets = self.state.indexes.subnets_by_gateway.get(node).cloned();
+        for name in subnets.into_iter().flatten() {
+            let subnet = &self.state.subnets[&name];
+            let active_gateways = self.state.choose_gateways(&subnet.spec, &subnet.active_gateways);
+            if active_gateways != subnet.active_gateways {
+                let changed = self.revision;
+                let subnet = Subnet { active_gateways, changed, ..(**subnet).clone() };
+                self.put(Object::Subnet(Arc::new(subnet)));
+            }
+        }
+    }
+}
+
+/// Refuses gateways that could not carry the subnet's traffic.
+pub(crate) fn check_gateway_type(spec: &SubnetSpec) -> Result<(), Refusal> {
+    let GatewayType::Centralized(central) = &spec.gateway_type else { return Ok(()) };
+    let invalid = |rule: String| Err(Refusal::SubnetInvalid { name: spec.name.clone(), rule });
+    let nodes = &central.nodes;
+    if nodes.is_empty() {
+        return invalid("a centralized gateway needs a node; name one, or distribute it".into());
+    }
+    if nodes.len() > limits::GATEWAY_NODES_MAX {
+        let most = limits::GATEWAY_NODES_MAX as u64;
+        return Err(over_limit("gateway nodes of one subnet", most, "name fewer"));
+    }
+    for (position, it) in nodes.iter().enumerate() {
+        if nodes[..position].iter().any(|other| other.node == it.node) {
+            return invalid(format!("gateway node {} is named twice", it.node));
+        }
+        for egress in it.egress.iter() {
+            let Some(net) = spec.net(atoll_model::Family::of(egress)) else {
+                return invalid(format!("egress address {egress}: it has no range of that family"));
+            };
+            if net.cidr.contains(egress) {
+                let cidr = net.cidr;
+                return invalid(format!("egress address {egress} is inside {cidr}, not outside"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

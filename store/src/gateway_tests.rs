@@ -1,0 +1,120 @@
+use atoll_model::{Addresses, GatewayNode, Operation};
+
+use super::*;
+use crate::scenario::{Scenario, node, node_spec, subnet, subnet_spec, uid};
+
+fn through(nodes: &[&str], ecmp: bool) -> SubnetSpec {
+    let gateway = |name: &&str| GatewayNode { node: node(name), egress: Addresses::default() };
+    let nodes = nodes.iter().map(gateway).collect();
+    SubnetSpec {
+        gateway_type: GatewayType::Centralized(CentralGateway { nodes, ecmp }),
+        ..subnet_spec("blue", &["10.99.0.0/24"])
+    }
+}
+
+fn ready(it: &mut Scenario, name: &str, ready: bool) -> crate::scenario::Did {
+    it.apply(Operation::NodeReady { node: node(name), ready }).done()
+}
+
+fn active(it: &Scenario) -> Vec<&str> {
+    let subnet = it.state.subnet(&subnet("blue")).unwrap();
+    subnet.active_gateways.iter().map(NodeName::as_str).collect()
+}
+
+#[test]
+fn the_first_ready_node_serves_and_goes_on_when_a_preferred_one_comes_back() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n1", "n2"], false)).done();
+    assert!(active(&it).is_empty(), "nobody is ready");
+    ready(&mut it, "n2", true).changed("subnet blue");
+    assert_eq!(active(&it), ["n2"]);
+    ready(&mut it, "n1", true).changed("node n1");
+    assert_eq!(active(&it), ["n2"], "no flapping back");
+    ready(&mut it, "n2", false).changed("subnet blue");
+    assert_eq!(active(&it), ["n1"]);
+}
+
+#[test]
+fn when_all_are_lost_the_last_one_stays() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n1", "n2"], false)).done();
+    ready(&mut it, "n1", true);
+    ready(&mut it, "n1", false);
+    assert_eq!(active(&it), ["n1"]);
+    ready(&mut it, "n2", true).changed("subnet blue");
+    assert_eq!(active(&it), ["n2"]);
+}
+
+#[test]
+fn with_ecmp_all_that_are_ready_serve_and_the_last_stay_when_all_are_lost() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n3", "n1", "n2"], true)).done();
+    for name in ["n1", "n3"] {
+        ready(&mut it, name, true);
+    }
+    assert_eq!(active(&it), ["n3", "n1"]);
+    ready(&mut it, "n3", false);
+    ready(&mut it, "n1", false);
+    assert_eq!(active(&it), ["n1"]);
+    ready(&mut it, "n2", true);
+    assert_eq!(active(&it), ["n2"]);
+}
+
+#[test]
+fn another_list_of_nodes_keeps_who_serves_if_he_is_still_in_it() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n1", "n2"], false)).done();
+    for name in ["n1", "n2", "n3"] {
+        ready(&mut it, name, true);
+    }
+    it.put_subnet(through(&["n3", "n1"], false)).done();
+    assert_eq!(active(&it), ["n1"]);
+    it.put_subnet(through(&["n3", "n2"], false)).done();
+    assert_eq!(active(&it), ["n3"]);
+    it.put_subnet(subnet_spec("blue", &["10.99.0.0/24"])).done();
+    assert!(active(&it).is_empty());
+}
+
+#[test]
+fn a_deleted_or_recreated_node_is_not_ready() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n1", "n2"], false)).done();
+    ready(&mut it, "n1", true);
+    ready(&mut it, "n2", true);
+    it.apply(Operation::DeleteNode(node("n1"))).changed("subnet blue").done();
+    assert_eq!(active(&it), ["n2"]);
+    it.apply(Operation::PutNode(node_spec("n1"))).allocated();
+    assert_eq!(active(&it), ["n2"]);
+    ready(&mut it, "n1", true);
+    let again = atoll_model::NodeSpec { uid: uid("another"), ..node_spec("n2") };
+    it.apply(Operation::PutNode(again)).changed("subnet blue").allocated();
+    assert_eq!(active(&it), ["n1"]);
+}
+
+#[test]
+fn readiness_is_told_once_and_only_of_nodes_that_are_known() {
+    let mut it = Scenario::new();
+    let before = it.state.node(&node("n1")).unwrap().node_epoch;
+    ready(&mut it, "n1", true).changed("node n1");
+    ready(&mut it, "n1", true).unchanged();
+    assert_eq!(it.state.node(&node("n1")).unwrap().node_epoch, before);
+    it.apply(Operation::NodeReady { node: node("n9"), ready: true }).refused("n9 is not known");
+}
+
+#[test]
+fn gateways_that_could_not_serve_are_refused() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&[], false)).refused("a centralized gateway needs a node");
+    it.put_subnet(through(&["n1", "n1"], false)).refused("gateway node n1 is named twice");
+    let many: Vec<String> = (0..=limits::GATEWAY_NODES_MAX).map(|n| format!("m{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    it.put_subnet(through(&many, false)).refused("gateway nodes of one subnet: at most");
+    let mut with_egress = |address: &str, part: &str| {
+        let mut spec = through(&["n1"], false);
+        let GatewayType::Centralized(central) = &mut spec.gateway_type else { unreachable!() };
+        central.nodes[0].egress.set(address.parse().unwrap());
+        it.put_subnet(spec).refused(part);
+    };
+    with_egress("10.99.0.9", "egress address 10.99.0.9 is inside 10.99.0.0/24");
+    with_egress("fd00::9", "it has no range of that family");
+}
