@@ -8,6 +8,7 @@ use atoll_model::{
 };
 use imbl::OrdSet;
 
+use crate::hashed::Hashed;
 use crate::index::Indexes;
 use crate::state::State;
 
@@ -222,7 +223,7 @@ impl State {
         let mut draining = BTreeMap::new();
         for it in self.drainings() {
             let Draining { uid, node, subnet, addresses, .. } = &**it;
-            if self.indexes.pods_by_uid.contains_key(uid) {
+            if self.indexes.pods_by_uid.contains_key(&Hashed::new(uid.clone())) {
                 return Err(format!("pod uid {uid} lives and drains"));
             }
             if !self.nodes.contains_key(node) {

@@ -8,6 +8,7 @@ use atoll_model::{
 };
 
 use crate::choose::choose;
+use crate::hashed::Hashed;
 use crate::transaction::{Transaction, over_limit};
 use crate::waiting::Blocker;
 
@@ -48,7 +49,7 @@ impl Transaction {
     /// that had it are that pod's until they are confirmed.
     fn check_uid(&self, spec: &PodSpec) -> Result<(), Refusal> {
         let uid = &spec.uid;
-        if let Some(other) = self.state.indexes.pods_by_uid.get(uid) {
+        if let Some(other) = self.state.indexes.pods_by_uid.get(&Hashed::new(uid.clone())) {
             return Err(Refusal::Exists(ObjectKey::Pod(other.clone())));
         }
         if self.state.drainings.contains_key(uid) {

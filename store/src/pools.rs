@@ -16,8 +16,10 @@ use crate::port_keys::PortKeys;
 pub(crate) struct Pools {
     v4: Option<Pool>,
     v6: Option<Pool>,
-    owners: OrdMap<IpAddr, PortName>,
-    macs: OrdMap<MacAddress, PortName>,
+    /// By port key, which is a number: two tables need not hold on to the name each.
+    ports: OrdMap<u32, PortName>,
+    owners: OrdMap<IpAddr, u32>,
+    macs: OrdMap<MacAddress, u32>,
     keys: PortKeys,
     /// The pods that are gone and may still be plugged in here.
     drainings: OrdSet<Uid>,
@@ -76,12 +78,12 @@ impl Pools {
 
     /// The port that has `address`.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<&PortName> {
-        self.owners.get(&address)
+        self.ports.get(self.owners.get(&address)?)
     }
 
     /// The port that has `mac`.
     pub(crate) fn mac_owner(&self, mac: MacAddress) -> Option<&PortName> {
-        self.macs.get(&mac)
+        self.ports.get(self.macs.get(&mac)?)
     }
 
     /// How many ports there are.
@@ -93,7 +95,8 @@ impl Pools {
     pub(crate) fn users(&self) -> impl Iterator<Item = String> + '_ {
         let drainings = self.drainings.iter();
         let gone = drainings.map(|uid| format!("pod uid {uid}, gone but not confirmed unplugged"));
-        self.macs.values().map(ToString::to_string).chain(gone)
+        let ports = self.macs.values().filter_map(|key| self.ports.get(key));
+        ports.map(ToString::to_string).chain(gone)
     }
 
     /// How many [`Pools::users`] there are.
@@ -127,9 +130,10 @@ impl Pools {
     /// Says whether the port key was free.
     fn index(&mut self, allocation: &Allocation) -> bool {
         for address in allocation.addresses.iter() {
-            self.owners.insert(address, allocation.port.clone());
+            self.owners.insert(address, allocation.port_key);
         }
-        self.macs.insert(allocation.mac, allocation.port.clone());
+        self.macs.insert(allocation.mac, allocation.port_key);
+        self.ports.insert(allocation.port_key, allocation.port.clone());
         self.keys.take(allocation.port_key)
     }
 
@@ -143,6 +147,7 @@ impl Pools {
             self.owners.remove(&address);
         }
         self.macs.remove(&allocation.mac);
+        self.ports.remove(&allocation.port_key);
         self.keys.release(allocation.port_key);
     }
 
@@ -217,10 +222,14 @@ impl Pools {
         let mut expected = Self { v4: self.v4.clone(), v6: self.v6.clone(), ..Self::default() };
         expected.drainings = drainings.clone();
         let mut ports = 0;
+        let name = |ports: &OrdMap<u32, PortName>, key: u32| {
+            ports.get(&key).map_or("itself".into(), ToString::to_string)
+        };
         for allocation in allocations {
             let port = &allocation.port;
             for address in allocation.addresses.iter() {
-                if let Some(other) = expected.owners.insert(address, port.clone()) {
+                if let Some(other) = expected.owners.insert(address, allocation.port_key) {
+                    let other = name(&expected.ports, other);
                     return Err(format!("{address} is held by {other} and by {port}"));
                 }
                 let slot = self.pool(Family::of(address)).and_then(|pool| pool.slot(address));
@@ -228,12 +237,14 @@ impl Pools {
                     return Err(format!("{address} of {port} is {slot:?} in its pool"));
                 }
             }
-            if let Some(other) = expected.macs.insert(allocation.mac, port.clone()) {
+            if let Some(other) = expected.macs.insert(allocation.mac, allocation.port_key) {
+                let other = name(&expected.ports, other);
                 return Err(format!("MAC {} is held by {other} and by {port}", allocation.mac));
             }
             if !expected.keys.take(allocation.port_key) {
                 return Err(format!("port key {} of {port} is not its own", allocation.port_key));
             }
+            expected.ports.insert(allocation.port_key, port.clone());
             ports += 1;
         }
         for pool in self.families() {

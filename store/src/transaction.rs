@@ -1,5 +1,6 @@
 //! A transaction under way: the state that it changes, and what it has changed so far.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ pub(crate) struct Transaction {
     pub(crate) state: State,
     /// The index of the entry, which becomes the revision of what it changes.
     pub(crate) revision: Revision,
-    /// The objects that were touched, as they were.
-    before: BTreeMap<ObjectKey, Option<Object>>,
+    /// The objects that were touched, as they were and as they are.
+    touched: BTreeMap<ObjectKey, Touched>,
     /// What waiting pods may have waited for.
     pub(crate) freed: BTreeSet<Blocker>,
     /// Waiting pods for which another subnet may now count.
@@ -27,12 +28,18 @@ pub(crate) struct Transaction {
     pub(crate) serves_left: usize,
 }
 
+/// An object before the transaction and now.
+struct Touched {
+    before: Option<Object>,
+    after: Option<Object>,
+}
+
 impl Transaction {
     pub(crate) fn new(state: State, revision: Revision) -> Self {
         Self {
             state,
             revision,
-            before: BTreeMap::new(),
+            touched: BTreeMap::new(),
             freed: BTreeSet::new(),
             retries: BTreeSet::new(),
             serves_left: SERVED_PER_ENTRY_MAX,
@@ -41,20 +48,23 @@ impl Transaction {
 
     /// Stores an object in place of what has its key.
     pub(crate) fn put(&mut self, object: Object) {
-        self.note(object.key());
-        self.state.insert(object);
+        let (key, after) = (object.key(), Some(object.clone()));
+        let before = self.state.replace(object);
+        self.note(key, before, after);
     }
 
     /// Removes an object that is there.
     pub(crate) fn remove(&mut self, key: ObjectKey) {
-        self.note(key.clone());
-        self.state.remove(&key);
+        let before = self.state.take(&key);
+        self.note(key, before, None);
     }
 
-    /// Remembers how an object was before the transaction touched it.
-    fn note(&mut self, key: ObjectKey) {
-        let state = &self.state;
-        self.before.entry(key).or_insert_with_key(|key| state.get(key));
+    /// Remembers how an object is, and how it was before the transaction touched it first.
+    fn note(&mut self, key: ObjectKey, before: Option<Object>, after: Option<Object>) {
+        match self.touched.entry(key) {
+            Entry::Occupied(mut known) => known.get_mut().after = after,
+            Entry::Vacant(unknown) => drop(unknown.insert_entry(Touched { before, after })),
+        }
     }
 
     /// The settings.
@@ -93,9 +103,8 @@ impl Transaction {
 
     /// What changed, in the order of the keys. An object that is as it was did not change.
     pub(crate) fn finish(self) -> (State, Vec<Change>) {
-        let Self { state, before, .. } = self;
-        let changes = before.into_iter().filter_map(|(key, before)| {
-            let after = state.get(&key);
+        let Self { state, touched, .. } = self;
+        let changes = touched.into_iter().filter_map(|(key, Touched { before, after })| {
             (before != after).then_some(Change { key, before, after })
         });
         let changes = changes.collect();
