@@ -198,8 +198,10 @@ impl Pools {
                 rows.map(|row| (row.address, cooling_of(row, cooldown_ms))).collect();
             rows.sort_unstable_by_key(|(address, _)| *address);
             let using = allocations.iter().filter_map(|it| it.addresses.get(family));
+            let mut using: Vec<IpAddr> = using.collect();
+            using.sort_unstable();
             let history = History {
-                using: using.map(Into::into).collect(),
+                using: using.into_iter().map(Into::into).collect(),
                 cooling: rows,
                 ..History::default()
             };
@@ -211,6 +213,17 @@ impl Pools {
             pools.index(allocation);
         }
         Ok(pools)
+    }
+
+    /// Whether nothing of these allocations, of which the tables were made, was there twice: then
+    /// each has a row of its own.
+    pub(crate) fn counts(&self, allocations: &[&Allocation]) -> bool {
+        let ports = allocations.len();
+        let addresses: usize = allocations.iter().map(|it| it.addresses.iter().count()).sum();
+        let using: u128 = self.families().map(Pool::using).sum();
+        self.owners.len() == addresses
+            && using == addresses as u128
+            && [self.macs.len(), self.ports.len(), self.keys.taken()] == [ports; 3]
     }
 
     /// Recounts the pools, and compares the other tables with the subnet's allocations.

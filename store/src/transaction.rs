@@ -63,7 +63,9 @@ impl Transaction {
     fn note(&mut self, key: ObjectKey, before: Option<Object>, after: Option<Object>) {
         match self.touched.entry(key) {
             Entry::Occupied(mut known) => known.get_mut().after = after,
-            Entry::Vacant(unknown) => drop(unknown.insert_entry(Touched { before, after })),
+            Entry::Vacant(unknown) => {
+                unknown.insert(Touched { before, after });
+            }
         }
     }
 
