@@ -129,11 +129,19 @@ impl Pool {
     /// `avoid` passes over addresses for this one choice. Of the first [`CANDIDATES_MAX`] in the
     /// order above one is chosen or none: `None` with fewer avoided means that the pool is full.
     pub fn next(&self, avoid: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        // Most often the first one is taken, and an iterator over everything costs more than that.
+        let first = self.fresh.first().map(|span| span.first);
+        let first = first.or_else(|| self.queue.get_min().map(|&(_, number)| number))?;
+        let first = self.family().address(first);
+        if !avoid(first) {
+            return Some(first);
+        }
         let fresh = self.fresh.iter().flat_map(|span| span.first..=span.last);
         let rested = self.queue.iter().map(|&(_, number)| number);
         fresh
             .chain(rested)
             .take(CANDIDATES_MAX)
+            .skip(1)
             .map(|number| self.family().address(number))
             .find(|&address| !avoid(address))
     }

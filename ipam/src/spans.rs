@@ -53,8 +53,13 @@ impl Spans {
         if self.count == 0 && !self.is_empty() { u128::MAX } else { self.count }
     }
 
+    /// The lowest number, as the span that begins with it.
+    pub(crate) fn first(&self) -> Option<Span> {
+        self.last_by_first.get_min().map(|&(first, last)| Span { first, last })
+    }
+
     pub(crate) fn contains(&self, number: u128) -> bool {
-        self.at_or_before(number).is_some_and(|span| span.contains(number))
+        !self.is_empty() && self.at_or_before(number).is_some_and(|span| span.contains(number))
     }
 
     /// All spans, ascending.

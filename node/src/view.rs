@@ -196,12 +196,11 @@ mod tests {
             addresses: Addresses::default(),
         };
         let pod = Pod {
-            spec: PodSpec {
-                key: PodKey::parse("tenant/db").unwrap(),
-                uid: Uid::new("u2").unwrap(),
-                node: NodeName::new("n1").unwrap(),
-                request: PodRequest::default(),
-            },
+            spec: PodSpec::new(
+                PodKey::parse("tenant/db").unwrap(),
+                Uid::new("u2").unwrap(),
+                NodeName::new("n1").unwrap(),
+            ),
             waiting: None,
             bound: Some(Binding { sandbox: Sandbox::new("c2").unwrap(), ..binding }),
             created: Revision(1),

@@ -1,13 +1,16 @@
 //! Every invariant, in words and recounted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use atoll_ipam::Slot;
 use atoll_model::{
-    Allocation, Draining, Family, ObjectKey, Owner, PortName, Revision, Subnet, SubnetName, Uid,
+    Allocation, Draining, Family, ObjectKey, Owner, Pod, PortName, Revision, Subnet, SubnetName,
+    Uid,
 };
 use imbl::OrdSet;
 
+use crate::hashed::Hashed;
 use crate::index::Indexes;
 use crate::state::State;
 
@@ -46,6 +49,49 @@ impl State {
         self.check_drainings()?;
         self.check_pools()?;
         self.outcomes.check()
+    }
+
+    /// As [`State::check_apart_from_waiting`] for a state that was just made of its objects, whose
+    /// derived tables need no second making: what is counted there shows what is there twice.
+    /// `doubtful` says that it did.
+    pub(crate) fn check_restored(&self, doubtful: bool) -> Checked {
+        if doubtful || !self.pods_are_addressed() {
+            return self.check_apart_from_waiting();
+        }
+        self.check_revisions()?;
+        self.check_subnets()?;
+        self.check_settings()?;
+        for allocation in self.allocations() {
+            self.check_allocation(allocation)?;
+        }
+        self.check_nodes()?;
+        self.check_drainings()?;
+        self.outcomes.check()
+    }
+
+    /// Whether [`State::check_pods`] would find nothing, by counting: every pod has a uid and a node
+    /// of its own, and who has an allocation does not wait. That those allocations are the pods' own
+    /// is for [`State::check_allocation`] to say.
+    fn pods_are_addressed(&self) -> bool {
+        let of_pod = |allocation: &Arc<Allocation>| match &allocation.owner {
+            Owner::Pod(key, _) => Some(self.pods.get(key).is_some_and(|pod| pod.waiting.is_none())),
+            Owner::Node(_) => None,
+        };
+        let mut served = 0;
+        for does_not_wait in self.allocations().filter_map(of_pod) {
+            if !does_not_wait {
+                return false;
+            }
+            served += 1;
+        }
+        let sound = |pod: &Arc<Pod>| {
+            let at_once = pod.waiting.is_some() && pod.bound.is_some();
+            !at_once && self.nodes.contains_key(&pod.spec.node)
+        };
+        let unserved = self.pods().filter(|pod| pod.waiting.is_some()).count();
+        self.indexes.pods_by_uid.len() == self.pods.len()
+            && self.pods().all(sound)
+            && served + unserved == self.pods.len()
     }
 
     /// No object was changed by an entry that is still to come, or before it was made.
@@ -230,7 +276,7 @@ impl State {
         let mut draining = BTreeMap::new();
         for it in self.drainings() {
             let Draining { uid, node, subnet, addresses, .. } = &**it;
-            if self.indexes.pods_by_uid.contains_key(uid) {
+            if self.indexes.pods_by_uid.contains_key(&Hashed::new(uid.clone())) {
                 return Err(format!("pod uid {uid} lives and drains"));
             }
             if !self.nodes.contains_key(node) {

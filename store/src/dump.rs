@@ -78,8 +78,8 @@ impl State {
 
     /// The state of which `dump` was made: equal in every answer, now and after the same entries.
     ///
-    /// O(n log n). Everything is checked as in [`State::check`], because a dump comes over the
-    /// network or from a disk.
+    /// O(n log n). Everything is checked that [`State::check`] checks, because a dump comes over the
+    /// network or from a disk; tables that are made here are not made a second time.
     ///
     /// # Errors
     ///
@@ -98,15 +98,16 @@ impl State {
             ..Self::default()
         };
         dump.objects.into_iter().for_each(|object| state.insert(object));
-        state.restore_pools(&dump.cooling)?;
+        let doubtful = state.restore_pools(&dump.cooling)?;
         state.rows = state.recount_rows();
-        state.check_apart_from_waiting().map_err(RestoreError::Broken)?;
+        state.check_restored(doubtful).map_err(RestoreError::Broken)?;
         state.restore_waiting();
         state.waiting.check(&state).map_err(RestoreError::Broken)?;
         Ok(state)
     }
 
-    fn restore_pools(&mut self, cooling: &[CoolingAddress]) -> Result<(), RestoreError> {
+    /// Makes the tables of all subnets. Says whether something is there twice.
+    fn restore_pools(&mut self, cooling: &[CoolingAddress]) -> Result<bool, RestoreError> {
         let known = self.subnets.clone();
         let mut rows: BTreeMap<&SubnetName, (&Subnet, Rows<'_>)> =
             known.iter().map(|(name, it)| (name, (&**it, Rows::default()))).collect();
@@ -121,10 +122,14 @@ impl State {
             rows.get_mut(name).ok_or_else(|| unknown(name))?.1.cooling.push(row);
         }
         let cooldown_ms = self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms);
+        let mut doubtful = false;
         for (name, (subnet, rows)) in rows {
-            let Rows { allocations, cooling } = rows;
+            let Rows { mut allocations, cooling } = rows;
+            // In this order tables grow at their end, because the lowest is handed out.
+            allocations.sort_unstable_by_key(|it| it.port_key);
             let pools = Pools::restore(&subnet.spec, &allocations, &cooling, cooldown_ms)
                 .map_err(|source| RestoreError::Addresses { subnet: name.clone(), source })?;
+            doubtful |= !pools.counts(&allocations);
             self.pools.insert(name.clone(), Arc::new(pools));
         }
         let drainings = self.drainings.clone();
@@ -133,7 +138,7 @@ impl State {
             let pools = self.pools.get_mut(name).ok_or_else(|| unknown(name))?;
             Arc::make_mut(pools).drain(&draining.uid);
         }
-        Ok(())
+        Ok(doubtful)
     }
 
     /// Queues whoever waits. Whoever could be served was left over by the last entry.
@@ -196,6 +201,56 @@ mod tests {
                 format!("ovn-default fd00:10:16::2 Some({free})"),
             ]
         );
+    }
+
+    /// What is not made a second time after restoring is still found.
+    #[test]
+    fn what_is_in_a_dump_twice_is_refused() {
+        let good = used().state.dump();
+        let refused = |port: &str, change: fn(&mut Allocation), why: &str| {
+            let mut dump = good.clone();
+            for object in &mut dump.objects {
+                if let Object::Allocation(it) = object
+                    && it.port.as_str() == port
+                {
+                    change(Arc::make_mut(it));
+                }
+            }
+            let error = State::restore(dump).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        };
+        let node = |state: &Dump, name: &str| {
+            let mut ports = state.objects.iter().filter_map(|object| match object {
+                Object::Allocation(it) if it.port.as_str() == name => Some(Arc::clone(it)),
+                _ => None,
+            });
+            ports.next().unwrap()
+        };
+        let first = node(&good, "node-n1");
+        assert_eq!(
+            (first.port_key, first.addresses.v4.unwrap().to_string().as_str()),
+            (16, "100.64.0.2")
+        );
+        refused("node-n2", |it| it.port_key = 16, "port key 16");
+        refused("node-n2", |it| it.addresses.v4 = "100.64.0.2".parse().ok(), "held by");
+        refused("node-n2", |it| it.addresses.v6 = None, "has None");
+        refused("r.a", |it| it.owner = atoll_model::Owner::Node("n1".parse().unwrap()), "r.a");
+        let mut twice = good.clone();
+        let mut pods = Vec::new();
+        for object in &mut twice.objects {
+            if let Object::Pod(pod) = object {
+                pods.push(Arc::clone(pod));
+            }
+        }
+        let waits = |object: &mut Object| {
+            if let Object::Pod(pod) = object {
+                let no = atoll_model::WaitReason::NoSubnet("a".parse().unwrap());
+                Arc::make_mut(pod).waiting = Some(no);
+            }
+        };
+        assert_eq!(pods.len(), 1);
+        twice.objects.iter_mut().for_each(waits);
+        assert!(State::restore(twice).unwrap_err().to_string().contains("waits"));
     }
 
     #[test]

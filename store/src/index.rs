@@ -9,14 +9,15 @@ use atoll_model::{
 };
 use imbl::{OrdMap, OrdSet};
 
+use crate::hashed::Hashed;
 use crate::qos;
 use crate::state::State;
 
 /// What is found by something else than its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Indexes {
-    pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<PodKey>>,
-    pub(crate) pods_by_uid: OrdMap<Uid, PodKey>,
+    pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<Hashed<PodKey>>>,
+    pub(crate) pods_by_uid: OrdMap<Hashed<Uid>, PodKey>,
     pub(crate) drainings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
     /// The subnets that list or select a namespace, the oldest first.
     pub(crate) subnets_by_namespace: OrdMap<NamespaceName, OrdSet<(Revision, SubnetName)>>,
@@ -91,13 +92,18 @@ impl Indexes {
 
     fn add_pod(&mut self, pod: &Pod) {
         let key = &pod.spec.key;
-        self.pods_by_node.entry(pod.spec.node.clone()).or_default().insert(key.clone());
-        self.pods_by_uid.insert(pod.spec.uid.clone(), key.clone());
+        let row = Hashed::new(key.clone());
+        match self.pods_by_node.get_mut(&pod.spec.node) {
+            Some(pods) => drop(pods.insert(row)),
+            None => drop(self.pods_by_node.insert(pod.spec.node.clone(), OrdSet::unit(row))),
+        }
+        self.pods_by_uid.insert(Hashed::new(pod.spec.uid.clone()), key.clone());
     }
 
     fn remove_pod(&mut self, pod: &Pod) {
-        remove_from(&mut self.pods_by_node, &pod.spec.node, &pod.spec.key);
-        self.pods_by_uid.remove(&pod.spec.uid);
+        let row = Hashed::new(pod.spec.key.clone());
+        remove_from(&mut self.pods_by_node, &pod.spec.node, &row);
+        self.pods_by_uid.remove(&Hashed::new(pod.spec.uid.clone()));
     }
 
     fn add_draining(&mut self, draining: &Draining) {
@@ -137,6 +143,42 @@ pub(crate) fn remove_from<K: Ord + Clone, R: Ord + Clone>(
 }
 
 impl State {
+    /// As [`State::insert`], and returns what was in that place.
+    pub(crate) fn replace(&mut self, object: Object) -> Option<Object> {
+        match object {
+            Object::Pod(pod) => self.insert_pod(pod).map(Object::Pod),
+            Object::Allocation(allocation) => {
+                let before = self.allocations.insert(allocation.port.clone(), allocation);
+                before.map(Object::Allocation)
+            }
+            other => {
+                let before = self.get(&other.key());
+                self.insert(other);
+                before
+            }
+        }
+    }
+
+    /// As [`State::remove`], and returns what was there.
+    pub(crate) fn take(&mut self, key: &ObjectKey) -> Option<Object> {
+        let before = self.get(key);
+        self.remove(key);
+        before
+    }
+
+    fn insert_pod(&mut self, pod: Arc<Pod>) -> Option<Arc<Pod>> {
+        let same = |before: &Arc<Pod>| {
+            before.spec.uid == pod.spec.uid && before.spec.node == pod.spec.node
+        };
+        let before = self.pods.insert(pod.spec.key.clone(), Arc::clone(&pod));
+        // Most often a known pod is bound or unbound, which the indexes do not see.
+        if !before.as_ref().is_some_and(same) {
+            before.iter().for_each(|before| self.indexes.remove_pod(before));
+            self.indexes.add_pod(&pod);
+        }
+        before
+    }
+
     /// Stores `object` in place of what has its key, and keeps the indexes.
     ///
     /// Pools and the table of the waiting are not the objects' own and are kept by those who
@@ -165,17 +207,7 @@ impl State {
                 before.iter().for_each(|before| indexes.remove_node(before));
                 indexes.add_node(&node);
             }
-            Object::Pod(pod) => {
-                let same = |before: &Arc<Pod>| {
-                    before.spec.uid == pod.spec.uid && before.spec.node == pod.spec.node
-                };
-                let before = self.pods.insert(pod.spec.key.clone(), Arc::clone(&pod));
-                // Most often a known pod is bound or unbound, which the indexes do not see.
-                if !before.as_ref().is_some_and(same) {
-                    before.iter().for_each(|before| indexes.remove_pod(before));
-                    indexes.add_pod(&pod);
-                }
-            }
+            Object::Pod(pod) => drop(self.insert_pod(pod)),
             Object::Allocation(allocation) => {
                 self.allocations.insert(allocation.port.clone(), allocation);
             }

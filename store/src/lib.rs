@@ -62,6 +62,7 @@ mod waiting;
 mod central;
 mod settings;
 
+mod hashed;
 mod index;
 mod outcomes;
 mod pools;

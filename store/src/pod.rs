@@ -8,6 +8,7 @@ use atoll_model::{
 };
 
 use crate::choose::choose;
+use crate::hashed::Hashed;
 use crate::namespace::check_labels;
 use crate::qos::check_rates;
 use crate::transaction::{Transaction, over_limit};
@@ -53,7 +54,7 @@ impl Transaction {
     /// that had it are that pod's until they are confirmed.
     fn check_uid(&self, spec: &PodSpec) -> Result<(), Refusal> {
         let uid = &spec.uid;
-        if let Some(other) = self.state.indexes.pods_by_uid.get(uid) {
+        if let Some(other) = self.state.indexes.pods_by_uid.get(&Hashed::new(uid.clone())) {
             return Err(Refusal::Exists(ObjectKey::Pod(other.clone())));
         }
         if self.state.drainings.contains_key(uid) {

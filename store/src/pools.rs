@@ -18,8 +18,10 @@ use crate::rows;
 pub(crate) struct Pools {
     v4: Option<Pool>,
     v6: Option<Pool>,
-    owners: OrdMap<IpAddr, PortName>,
-    macs: OrdMap<MacAddress, PortName>,
+    /// By port key, which is a number: two tables need not hold on to the name each.
+    ports: OrdMap<u32, PortName>,
+    owners: OrdMap<IpAddr, u32>,
+    macs: OrdMap<MacAddress, u32>,
     keys: PortKeys,
     /// The pods that are gone and may still be plugged in here.
     drainings: OrdSet<Uid>,
@@ -87,12 +89,12 @@ impl Pools {
 
     /// The port that has `address`.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<&PortName> {
-        self.owners.get(&address)
+        self.ports.get(self.owners.get(&address)?)
     }
 
     /// The port that has `mac`.
     pub(crate) fn mac_owner(&self, mac: MacAddress) -> Option<&PortName> {
-        self.macs.get(&mac)
+        self.ports.get(self.macs.get(&mac)?)
     }
 
     /// How many ports there are.
@@ -102,14 +104,15 @@ impl Pools {
 
     /// The ports, in no order that means anything.
     pub(crate) fn ports(&self) -> impl Iterator<Item = &PortName> {
-        self.macs.values()
+        self.ports.values()
     }
 
     /// The ports, in no order that means anything, and the pods that drain.
     pub(crate) fn users(&self) -> impl Iterator<Item = String> + '_ {
         let drainings = self.drainings.iter();
         let gone = drainings.map(|uid| format!("pod uid {uid}, gone but not confirmed unplugged"));
-        self.macs.values().map(ToString::to_string).chain(gone)
+        let ports = self.macs.values().filter_map(|key| self.ports.get(key));
+        ports.map(ToString::to_string).chain(gone)
     }
 
     /// How many [`Pools::users`] there are.
@@ -146,9 +149,10 @@ impl Pools {
     /// Says whether the port key was free.
     fn index(&mut self, allocation: &Allocation) -> bool {
         for address in allocation.addresses.iter() {
-            self.owners.insert(address, allocation.port.clone());
+            self.owners.insert(address, allocation.port_key);
         }
-        self.macs.insert(allocation.mac, allocation.port.clone());
+        self.macs.insert(allocation.mac, allocation.port_key);
+        self.ports.insert(allocation.port_key, allocation.port.clone());
         self.keys.take(allocation.port_key)
     }
 
@@ -166,6 +170,7 @@ impl Pools {
             self.owners.remove(&address);
         }
         self.macs.remove(&allocation.mac);
+        self.ports.remove(&allocation.port_key);
         self.keys.release(allocation.port_key);
     }
 
@@ -250,8 +255,10 @@ impl Pools {
                 rows.map(|row| (row.address, cooling_of(row, cooldown_ms))).collect();
             rows.sort_unstable_by_key(|(address, _)| *address);
             let using = allocations.iter().filter_map(|it| it.addresses.get(family));
+            let mut using: Vec<IpAddr> = using.collect();
+            using.sort_unstable();
             let history = History {
-                using: using.map(Into::into).collect(),
+                using: using.into_iter().map(Into::into).collect(),
                 cooling: rows,
                 ..History::default()
             };
@@ -266,6 +273,17 @@ impl Pools {
         Ok(pools)
     }
 
+    /// Whether nothing of these allocations, of which the tables were made, was there twice: then
+    /// each has a row of its own.
+    pub(crate) fn counts(&self, allocations: &[&Allocation]) -> bool {
+        let ports = allocations.len();
+        let addresses: usize = allocations.iter().map(|it| it.addresses.iter().count()).sum();
+        let using: u128 = self.families().map(Pool::using).sum();
+        self.owners.len() == addresses
+            && using == addresses as u128
+            && [self.macs.len(), self.ports.len(), self.keys.taken()] == [ports; 3]
+    }
+
     /// Recounts the pools, and compares the other tables with the subnet's allocations.
     pub(crate) fn check(
         &self,
@@ -276,10 +294,14 @@ impl Pools {
         expected.drainings = drainings.clone();
         expected.rows = self.rows;
         let mut ports = 0;
+        let name = |ports: &OrdMap<u32, PortName>, key: u32| {
+            ports.get(&key).map_or("itself".into(), ToString::to_string)
+        };
         for allocation in allocations {
             let port = &allocation.port;
             for address in allocation.addresses.iter() {
-                if let Some(other) = expected.owners.insert(address, port.clone()) {
+                if let Some(other) = expected.owners.insert(address, allocation.port_key) {
+                    let other = name(&expected.ports, other);
                     return Err(format!("{address} is held by {other} and by {port}"));
                 }
                 let slot = self.pool(Family::of(address)).and_then(|pool| pool.slot(address));
@@ -287,12 +309,14 @@ impl Pools {
                     return Err(format!("{address} of {port} is {slot:?} in its pool"));
                 }
             }
-            if let Some(other) = expected.macs.insert(allocation.mac, port.clone()) {
+            if let Some(other) = expected.macs.insert(allocation.mac, allocation.port_key) {
+                let other = name(&expected.ports, other);
                 return Err(format!("MAC {} is held by {other} and by {port}", allocation.mac));
             }
             if !expected.keys.take(allocation.port_key) {
                 return Err(format!("port key {} of {port} is not its own", allocation.port_key));
             }
+            expected.ports.insert(allocation.port_key, port.clone());
             ports += 1;
         }
         for pool in self.families() {

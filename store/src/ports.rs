@@ -15,10 +15,16 @@ impl State {
         let node = text.strip_prefix("node-").and_then(|name| NodeName::new(name).ok());
         let node = node.filter(|name| key.is_some() && self.nodes.contains_key(name));
         let pod = || {
-            let other = text.match_indices('.').find_map(|(dot, _)| {
+            let own = |dot: usize| {
+                key.is_some_and(|key| {
+                    *key.name() == text[..dot] && *key.namespace().as_str() == text[dot + 1..]
+                })
+            };
+            let mut dots = text.match_indices('.').filter(|(dot, _)| !own(*dot));
+            let other = dots.find_map(|(dot, _)| {
                 let namespace = NamespaceName::new(&text[dot + 1..]).ok()?;
                 let other = PodKey::new(namespace, &text[..dot]).ok()?;
-                self.pods.get(&other).filter(|_| Some(&other) != key)
+                self.pods.get(&other)
             });
             other.map(|pod| Owner::Pod(pod.spec.key.clone(), pod.spec.uid.clone()))
         };

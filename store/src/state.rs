@@ -172,10 +172,12 @@ impl State {
         ports.filter_map(|port| self.allocations.get(port))
     }
 
-    /// The pods of one node, in the order of their keys.
+    /// The pods of one node, in the order of their keys. O(n log n) for the n of them.
     pub fn pods_on(&self, node: &NodeName) -> impl Iterator<Item = &Arc<Pod>> {
-        let keys = self.indexes.pods_by_node.get(node);
-        keys.into_iter().flatten().filter_map(|key| self.pods.get(key))
+        let rows = self.indexes.pods_by_node.get(node);
+        let mut keys: Vec<&PodKey> = rows.into_iter().flatten().map(|row| &row.id).collect();
+        keys.sort_unstable();
+        keys.into_iter().filter_map(|key| self.pods.get(key))
     }
 
     /// All subnets, by name.

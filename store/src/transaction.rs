@@ -1,5 +1,6 @@
 //! A transaction under way: the state that it changes, and what it has changed so far.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ pub(crate) struct Transaction {
     pub(crate) state: State,
     /// The index of the entry, which becomes the revision of what it changes.
     pub(crate) revision: Revision,
-    /// The objects that were touched, as they were.
-    before: BTreeMap<ObjectKey, Option<Object>>,
+    /// The objects that were touched, as they were and as they are.
+    touched: BTreeMap<ObjectKey, Touched>,
     /// The tables that were touched, by the sum of the rows that they had.
     pools_before: BTreeMap<SubnetName, u128>,
     /// What waiting pods may have waited for.
@@ -29,12 +30,18 @@ pub(crate) struct Transaction {
     pub(crate) serves_left: usize,
 }
 
+/// An object before the transaction and now.
+struct Touched {
+    before: Option<Object>,
+    after: Option<Object>,
+}
+
 impl Transaction {
     pub(crate) fn new(state: State, revision: Revision) -> Self {
         Self {
             state,
             revision,
-            before: BTreeMap::new(),
+            touched: BTreeMap::new(),
             pools_before: BTreeMap::new(),
             freed: BTreeSet::new(),
             retries: BTreeSet::new(),
@@ -44,20 +51,25 @@ impl Transaction {
 
     /// Stores an object in place of what has its key.
     pub(crate) fn put(&mut self, object: Object) {
-        self.note(object.key());
-        self.state.insert(object);
+        let (key, after) = (object.key(), Some(object.clone()));
+        let before = self.state.replace(object);
+        self.note(key, before, after);
     }
 
     /// Removes an object that is there.
     pub(crate) fn remove(&mut self, key: ObjectKey) {
-        self.note(key.clone());
-        self.state.remove(&key);
+        let before = self.state.take(&key);
+        self.note(key, before, None);
     }
 
-    /// Remembers how an object was before the transaction touched it.
-    fn note(&mut self, key: ObjectKey) {
-        let state = &self.state;
-        self.before.entry(key).or_insert_with_key(|key| state.get(key));
+    /// Remembers how an object is, and how it was before the transaction touched it first.
+    fn note(&mut self, key: ObjectKey, before: Option<Object>, after: Option<Object>) {
+        match self.touched.entry(key) {
+            Entry::Occupied(mut known) => known.get_mut().after = after,
+            Entry::Vacant(unknown) => {
+                unknown.insert(Touched { before, after });
+            }
+        }
     }
 
     /// The settings.
@@ -113,9 +125,8 @@ impl Transaction {
 
     /// What changed, in the order of the keys. An object that is as it was did not change.
     pub(crate) fn finish(self) -> (State, Vec<Change>) {
-        let Self { mut state, before, pools_before, .. } = self;
-        let changes = before.into_iter().filter_map(|(key, before)| {
-            let after = state.get(&key);
+        let Self { mut state, touched, pools_before, .. } = self;
+        let changes = touched.into_iter().filter_map(|(key, Touched { before, after })| {
             (before != after).then_some(Change { key, before, after })
         });
         let changes: Vec<Change> = changes.collect();

@@ -194,12 +194,11 @@ mod tests {
     }
 
     fn pod(name: &str, node: &str) -> Operation {
-        Operation::PutPod(PodSpec {
-            key: PodKey::parse(&format!("tenant/{name}")).unwrap(),
-            uid: Uid::new(name).unwrap(),
-            node: NodeName::new(node).unwrap(),
-            request: PodRequest::default(),
-        })
+        Operation::PutPod(PodSpec::new(
+            PodKey::parse(&format!("tenant/{name}")).unwrap(),
+            Uid::new(name).unwrap(),
+            NodeName::new(node).unwrap(),
+        ))
     }
 
     /// The keys of the next message; it ends with the first change set or full state.

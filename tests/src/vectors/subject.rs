@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use atoll_model::{
     Actor, Addresses, Allocation, Cidr, Family, MacAddress, NodeName, NodeSpec, Operation, Origin,
-    Outcome, PodKey, PodRequest, PodSpec, PortName, RangeSet, Reply, Revision, SubnetName,
-    SubnetNet, SubnetSpec, Txn, Uid, WaitReason,
+    Outcome, PodKey, PodSpec, PortName, RangeSet, Reply, Revision, SubnetName, SubnetNet,
+    SubnetSpec, Txn, Uid, WaitReason,
 };
 use atoll_store::State;
 
@@ -152,16 +152,11 @@ impl Subject {
                 Port { pod: pod.to_owned(), key, uid }
             }
         };
-        let spec = PodSpec {
-            key: port.key.clone(),
-            uid: port.uid.clone(),
-            node: sound(NodeName::new(NODE)),
-            request: PodRequest {
-                addresses: asked.addresses,
-                mac: asked.mac,
-                subnet: Some(sound(SubnetName::new(SUBNET))),
-            },
-        };
+        let node = sound(NodeName::new(NODE));
+        let mut spec = PodSpec::new(port.key.clone(), port.uid.clone(), node);
+        spec.request.addresses = asked.addresses;
+        spec.request.mac = asked.mac;
+        spec.request.subnet = Some(sound(SubnetName::new(SUBNET)));
         let replies = self.apply(vec![Operation::PutPod(spec)]).map_err(Other::Different)?;
         match replies.into_iter().next() {
             Some(Reply::Allocated(allocation)) => {

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use atoll_model::{
-    Actor, Labels, NodeName, NodeSpec, Operation, Origin, Outcome, PodKey, PodRequest, PodSpec,
-    Reply, Revision, Sandbox, SubnetNet, SubnetSpec, Txn, Uid,
+    Actor, Labels, NodeName, NodeSpec, Operation, Origin, Outcome, PodKey, PodSpec, Reply,
+    Revision, Sandbox, SubnetNet, SubnetSpec, Txn, Uid,
 };
 use atoll_store::State;
 use atoll_tests::report::{Report, Target};
@@ -91,12 +91,11 @@ impl Cluster {
         );
         // As the decoder makes them: every id is a text of its own.
         let node = self.numbers.below(NODES);
-        Ok(PodSpec {
-            key: PodKey::parse(&format!("tenant-{namespace}/{name}"))?,
-            uid: Uid::new(&uid)?,
-            node: NodeName::new(self.nodes[node].as_str())?,
-            request: PodRequest::default(),
-        })
+        Ok(PodSpec::new(
+            PodKey::parse(&format!("tenant-{namespace}/{name}"))?,
+            Uid::new(&uid)?,
+            NodeName::new(self.nodes[node].as_str())?,
+        ))
     }
 
     /// Announces `count` new pods. Returns µs per entry, the making of the entries apart.
@@ -104,12 +103,8 @@ impl Cluster {
         let specs: Vec<PodSpec> =
             (0..count).map(|_| self.next_pod()).collect::<anyhow::Result<_>>()?;
         // Not all are kept: the bench's own lists are not the state's memory.
-        let kept = specs.iter().step_by(8).map(|it| PodSpec {
-            key: it.key.clone(),
-            uid: it.uid.clone(),
-            node: it.node.clone(),
-            request: PodRequest::default(),
-        });
+        let kept = specs.iter().step_by(8);
+        let kept = kept.map(|it| PodSpec::new(it.key.clone(), it.uid.clone(), it.node.clone()));
         if self.pods.len() < 4 * BATCH {
             self.pods.extend(kept);
         }
