@@ -72,7 +72,7 @@ fn give_back(pool: &mut Pool, addresses: &[IpAddr]) {
 fn cases(report: &mut Report, text: &str, per_mille: usize, label: &str) -> anyhow::Result<()> {
     let Filled { mut pool, free, used } = filled(text, per_mille)?;
     let mut numbers = Numbers::new();
-    let batch = free.len().min(256).max(1);
+    let batch = free.len().clamp(1, 256);
     let [mut allocate, mut release, mut fixed, mut listed] = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
         let mut taken = Vec::with_capacity(batch);
