@@ -65,10 +65,27 @@ impl Transaction {
 
     fn create_pod(&mut self, spec: &PodSpec) -> Reply {
         let (created, changed) = (self.revision, self.revision);
-        let mut pod = Pod { spec: spec.clone(), waiting: None, bound: None, created, changed };
+        let spec = self.shared(spec);
+        let mut pod = Pod { spec, waiting: None, bound: None, created, changed };
         let reply = self.address(&mut pod);
         self.put(Object::Pod(Arc::new(pod)));
         reply
+    }
+
+    /// The spec with the texts that many pods have in common: less memory, and when keys are
+    /// compared they are at hand.
+    fn shared(&self, spec: &PodSpec) -> PodSpec {
+        let mut spec = spec.clone();
+        if let Some(node) = self.state.nodes.get(&spec.node) {
+            spec.node = node.spec.name.clone();
+        }
+        let namespace = spec.key.namespace();
+        let listed = || self.state.indexes.subnets_by_namespace.get_key_value(namespace);
+        let known = self.state.namespaces.get(namespace).map(|it| &it.name);
+        if let Some(known) = known.or_else(|| listed().map(|(name, _)| name)) {
+            spec.key = spec.key.sharing(known);
+        }
+        spec
     }
 
     /// Takes a known pod's announcement once more.

@@ -174,6 +174,17 @@ impl PodKey {
         Self::new(NamespaceName::new(namespace)?, name)
     }
 
+    /// The same key, with a namespace that is kept only once for many pods.
+    ///
+    /// `namespace` is the pod's own; any other is ignored.
+    #[must_use]
+    pub fn sharing(&self, namespace: &NamespaceName) -> Self {
+        if *namespace != self.namespace {
+            return self.clone();
+        }
+        Self { namespace: namespace.clone(), name: Arc::clone(&self.name) }
+    }
+
     /// The pod's namespace.
     #[must_use]
     pub fn namespace(&self) -> &NamespaceName {
@@ -286,6 +297,15 @@ mod tests {
         assert!(PodKey::parse("pod").is_err());
         assert!(PodKey::parse("ns/").is_err());
         assert!(PodKey::parse("/pod").is_err());
+    }
+
+    #[test]
+    fn a_key_shares_no_namespace_but_its_own() {
+        let key = PodKey::parse("ns/pod").unwrap();
+        let [own, other] = ["ns", "other"].map(|it| NamespaceName::new(it).unwrap());
+        assert_eq!(key.sharing(&own), key);
+        assert!(Arc::ptr_eq(&key.sharing(&own).namespace.0, &own.0));
+        assert_eq!(key.sharing(&other), key);
     }
 
     #[test]
