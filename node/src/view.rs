@@ -168,8 +168,8 @@ impl View {
 mod tests {
     use super::*;
     use atoll_model::{
-        Actor, Addresses, Change, ClusterId, Draining, Namespace, NamespaceName, PodRequest,
-        PodSpec, Revision, Sandbox,
+        Actor, Addresses, Change, ClusterId, Draining, Namespace, NamespaceName, PodSpec, Revision,
+        Sandbox,
     };
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {

@@ -6,7 +6,7 @@
 //! a clock that stands still; operations on bare range lists go to `atoll-ipam`. A case is
 //!
 //! * *passed* if every operation was carried out and every answer is the recorded one,
-//! * *different* if one is not; each of those in this repository is listed in [`known`] with its
+//! * *different* if one is not; each of those in this repository is listed in `known` with its
 //!   reason,
 //! * *unsupported* if it needs something that is not there, by name. Nothing that was skipped counts
 //!   as passed.

@@ -155,7 +155,7 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atoll_model::{Actor, NodeSpec, Operation, PodKey, PodRequest, PodSpec, Txn, Uid};
+    use atoll_model::{Actor, NodeSpec, Operation, PodKey, PodSpec, Txn, Uid};
     use atoll_raft::{RaftOptions, Timing};
 
     async fn member(directory: &std::path::Path) -> Store {
