@@ -53,7 +53,7 @@ impl Report {
         let node = node.clone();
         Ok(match self.happened {
             Happened::Plugged => Operation::Bind { key, uid, node, sandbox },
-            Happened::Unplugged => Operation::Unbind { uid, key, node, sandbox },
+            Happened::Unplugged => Operation::Unbind { uid, key, node, sandbox, bound_at: None },
         })
     }
 }

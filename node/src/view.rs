@@ -194,6 +194,7 @@ mod tests {
             binding: binding.clone(),
             subnet: SubnetName::new("blue").unwrap(),
             addresses: Addresses::default(),
+            more: Vec::new(),
         };
         let pod = Pod {
             spec: PodSpec::new(

@@ -5,6 +5,7 @@ use atoll_model::{
     limits,
 };
 
+use crate::binding::Unplugged;
 use crate::outcomes::Recalled;
 use crate::plan::{check_effect, expects_effect};
 use crate::state::State;
@@ -57,7 +58,8 @@ impl State {
     fn carry_out(&mut self, index: Revision, txn: &Txn) -> Applied {
         // A refused operation has changed nothing, so only what came before it, or has another
         // effect than was planned, needs a fork to go back to. A fork is O(1), but then every table that changes is copied along one path.
-        let fork = (txn.operations.len() > 1 || expects_effect(txn)).then(|| self.clone());
+        let forks = txn.operations.len() > 1 || expects_effect(txn) || self.has_expired();
+        let fork = forks.then(|| self.clone());
         let mut transaction = Transaction::new(std::mem::take(self), index);
         let result = transaction.run(txn);
         let (state, changes) = transaction.finish();
@@ -114,6 +116,8 @@ impl State {
             Object::Pod(pod) => Some(pod.changed),
             Object::Allocation(allocation) => Some(allocation.changed),
             Object::Draining(draining) => Some(draining.binding.bound_at),
+            Object::Workload(workload) => Some(workload.changed),
+            Object::Reservation(reservation) => Some(reservation.changed),
             Object::Qos(qos) => Some(qos.changed),
             Object::Mirror(mirror) => Some(mirror.created),
         }
@@ -126,6 +130,10 @@ impl Transaction {
         check_size(txn).map_err(whole)?;
         for precondition in &txn.preconditions {
             self.state.require(precondition).map_err(whole)?;
+        }
+        if self.state.has_expired() {
+            self.expire();
+            self.serve_waiting();
         }
         let mut replies = Vec::with_capacity(txn.operations.len());
         for (position, operation) in (0..).zip(&txn.operations) {
@@ -152,8 +160,9 @@ impl Transaction {
             Operation::PutPod(spec) => self.put_pod(spec),
             Operation::DeletePod(key, uid) => Ok(self.delete_pod(key, uid)),
             Operation::Bind { key, uid, node, sandbox } => self.bind(key, uid, node, sandbox),
-            Operation::Unbind { uid, key, node, sandbox } => {
-                Ok(self.unbind(key, uid, node, sandbox))
+            Operation::Unbind { uid, key, node, sandbox, bound_at } => {
+                let named = Unplugged { key, uid, node, sandbox, bound_at: *bound_at };
+                Ok(self.unbind(&named))
             }
             Operation::Release { port, addresses, uid } => {
                 self.release_by_operator(port, *addresses, uid)
@@ -164,6 +173,11 @@ impl Transaction {
             Operation::DeleteMirror(target) => Ok(self.delete_mirror(target)),
             Operation::SetCentral(central) => Ok(self.set_central(central)),
             Operation::PutSettings(settings) => self.put_settings(settings),
+            Operation::PutWorkload(spec) => self.put_workload(spec),
+            Operation::DeleteWorkload(key, uid) => Ok(self.delete_workload(key, uid)),
+            Operation::PutReservation(spec) => self.put_reservation(spec),
+            Operation::DeleteReservation(name) => Ok(self.delete_reservation(name)),
+            Operation::Tick => Ok(Reply::Done),
         }
     }
 }

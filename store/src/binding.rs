@@ -2,9 +2,28 @@
 
 use std::sync::Arc;
 
-use atoll_model::{Binding, NodeName, Object, Pod, PodKey, Refusal, Reply, Sandbox, Uid};
+use atoll_model::{
+    Binding, NodeName, Object, Pod, PodKey, PodPhase, Refusal, Reply, Revision, Sandbox, Uid,
+};
 
 use crate::transaction::Transaction;
+
+/// What a node says is unplugged.
+pub(crate) struct Unplugged<'a> {
+    pub(crate) key: &'a PodKey,
+    pub(crate) uid: &'a Uid,
+    pub(crate) node: &'a NodeName,
+    pub(crate) sandbox: &'a Sandbox,
+    /// Which binding of the sandbox; any without.
+    pub(crate) bound_at: Option<Revision>,
+}
+
+impl Unplugged<'_> {
+    fn is(&self, binding: &Binding) -> bool {
+        let at = self.bound_at.is_none_or(|bound_at| bound_at == binding.bound_at);
+        at && binding.sandbox == *self.sandbox
+    }
+}
 
 impl Transaction {
     /// Notes that a sandbox uses the pod's interface. The same sandbox again is bound since the
@@ -25,6 +44,9 @@ impl Transaction {
             let (known, asked) = (pod.spec.node.clone(), node.clone());
             return Err(Refusal::PodElsewhere { key: key.clone(), known, asked });
         }
+        if pod.spec.phase == PodPhase::Finished {
+            return Err(Refusal::PodOver(key.clone()));
+        }
         if let Some(reason) = &pod.waiting {
             return Err(Refusal::PodWaiting { key: key.clone(), reason: reason.to_string() });
         }
@@ -38,23 +60,17 @@ impl Transaction {
 
     /// Notes that a sandbox was unplugged. It ends no pod; if the pod is over already, its
     /// addresses begin to cool. What is not as it is told is another's: success without effect.
-    pub(crate) fn unbind(
-        &mut self,
-        key: &PodKey,
-        uid: &Uid,
-        node: &NodeName,
-        sandbox: &Sandbox,
-    ) -> Reply {
+    pub(crate) fn unbind(&mut self, named: &Unplugged<'_>) -> Reply {
         let plugged = |pod: &&Arc<Pod>| {
-            pod.spec.uid == *uid
-                && pod.spec.node == *node
-                && pod.bound.as_ref().is_some_and(|binding| binding.sandbox == *sandbox)
+            pod.spec.uid == *named.uid
+                && pod.spec.node == *named.node
+                && pod.bound.as_ref().is_some_and(|binding| named.is(binding))
         };
-        if let Some(pod) = self.state.pods.get(key).filter(plugged).cloned() {
+        if let Some(pod) = self.state.pods.get(named.key).filter(plugged).cloned() {
             self.set_bound(&pod, None);
-        } else if let Some(draining) = self.state.drainings.get(uid).cloned()
-            && draining.node == *node
-            && draining.binding.sandbox == *sandbox
+        } else if let Some(draining) = self.state.drainings.get(named.uid).cloned()
+            && draining.node == *named.node
+            && named.is(&draining.binding)
         {
             self.confirm(&draining);
         }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use atoll_ipam::Slot;
 use atoll_model::{
-    Allocation, Draining, Family, ObjectKey, Owner, Pod, PortName, Revision, Subnet, SubnetName,
-    Uid,
+    Addresses, Allocation, AllocationState, Draining, Family, InterfaceName, ObjectKey, Owner, Pod,
+    PodPhase, PortName, ReservationSpec, Revision, Subnet, SubnetName, Uid,
 };
-use imbl::OrdSet;
 
 use crate::hashed::Hashed;
 use crate::index::Indexes;
+use crate::interfaces::ports;
+use crate::reservation::port_of;
 use crate::state::State;
 
 /// The first broken invariant, in words.
@@ -21,7 +22,8 @@ type Checked = Result<(), String>;
 #[derive(Default)]
 struct Users<'a> {
     allocations: Vec<&'a Allocation>,
-    drainings: OrdSet<Uid>,
+    drainings: Vec<(&'a Uid, Addresses)>,
+    reservations: Vec<&'a ReservationSpec>,
 }
 
 impl State {
@@ -47,6 +49,8 @@ impl State {
         self.check_nodes()?;
         self.check_pods()?;
         self.check_drainings()?;
+        self.check_kept()?;
+        self.check_reservations()?;
         self.check_pools()?;
         self.outcomes.check()
     }
@@ -66,32 +70,47 @@ impl State {
         }
         self.check_nodes()?;
         self.check_drainings()?;
+        self.check_kept()?;
+        self.check_reservations()?;
         self.outcomes.check()
     }
 
     /// Whether [`State::check_pods`] would find nothing, by counting: every pod has a uid and a node
-    /// of its own, and who has an allocation does not wait. That those allocations are the pods' own
-    /// is for [`State::check_allocation`] to say.
+    /// of its own, and who runs and does not wait has an allocation for each of his ports. That
+    /// those allocations are the pods' own is for [`State::check_allocation`] to say.
     fn pods_are_addressed(&self) -> bool {
-        let of_pod = |allocation: &Arc<Allocation>| match &allocation.owner {
-            Owner::Pod(key, _) => Some(self.pods.get(key).is_some_and(|pod| pod.waiting.is_none())),
-            Owner::Node(_) => None,
-        };
         let mut served = 0;
-        for does_not_wait in self.allocations().filter_map(of_pod) {
-            if !does_not_wait {
+        for allocation in self.allocations().filter(|it| it.state == AllocationState::Active) {
+            let Owner::Pod(key, _) = &allocation.owner else { continue };
+            let wants = |pod: &Arc<Pod>| {
+                let interfaces = &pod.spec.request.interfaces;
+                let own = |name: &InterfaceName| interfaces.iter().any(|it| it.name == *name);
+                pod.waiting.is_none() && allocation.interface.as_ref().is_none_or(own)
+            };
+            if !self.pods.get(key).is_some_and(wants) {
                 return false;
             }
             served += 1;
         }
-        let sound = |pod: &Arc<Pod>| {
-            let at_once = pod.waiting.is_some() && pod.bound.is_some();
-            !at_once && self.nodes.contains_key(&pod.spec.node)
+        let free = |port| {
+            let allocation = self.allocations.get(&port);
+            allocation.is_none_or(|it| it.state != AllocationState::Active)
         };
-        let unserved = self.pods().filter(|pod| pod.waiting.is_some()).count();
-        self.indexes.pods_by_uid.len() == self.pods.len()
-            && self.pods().all(sound)
-            && served + unserved == self.pods.len()
+        let mut expected = 0;
+        for pod in self.pods() {
+            let over = pod.spec.phase == PodPhase::Finished;
+            if over || pod.waiting.is_some() {
+                if pod.bound.is_some() || !ports(&pod.spec).all(free) {
+                    return false;
+                }
+            } else {
+                expected += 1 + pod.spec.request.interfaces.len();
+            }
+            if over && pod.waiting.is_some() || !over && !self.nodes.contains_key(&pod.spec.node) {
+                return false;
+            }
+        }
+        self.indexes.pods_by_uid.len() == self.pods.len() && served == expected
     }
 
     /// No object was changed by an entry that is still to come, or before it was made.
@@ -125,6 +144,12 @@ impl State {
         }
         for allocation in self.allocations() {
             expect(&allocation.port, allocation.created, allocation.changed)?;
+        }
+        for workload in self.workloads() {
+            expect(&workload.spec.key, workload.created, workload.changed)?;
+        }
+        for it in self.reservations() {
+            expect(&it.spec.name, it.created, it.changed)?;
         }
         Ok(())
     }
@@ -225,8 +250,11 @@ impl State {
         let join = self.join_subnet().map(|join| &join.spec.name) == Some(&allocation.subnet);
         let owned = match &allocation.owner {
             Owner::Pod(key, uid) => {
-                let pod = self.pods.get(key).filter(|pod| pod.spec.uid == *uid);
-                !join && pod.is_some() && *port == PortName::of_pod(key)
+                let mut pod = self.pods.get(key).filter(|pod| pod.spec.uid == *uid);
+                pod = pod.filter(|pod| pod.spec.phase == PodPhase::Running);
+                let live = allocation.state == AllocationState::Active;
+                let named = *port == PortName::of_interface(key, allocation.interface.as_ref());
+                !join && pod.is_some() == live && named
             }
             Owner::Node(name) => {
                 join && self.nodes.contains_key(name) && *port == PortName::of_node(name)
@@ -253,12 +281,28 @@ impl State {
     fn check_pods(&self) -> Checked {
         for (key, pod) in &self.pods {
             let owner = Owner::Pod(key.clone(), pod.spec.uid.clone());
-            let allocation = self.allocations.get(&PortName::of_pod(key));
-            if allocation.is_some_and(|it| it.owner != owner) {
-                return Err(format!("the port of pod {key} is not its own"));
+            for port in ports(&pod.spec) {
+                let allocation = self.allocations.get(&port);
+                let foreign = |it: &&std::sync::Arc<Allocation>| {
+                    it.owner != owner && it.state == AllocationState::Active
+                };
+                if allocation.filter(foreign).is_some() {
+                    return Err(format!("the port of pod {key} is not its own"));
+                }
+            }
+            let allocation = self.held_by(&pod.spec).next();
+            if pod.spec.phase == PodPhase::Finished {
+                if allocation.is_some() || pod.waiting.is_some() || pod.bound.is_some() {
+                    return Err(format!("pod {key} is over and has {allocation:?}, or waits"));
+                }
+                continue;
             }
             if allocation.is_some() == pod.waiting.is_some() {
                 return Err(format!("pod {key} has {allocation:?} and waits: {:?}", pod.waiting));
+            }
+            let held: BTreeSet<_> = self.held_by(&pod.spec).map(|it| it.port.clone()).collect();
+            if allocation.is_some() && held != ports(&pod.spec).collect() {
+                return Err(format!("pod {key} has {held:?}, not all of its ports"));
             }
             if pod.waiting.is_some() && pod.bound.is_some() {
                 return Err(format!("pod {key} waits and is bound"));
@@ -270,26 +314,74 @@ impl State {
         Ok(())
     }
 
-    /// The addresses of a draining pod cool unconfirmed, and no others do. Its node is there, and
-    /// no live pod has its uid.
+    /// What is kept, is so for a reason that still holds: or its time is over since the last entry.
+    fn check_kept(&self) -> Checked {
+        for allocation in self.allocations() {
+            let kept = allocation.state == AllocationState::Kept;
+            if kept && !self.keeps(allocation) && !self.has_expired() {
+                return Err(format!("{} is kept for nobody", allocation.port));
+            }
+        }
+        for workload in self.workloads() {
+            let key = &workload.spec.key;
+            if workload.over && !self.indexes.pods_by_workload.contains_key(key) {
+                return Err(format!("{key} is over and has no pods"));
+            }
+            if workload.over && workload.gone_at_ms.is_none() {
+                return Err(format!("{key} is over and not gone"));
+            }
+            if workload.gone_at_ms.is_some_and(|gone_at_ms| gone_at_ms > self.clock_ms) {
+                return Err(format!("{key} went in the future"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A reservation names a port that no other names, and addresses that nobody else has.
+    fn check_reservations(&self) -> Checked {
+        if self.indexes.reservations_by_port.len() != self.reservations.len() {
+            return Err("two reservations are for one port, or one for none".into());
+        }
+        for it in self.reservations() {
+            let (spec, port) = (&it.spec, port_of(&it.spec));
+            for address in spec.addresses.iter() {
+                let owner = self.allocation_at(&spec.subnet, address).map(|it| &it.port);
+                if owner.is_some() && owner != port.as_ref() {
+                    return Err(format!("{address} of {} is held by {owner:?}", spec.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses of a draining pod cool unconfirmed, and no others do, or the next pod of the
+    /// same name has them or will. Its node is there, and no live pod has its uid.
     fn check_drainings(&self) -> Checked {
         let mut draining = BTreeMap::new();
         for it in self.drainings() {
-            let Draining { uid, node, subnet, addresses, .. } = &**it;
-            if self.indexes.pods_by_uid.contains_key(&Hashed::new(uid.clone())) {
+            let Draining { uid, node, key, .. } = &**it;
+            let pod = self.indexes.pods_by_uid.get(&Hashed::new(uid.clone()));
+            let pod = pod.and_then(|key| self.pods.get(key));
+            if pod.is_some_and(|pod| pod.spec.phase == PodPhase::Running) {
                 return Err(format!("pod uid {uid} lives and drains"));
             }
             if !self.nodes.contains_key(node) {
                 return Err(format!("draining {uid} waits for node {node}, which is not there"));
             }
-            for address in addresses.iter() {
+            let held = it.held().flat_map(|(name, all)| all.iter().map(move |at| (name, at)));
+            for (subnet, address) in held {
                 let pool = self.pools.get(subnet).and_then(|it| it.pool(Family::of(address)));
+                let owner = self.allocation_at(subnet, address).map(|it| &it.owner);
                 match pool.and_then(|pool| pool.slot(address)) {
                     Some(Slot::Cooling(cooling)) if !cooling.confirmed => {}
+                    Some(Slot::InUse) if matches!(owner, Some(Owner::Pod(own, _)) if own == key) => {
+                    }
                     slot => return Err(format!("{address} of draining {uid} is {slot:?}")),
                 }
-                if let Some(other) = draining.insert((subnet, address), uid) {
-                    return Err(format!("{address} drains for {other} and for {uid}"));
+                if let Some((other, uid_before)) = draining.insert((subnet, address), (key, uid))
+                    && other != key
+                {
+                    return Err(format!("{address} drains for {uid_before} and for {uid}"));
                 }
             }
         }
@@ -313,7 +405,12 @@ impl State {
             users.entry(&allocation.subnet).or_default().allocations.push(allocation);
         }
         for draining in self.drainings() {
-            users.entry(&draining.subnet).or_default().drainings.insert(draining.uid.clone());
+            for (subnet, addresses) in draining.held() {
+                users.entry(subnet).or_default().drainings.push((&draining.uid, addresses));
+            }
+        }
+        for it in self.reservations() {
+            users.entry(&it.spec.subnet).or_default().reservations.push(&it.spec);
         }
         if !self.subnets.keys().eq(self.pools.keys()) {
             return Err("the tables are not those of the subnets".into());
@@ -327,16 +424,23 @@ impl State {
                 if net != pool.map(|pool| (pool.cidr(), pool.gateway())) {
                     return Err(format!("subnet {name} has another {family} range than its pool"));
                 }
-                let other = |pool: &&atoll_ipam::Pool| {
-                    !pool.excluded().subtract(&excluded).is_empty() || !pool.reserved().is_empty()
-                };
+                let reserved: atoll_model::RangeSet = pools
+                    .reserved()
+                    .filter(|(address, _)| Family::of(*address) == family)
+                    .map(|(address, _)| address.into())
+                    .collect();
+                if pool.is_some_and(|pool| pool.reserved() != reserved) {
+                    return Err(format!("subnet {name} reserves other addresses than its pool"));
+                }
+                let other =
+                    |pool: &&atoll_ipam::Pool| !pool.excluded().subtract(&excluded).is_empty();
                 if pool.filter(other).is_some() {
                     return Err(format!("subnet {name} excludes other addresses than its pool"));
                 }
             }
-            let Users { allocations, drainings } = users.remove(name).unwrap_or_default();
+            let users = users.remove(name).unwrap_or_default();
             pools
-                .check(&allocations, &drainings)
+                .check(&users.allocations, &users.drainings, &users.reservations)
                 .map_err(|what| format!("subnet {name}: {what}"))?;
         }
         match users.into_keys().next() {

@@ -157,13 +157,19 @@ fn what_drains_cools_unconfirmed_and_nothing_else_does() {
     let confirm = |state: &mut State| {
         let draining = state.drainings[&uid("u4")].clone();
         let pools = state.pools.get_mut(&subnet("ovn-default")).unwrap();
-        std::sync::Arc::make_mut(pools).confirm(&draining, 0);
+        std::sync::Arc::make_mut(pools).confirm(
+            &draining.uid,
+            &draining.subnet,
+            draining.addresses,
+            0,
+        );
     };
     broken(confirm, "of draining u4 is Some(Cooling");
     let forget = |state: &mut State| state.remove(&ObjectKey::Draining(uid("u4")));
     broken(forget, "waits to be confirmed by nobody");
     let twice = |state: &mut State| {
-        let it = Draining { uid: uid("ux"), ..Draining::clone(&state.drainings[&uid("u4")]) };
+        let known = Draining::clone(&state.drainings[&uid("u4")]);
+        let it = Draining { uid: uid("ux"), key: pod("a/other"), ..known };
         state.insert(Object::Draining(it.into()));
     };
     broken(twice, "drains for u4 and for ux");
@@ -207,7 +213,7 @@ fn tables_are_what_the_allocations_give() {
     broken(excluded, "excludes other addresses than its pool");
     let undrained = |state: &mut State| {
         let pools = state.pools.get_mut(&subnet("blue")).unwrap();
-        std::sync::Arc::make_mut(pools).drain(&uid("ux"));
+        std::sync::Arc::make_mut(pools).drain(&uid("ux"), Default::default());
     };
     broken(undrained, "tables differ from a recount");
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atoll_model::limits::DATAPATH_KEY_FIRST;
-use atoll_model::{Allocation, CoolingAddress, Dump, Object, ObjectKey, Subnet, SubnetName};
+use atoll_model::{
+    Allocation, CoolingAddress, Dump, Object, ObjectKey, ReservationSpec, Subnet, SubnetName,
+};
 
-use crate::choose::choose;
+use crate::interfaces::choose;
 use crate::outcomes::Outcomes;
 use crate::pools::Pools;
 use crate::state::State;
@@ -39,6 +41,7 @@ pub enum RestoreError {
 struct Rows<'a> {
     allocations: Vec<&'a Allocation>,
     cooling: Vec<&'a CoolingAddress>,
+    reservations: Vec<&'a ReservationSpec>,
 }
 
 impl State {
@@ -117,6 +120,11 @@ impl State {
             let name = &allocation.subnet;
             rows.get_mut(name).ok_or_else(|| unknown(name))?.1.allocations.push(allocation);
         }
+        let reservations = self.reservations.clone();
+        for it in reservations.values() {
+            let name = &it.spec.subnet;
+            rows.get_mut(name).ok_or_else(|| unknown(name))?.1.reservations.push(&it.spec);
+        }
         for row in cooling {
             let name = &row.subnet;
             rows.get_mut(name).ok_or_else(|| unknown(name))?.1.cooling.push(row);
@@ -124,19 +132,21 @@ impl State {
         let cooldown_ms = self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms);
         let mut doubtful = false;
         for (name, (subnet, rows)) in rows {
-            let Rows { mut allocations, cooling } = rows;
+            let Rows { mut allocations, cooling, reservations } = rows;
             // In this order tables grow at their end, because the lowest is handed out.
             allocations.sort_unstable_by_key(|it| it.port_key);
-            let pools = Pools::restore(&subnet.spec, &allocations, &cooling, cooldown_ms)
+            let spec = &subnet.spec;
+            let pools = Pools::restore(spec, &allocations, &cooling, &reservations, cooldown_ms)
                 .map_err(|source| RestoreError::Addresses { subnet: name.clone(), source })?;
-            doubtful |= !pools.counts(&allocations);
+            doubtful |= !pools.counts(&allocations, &reservations);
             self.pools.insert(name.clone(), Arc::new(pools));
         }
         let drainings = self.drainings.clone();
         for draining in drainings.values() {
-            let name = &draining.subnet;
-            let pools = self.pools.get_mut(name).ok_or_else(|| unknown(name))?;
-            Arc::make_mut(pools).drain(&draining.uid);
+            for (name, addresses) in draining.held() {
+                let pools = self.pools.get_mut(name).ok_or_else(|| unknown(name))?;
+                Arc::make_mut(pools).drain(&draining.uid, addresses);
+            }
         }
         Ok(doubtful)
     }

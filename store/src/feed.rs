@@ -74,6 +74,13 @@ impl Feed {
         }
     }
 
+    /// When it happened by the cluster's clock: no part of the effect.
+    pub(crate) fn time(&mut self, clock_ms: u64) {
+        if self.scope == Scope::Row {
+            self.number(clock_ms);
+        }
+    }
+
     /// A number that only OVN sees: no part of the effect.
     pub(crate) fn key(&mut self, key: u32) {
         if self.scope == Scope::Row {

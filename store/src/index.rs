@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    Cidr, Draining, MacAddress, NamespaceName, Node, NodeName, Object, ObjectKey, Pod, PodKey,
-    Revision, Subnet, SubnetName, Uid,
+    Allocation, AllocationState, Cidr, Draining, MacAddress, NamespaceName, Node, NodeName, Object,
+    ObjectKey, Owner, Pod, PodKey, PortName, ReservationName, Revision, Subnet, SubnetName, Uid,
+    Workload, WorkloadKey,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::hashed::Hashed;
 use crate::qos;
+use crate::reservation::port_of;
 use crate::state::State;
 
 /// What is found by something else than its key.
@@ -19,6 +21,13 @@ pub(crate) struct Indexes {
     pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<Hashed<PodKey>>>,
     pub(crate) pods_by_uid: OrdMap<Hashed<Uid>, PodKey>,
     pub(crate) drainings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
+    /// The pods, finished ones too, of the workloads that keep addresses.
+    pub(crate) pods_by_workload: OrdMap<WorkloadKey, OrdSet<PodKey>>,
+    /// What is kept for a workload.
+    pub(crate) kept: OrdMap<WorkloadKey, OrdSet<PortName>>,
+    /// The workloads that are gone and whose time is not over, by when they went.
+    pub(crate) gone: OrdSet<(u64, WorkloadKey)>,
+    pub(crate) reservations_by_port: OrdMap<PortName, ReservationName>,
     /// The subnets that list or select a namespace, the oldest first.
     pub(crate) subnets_by_namespace: OrdMap<NamespaceName, OrdSet<(Revision, SubnetName)>>,
     /// The same, the other way round.
@@ -98,12 +107,42 @@ impl Indexes {
             None => drop(self.pods_by_node.insert(pod.spec.node.clone(), OrdSet::unit(row))),
         }
         self.pods_by_uid.insert(Hashed::new(pod.spec.uid.clone()), key.clone());
+        if let Some(workload) = workload_of(pod) {
+            self.pods_by_workload.entry(workload).or_default().insert(key.clone());
+        }
     }
 
     fn remove_pod(&mut self, pod: &Pod) {
         let row = Hashed::new(pod.spec.key.clone());
         remove_from(&mut self.pods_by_node, &pod.spec.node, &row);
         self.pods_by_uid.remove(&Hashed::new(pod.spec.uid.clone()));
+        if let Some(workload) = workload_of(pod) {
+            remove_from(&mut self.pods_by_workload, &workload, &pod.spec.key);
+        }
+    }
+
+    fn add_allocation(&mut self, allocation: &Allocation) {
+        if let Some(workload) = kept_for(allocation) {
+            self.kept.entry(workload).or_default().insert(allocation.port.clone());
+        }
+    }
+
+    fn remove_allocation(&mut self, allocation: &Allocation) {
+        if let Some(workload) = kept_for(allocation) {
+            remove_from(&mut self.kept, &workload, &allocation.port);
+        }
+    }
+
+    fn add_workload(&mut self, workload: &Workload) {
+        if let Some(gone_at_ms) = workload.gone_at_ms.filter(|_| !workload.over) {
+            self.gone.insert((gone_at_ms, workload.spec.key.clone()));
+        }
+    }
+
+    fn remove_workload(&mut self, workload: &Workload) {
+        if let Some(gone_at_ms) = workload.gone_at_ms {
+            self.gone.remove(&(gone_at_ms, workload.spec.key.clone()));
+        }
     }
 
     fn add_draining(&mut self, draining: &Draining) {
@@ -128,6 +167,20 @@ impl Indexes {
     }
 }
 
+/// The workload for whose sake a pod's addresses are kept.
+fn workload_of(pod: &Pod) -> Option<WorkloadKey> {
+    let owner = pod.spec.owner.as_ref()?;
+    owner.sticky(pod.spec.key.namespace()).map(|(workload, _)| workload)
+}
+
+/// The workload for which an allocation is kept now.
+fn kept_for(allocation: &Allocation) -> Option<WorkloadKey> {
+    let (Owner::Pod(key, _), AllocationState::Kept) = (&allocation.owner, allocation.state) else {
+        return None;
+    };
+    allocation.sticky.as_ref()?.sticky(key.namespace()).map(|(workload, _)| workload)
+}
+
 /// Takes `row` out of the set of `key`; an empty set goes.
 pub(crate) fn remove_from<K: Ord + Clone, R: Ord + Clone>(
     sets: &mut OrdMap<K, OrdSet<R>>,
@@ -148,8 +201,7 @@ impl State {
         match object {
             Object::Pod(pod) => self.insert_pod(pod).map(Object::Pod),
             Object::Allocation(allocation) => {
-                let before = self.allocations.insert(allocation.port.clone(), allocation);
-                before.map(Object::Allocation)
+                self.insert_allocation(allocation).map(Object::Allocation)
             }
             other => {
                 let before = self.get(&other.key());
@@ -168,7 +220,9 @@ impl State {
 
     fn insert_pod(&mut self, pod: Arc<Pod>) -> Option<Arc<Pod>> {
         let same = |before: &Arc<Pod>| {
-            before.spec.uid == pod.spec.uid && before.spec.node == pod.spec.node
+            before.spec.uid == pod.spec.uid
+                && before.spec.node == pod.spec.node
+                && before.spec.owner == pod.spec.owner
         };
         let before = self.pods.insert(pod.spec.key.clone(), Arc::clone(&pod));
         // Most often a known pod is bound or unbound, which the indexes do not see.
@@ -176,6 +230,16 @@ impl State {
             before.iter().for_each(|before| self.indexes.remove_pod(before));
             self.indexes.add_pod(&pod);
         }
+        before
+    }
+
+    fn insert_allocation(&mut self, allocation: Arc<Allocation>) -> Option<Arc<Allocation>> {
+        let port = allocation.port.clone();
+        let before = self.allocations.insert(port, Arc::clone(&allocation));
+        self.indexes.add_allocation(&allocation);
+        // What was kept and is not any more.
+        let gone = before.iter().filter(|it| kept_for(it) != kept_for(&allocation));
+        gone.for_each(|gone| self.indexes.remove_allocation(gone));
         before
     }
 
@@ -208,14 +272,26 @@ impl State {
                 indexes.add_node(&node);
             }
             Object::Pod(pod) => drop(self.insert_pod(pod)),
-            Object::Allocation(allocation) => {
-                self.allocations.insert(allocation.port.clone(), allocation);
-            }
+            Object::Allocation(allocation) => drop(self.insert_allocation(allocation)),
             Object::Draining(draining) => {
                 let uid = draining.uid.clone();
                 let before = self.drainings.insert(uid, Arc::clone(&draining));
                 before.iter().for_each(|before| indexes.remove_draining(before));
                 indexes.add_draining(&draining);
+            }
+            Object::Workload(workload) => {
+                let key = workload.spec.key.clone();
+                let before = self.workloads.insert(key, Arc::clone(&workload));
+                before.iter().for_each(|before| indexes.remove_workload(before));
+                indexes.add_workload(&workload);
+            }
+            Object::Reservation(it) => {
+                let before = self.reservations.insert(it.spec.name.clone(), Arc::clone(&it));
+                for port in before.iter().filter_map(|before| port_of(&before.spec)) {
+                    indexes.reservations_by_port.remove(&port);
+                }
+                let port = port_of(&it.spec).into_iter();
+                indexes.reservations_by_port.extend(port.map(|port| (port, it.spec.name.clone())));
             }
             Object::Qos(it) => {
                 let before = self.qos.insert(it.spec.name.clone(), Arc::clone(&it));
@@ -252,10 +328,19 @@ impl State {
                 self.pods.remove(pod).iter().for_each(|gone| indexes.remove_pod(gone));
             }
             ObjectKey::Allocation(port) => {
-                self.allocations.remove(port);
+                self.allocations.remove(port).iter().for_each(|it| indexes.remove_allocation(it));
             }
             ObjectKey::Draining(uid) => {
                 self.drainings.remove(uid).iter().for_each(|gone| indexes.remove_draining(gone));
+            }
+            ObjectKey::Workload(key) => {
+                self.workloads.remove(key).iter().for_each(|gone| indexes.remove_workload(gone));
+            }
+            ObjectKey::Reservation(name) => {
+                let before = self.reservations.remove(name);
+                for port in before.iter().filter_map(|before| port_of(&before.spec)) {
+                    indexes.reservations_by_port.remove(&port);
+                }
             }
             ObjectKey::Qos(name) => {
                 let gone = self.qos.remove(name);

@@ -18,6 +18,9 @@
 //! * `apply` never fails: what cannot be done is a refusal, alike on every replica.
 //! * A pod that cannot be addressed is stored and waits. After each operation the oldest waiting
 //!   pods that can be served are served (module `waiting`).
+//! * What a StatefulSet's pod had is kept for the next pod of its ordinal, and goes to it in the entry
+//!   that announces it, wherever the last one is plugged in (modules `workload`, `interfaces`).
+//! * What is reserved goes to its named owner only (module `reservation`).
 //! * A sandbox that is unplugged frees nothing. The end of its pod frees, and while its node has
 //!   not confirmed the unplugging ([`Draining`](atoll_model::Draining)), nobody gets the address.
 //!
@@ -56,8 +59,11 @@ mod qos;
 
 mod binding;
 mod choose;
+mod interfaces;
 mod pod;
+mod reservation;
 mod waiting;
+mod workload;
 
 mod central;
 mod settings;

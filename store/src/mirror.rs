@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Mirror, MirrorTarget, NodeName, Object, ObjectKey, PortName, Refusal, Reply, limits,
+    AllocationState, Mirror, MirrorTarget, NodeName, Object, ObjectKey, PortName, Refusal, Reply,
+    limits,
 };
 
 use crate::state::State;
@@ -30,7 +31,10 @@ pub fn mirrored(state: &State, node: &NodeName) -> Mirrored {
         pod.spec.traffic.mirror || state.mirrors.contains_key(&target)
     });
     let ports = chosen.map(|pod| PortName::of_pod(&pod.spec.key));
-    let mut ports: Vec<PortName> = ports.filter(|port| state.allocation(port).is_some()).collect();
+    let held = |port: &PortName| {
+        state.allocation(port).is_some_and(|it| it.state == AllocationState::Active)
+    };
+    let mut ports: Vec<PortName> = ports.filter(held).collect();
     ports.sort_unstable();
     Mirrored::Ports(ports)
 }

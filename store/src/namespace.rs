@@ -57,6 +57,7 @@ impl Transaction {
             if self.state.has_pods(name) {
                 return Err(Refusal::NamespaceInUse(name.clone()));
             }
+            self.release_kept_in(name);
             self.remove(ObjectKey::Namespace(name.clone()));
         }
         Ok(Reply::Done)

@@ -132,7 +132,7 @@ impl Transaction {
             self.confirm(&draining.expect("the index names drainings"));
         }
         let allocation = self.state.allocations.get(&PortName::of_node(name)).cloned();
-        self.release(&allocation.expect("a node has a join address"), true);
+        self.release(&allocation.expect("a node has a join address"));
         self.remove(ObjectKey::Node(name.clone()));
         self.renew_gateways(name);
         Ok(Reply::Done)

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Addresses, Draining, Object, ObjectKey, Owner, Pod, PodKey, PodSpec, PortName, Refusal, Reply,
-    Uid, limits,
+    Addresses, Allocation, AllocationState, Draining, Object, ObjectKey, Owner, Pod, PodKey,
+    PodPhase, PodSpec, PortName, Refusal, Reply, Uid, limits,
 };
 
-use crate::choose::choose;
 use crate::hashed::Hashed;
+use crate::interfaces::{check_request, choose, ports};
 use crate::namespace::check_labels;
 use crate::qos::check_rates;
 use crate::transaction::{Transaction, over_limit};
@@ -21,32 +21,39 @@ impl Transaction {
     /// which still waits takes a changed request. Another uid under the same key means that the known pod is over.
     pub(crate) fn put_pod(&mut self, spec: &PodSpec) -> Result<Reply, Refusal> {
         self.settings()?;
+        let known = self.state.pods.get(&spec.key).cloned();
+        if spec.phase == PodPhase::Finished {
+            known.iter().for_each(|known| self.finish_pod(known, &spec.uid));
+            return Ok(Reply::Done);
+        }
         if !self.state.nodes.contains_key(&spec.node) {
             return Err(Refusal::NodeUnknown(spec.node.clone()));
         }
         check_labels(&spec.traffic.labels)?;
         check_rates(&spec.traffic.rates)
             .map_err(|rule| Refusal::PodInvalid { key: spec.key.clone(), rule })?;
-        let known = self.state.pods.get(&spec.key).cloned();
+        check_request(spec)?;
+        for port in ports(spec) {
+            if self.state.other_owner(&port, Some(&spec.key)).is_some() {
+                return Err(Refusal::Exists(ObjectKey::Allocation(port)));
+            }
+        }
         if let Some(pod) = known.as_ref().filter(|pod| pod.spec.uid == spec.uid) {
             return Ok(self.put_again(pod, spec));
         }
         self.check_uid(spec)?;
-        let port = PortName::of_pod(&spec.key);
-        if self.state.other_owner(&port, Some(&spec.key)).is_some() {
-            return Err(Refusal::Exists(ObjectKey::Allocation(port)));
-        }
         match known {
             Some(replaced) => {
                 self.end_pod(&replaced);
-                // What it held goes to those who waited before the new pod came.
-                self.serve_waiting();
             }
             None if self.state.pods.len() >= limits::PODS_MAX => {
                 return Err(over_limit("pods", limits::PODS_MAX as u64, "delete some first"));
             }
             None => {}
         }
+        self.drop_unfit(spec);
+        // What the last pod held goes to those who waited before the new one came.
+        self.serve_waiting();
         Ok(self.create_pod(spec))
     }
 
@@ -59,6 +66,10 @@ impl Transaction {
         }
         if self.state.drainings.contains_key(uid) {
             return Err(Refusal::Exists(ObjectKey::Draining(uid.clone())));
+        }
+        let own = Owner::Pod(spec.key.clone(), uid.clone());
+        if let Some(kept) = self.state.kept_of(&spec.key).find(|kept| kept.owner == own) {
+            return Err(Refusal::Exists(ObjectKey::Allocation(kept.port.clone())));
         }
         Ok(())
     }
@@ -90,7 +101,12 @@ impl Transaction {
 
     /// Takes a known pod's announcement once more.
     fn put_again(&mut self, known: &Pod, spec: &PodSpec) -> Reply {
-        if let Some(allocation) = self.state.allocations.get(&PortName::of_pod(&spec.key)) {
+        if known.spec.phase == PodPhase::Finished {
+            // Who says that it runs reads an old list.
+            return Reply::Done;
+        }
+        let held = self.state.held_by(&known.spec).next().cloned();
+        if let Some(allocation) = held {
             // Its request was granted; a pod's node never changes. What is asked of its traffic may.
             let reply = Reply::Allocated(allocation.as_ref().clone());
             if known.spec.traffic != spec.traffic {
@@ -100,13 +116,16 @@ impl Transaction {
             }
             return reply;
         }
-        let (request, traffic) = (spec.request.clone(), spec.traffic.clone());
-        let spec = PodSpec { request, traffic, ..known.spec.clone() };
+        let PodSpec { request, traffic, owner, .. } = spec.clone();
+        let spec = PodSpec { request, traffic, owner, ..known.spec.clone() };
         let mut pod = Pod { spec, ..known.clone() };
+        self.drop_unfit(&pod.spec);
         let reply = self.address(&mut pod);
         if pod != *known {
             pod.changed = self.revision;
             self.put(Object::Pod(Arc::new(pod)));
+            // It may have been the last one of a workload that it now does not name.
+            self.forget_workload(&known.spec);
         }
         reply
     }
@@ -114,10 +133,9 @@ impl Transaction {
     /// Gives a pod without an address its own, or lets it wait. The pod itself is not stored.
     fn address(&mut self, pod: &mut Pod) -> Reply {
         match choose(&self.state, &pod.spec) {
-            Ok(choice) => {
+            Ok(decision) => {
                 self.state.waiting.dequeue(&pod.spec.key);
-                let allocation = choice.allocation(&pod.spec, self.revision);
-                self.allocate(Arc::clone(&allocation));
+                let allocation = self.grant(&pod.spec, decision);
                 pod.waiting = None;
                 Reply::Allocated(allocation.as_ref().clone())
             }
@@ -139,39 +157,69 @@ impl Transaction {
         Reply::Done
     }
 
-    /// Takes a pod away. If it may be plugged in, nobody gets its addresses until its node says
-    /// that it is not.
+    /// The pod succeeded or failed; its object is still there. Of another uid, it is a pod that took
+    /// the place of the known one and is over already.
+    fn finish_pod(&mut self, known: &Pod, uid: &Uid) {
+        if known.spec.uid != *uid {
+            self.end_pod(known);
+        } else if known.spec.phase != PodPhase::Finished {
+            self.give_up(known);
+            let spec = PodSpec { phase: PodPhase::Finished, ..known.spec.clone() };
+            let (waiting, bound, changed) = (None, None, self.revision);
+            let over = Pod { spec, waiting, bound, changed, ..known.clone() };
+            self.put(Object::Pod(Arc::new(over)));
+        }
+    }
+
+    /// Takes a pod away.
     fn end_pod(&mut self, pod: &Pod) {
+        self.give_up(pod);
+        self.remove(ObjectKey::Pod(pod.spec.key.clone()));
+        self.forget_workload(&pod.spec);
+    }
+
+    /// What a pod had is kept or cools. If it may be plugged in, nobody but its next one gets it
+    /// until its node says that it is not.
+    fn give_up(&mut self, pod: &Pod) {
         let key = &pod.spec.key;
         self.state.waiting.dequeue(key);
-        self.remove(ObjectKey::Pod(key.clone()));
-        let Some(allocation) = self.state.allocations.get(&PortName::of_pod(key)).cloned() else {
-            return;
-        };
-        self.release(&allocation, pod.bound.is_none());
-        if let Some(binding) = pod.bound.clone() {
-            self.pools_mut(&allocation.subnet).drain(&pod.spec.uid);
+        let held: Vec<_> = self.state.held_by(&pod.spec).cloned().collect();
+        if let (Some(binding), [first, more @ ..]) = (pod.bound.clone(), held.as_slice()) {
+            for it in &held {
+                self.pools_mut(&it.subnet).drain(&pod.spec.uid, it.addresses);
+            }
             self.put(Object::Draining(Arc::new(Draining {
                 uid: pod.spec.uid.clone(),
                 key: key.clone(),
                 node: pod.spec.node.clone(),
                 binding,
-                subnet: allocation.subnet.clone(),
-                addresses: allocation.addresses,
+                subnet: first.subnet.clone(),
+                addresses: first.addresses,
+                more: more.iter().map(|it| (it.subnet.clone(), it.addresses)).collect(),
             })));
+        }
+        for it in held {
+            if self.state.keeps(&it) {
+                let (state, changed) = (AllocationState::Kept, self.revision);
+                let kept = Allocation { state, changed, ..Allocation::clone(&it) };
+                self.put(Object::Allocation(Arc::new(kept)));
+            } else {
+                self.release(&it);
+            }
         }
     }
 
     /// A draining pod is unplugged: its addresses cool like any other from now on.
     pub(crate) fn confirm(&mut self, draining: &Draining) {
         let clock_ms = self.state.clock_ms;
-        let Draining { uid, subnet, addresses, .. } = draining;
-        self.pools_mut(subnet).confirm(draining, clock_ms);
-        self.remove(ObjectKey::Draining(uid.clone()));
-        if !self.state.waiting.is_empty() {
-            self.freed.extend(addresses.iter().map(Blocker::Address));
-            self.note_room(subnet);
+        for (subnet, addresses) in draining.held() {
+            self.pools_mut(subnet).confirm(&draining.uid, subnet, addresses, clock_ms);
+            if !self.state.waiting.is_empty() {
+                self.freed.extend(addresses.iter().map(Blocker::Address));
+                self.note_room(subnet);
+            }
         }
+        self.remove(ObjectKey::Draining(draining.uid.clone()));
     }
 
     /// An operator vouches that the pod of `port` is over and unplugged: a live pod that will never
@@ -185,19 +233,27 @@ impl Transaction {
     ) -> Result<Reply, Refusal> {
         let draining = self.state.drainings.get(uid).cloned();
         let meant = |it: &Draining| it.addresses == addresses && PortName::of_pod(&it.key) == *port;
-        if let Some(draining) = draining.filter(|it| meant(it)) {
-            self.confirm(&draining);
-            return Ok(Reply::Done);
-        }
+        let draining = draining.filter(|it| meant(it));
+        draining.iter().for_each(|draining| self.confirm(draining));
         let Some(allocation) = self.state.allocations.get(port).cloned() else {
-            return Err(Refusal::PortMismatch { port: port.clone(), held: "nobody".into() });
+            let held = "nobody".into();
+            let mismatch = Refusal::PortMismatch { port: port.clone(), held };
+            return if draining.is_some() { Ok(Reply::Done) } else { Err(mismatch) };
         };
         match &allocation.owner {
             Owner::Pod(key, owner) if owner == uid && allocation.addresses == addresses => {
+                if allocation.state == AllocationState::Kept {
+                    self.release(&allocation);
+                    return Ok(Reply::Done);
+                }
+                let pod = self.state.pods.get(key).cloned().expect("its pod is there");
+                let held: Vec<_> = self.state.held_by(&pod.spec).cloned().collect();
+                held.iter().for_each(|held| self.release(held));
                 self.remove(ObjectKey::Pod(key.clone()));
-                self.release(&allocation, true);
+                self.forget_workload(&pod.spec);
                 Ok(Reply::Done)
             }
+            _ if draining.is_some() => Ok(Reply::Done),
             owner => {
                 let held = format!("{owner} with {}", allocation.addresses);
                 Err(Refusal::PortMismatch { port: port.clone(), held })

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use atoll_ipam::{Cooling, History, Pool, PoolError, ResizeError, RestoreError, Slot};
 use atoll_model::limits::PORTS_PER_SUBNET_MAX;
 use atoll_model::{
-    Allocation, CoolingAddress, Draining, Family, MacAddress, PortName, RangeSet, SubnetName,
-    SubnetSpec, Uid,
+    Addresses, Allocation, CoolingAddress, Family, MacAddress, PortName, RangeSet, ReservationName,
+    ReservationSpec, SubnetName, SubnetSpec, Uid,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -25,6 +25,11 @@ pub(crate) struct Pools {
     keys: PortKeys,
     /// The pods that are gone and may still be plugged in here.
     drainings: OrdSet<Uid>,
+    /// The addresses with which they may be. A kept address can be here several times.
+    draining_at: OrdSet<(IpAddr, Uid)>,
+    reservations: OrdSet<ReservationName>,
+    reserved: OrdMap<IpAddr, ReservationName>,
+    reserved_macs: OrdMap<MacAddress, ReservationName>,
     /// The sum of the rows of released addresses (module `digest`).
     rows: u128,
 }
@@ -111,13 +116,14 @@ impl Pools {
     pub(crate) fn users(&self) -> impl Iterator<Item = String> + '_ {
         let drainings = self.drainings.iter();
         let gone = drainings.map(|uid| format!("pod uid {uid}, gone but not confirmed unplugged"));
+        let reservations = self.reservations.iter().map(|name| format!("reservation {name}"));
         let ports = self.macs.values().filter_map(|key| self.ports.get(key));
-        ports.map(ToString::to_string).chain(gone)
+        ports.map(ToString::to_string).chain(gone).chain(reservations)
     }
 
     /// How many [`Pools::users`] there are.
     pub(crate) fn user_count(&self) -> usize {
-        self.macs.len() + self.drainings.len()
+        self.macs.len() + self.drainings.len() + self.reservations.len()
     }
 
     /// The port key for the next port; `None` if the subnet has as many ports as it can.
@@ -156,10 +162,11 @@ impl Pools {
         self.keys.take(allocation.port_key)
     }
 
-    /// Gives back what `allocation` holds. Its addresses cool, confirmed or not.
+    /// Gives back what `allocation` holds. Its addresses cool, confirmed unless somebody drains.
     pub(crate) fn release(&mut self, allocation: &Allocation, release: Release) {
-        let Release { clock_ms, cooldown_ms, confirmed } = release;
+        let Release { clock_ms, cooldown_ms } = release;
         for address in allocation.addresses.iter() {
+            let confirmed = !self.drains(address);
             let pool = self.pool_mut(address);
             let forgotten = pool
                 .release(address, clock_ms, confirmed, cooldown_ms)
@@ -174,23 +181,39 @@ impl Pools {
         self.keys.release(allocation.port_key);
     }
 
-    /// Notes that a pod which is gone may still be plugged in.
-    pub(crate) fn drain(&mut self, uid: &Uid) {
+    /// Notes that a pod which is gone may still be plugged in, before its addresses are released.
+    pub(crate) fn drain(&mut self, uid: &Uid, addresses: Addresses) {
         self.drainings.insert(uid.clone());
+        self.draining_at.extend(addresses.iter().map(|address| (address, uid.clone())));
     }
 
-    /// Notes that the pod `uid` is unplugged: its addresses cool from now on.
-    pub(crate) fn confirm(&mut self, draining: &Draining, clock_ms: u64) {
-        let Draining { uid, subnet, addresses, .. } = draining;
+    /// Whether somebody who is gone may still be plugged in with `address`.
+    fn drains(&self, address: IpAddr) -> bool {
+        let lowest: Uid = "!".parse().expect("the lowest text that is a uid");
+        let next = self.draining_at.range((address, lowest)..).next();
+        next.is_some_and(|(at, _)| *at == address)
+    }
+
+    /// Notes that the pod `uid` is unplugged: its addresses cool from now on, unless its next pod has
+    /// them or another one is still to be unplugged.
+    pub(crate) fn confirm(
+        &mut self,
+        uid: &Uid,
+        subnet: &SubnetName,
+        addresses: Addresses,
+        clock_ms: u64,
+    ) {
         self.drainings.remove(uid);
         for address in addresses.iter() {
-            let pool = self.pool_mut(address);
-            let before = cooling_at(pool, address);
-            let news = pool.confirm(address, clock_ms);
-            assert!(news, "{address} drains and is confirmed");
-            let after = cooling_at(pool, address);
-            self.forget(subnet, before);
-            self.recall(subnet, after);
+            self.draining_at.remove(&(address, uid.clone()));
+            if !self.drains(address) {
+                let pool = self.pool_mut(address);
+                let before = cooling_at(pool, address);
+                pool.confirm(address, clock_ms);
+                let after = cooling_at(pool, address);
+                self.forget(subnet, before);
+                self.recall(subnet, after);
+            }
         }
     }
 
@@ -219,20 +242,71 @@ impl Pools {
         }
     }
 
+    /// Keeps what a reservation names from chance.
+    pub(crate) fn reserve(&mut self, spec: &ReservationSpec) {
+        self.reservations.insert(spec.name.clone());
+        for address in spec.addresses.iter() {
+            self.pool_mut(address).reserve(address);
+            self.reserved.insert(address, spec.name.clone());
+        }
+        if let Some(mac) = spec.mac {
+            self.reserved_macs.insert(mac, spec.name.clone());
+        }
+    }
+
+    /// Gives what a reservation names to chance.
+    pub(crate) fn unreserve(&mut self, spec: &ReservationSpec) {
+        self.reservations.remove(&spec.name);
+        for address in spec.addresses.iter() {
+            self.pool_mut(address).unreserve(address);
+            self.reserved.remove(&address);
+        }
+        if let Some(mac) = spec.mac {
+            self.reserved_macs.remove(&mac);
+        }
+    }
+
+    /// Which reservation `address` is of.
+    pub(crate) fn reserved_by(&self, address: IpAddr) -> Option<&ReservationName> {
+        self.reserved.get(&address)
+    }
+
+    /// Which reservation `mac` is of.
+    pub(crate) fn mac_reserved_by(&self, mac: MacAddress) -> Option<&ReservationName> {
+        self.reserved_macs.get(&mac)
+    }
+
+    /// All addresses that are reserved, and by whom.
+    pub(crate) fn reserved(&self) -> impl Iterator<Item = (IpAddr, &ReservationName)> {
+        self.reserved.iter().map(|(address, name)| (*address, name))
+    }
+
+    /// The ports that have addresses, by address.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (IpAddr, &PortName)> {
+        let name = |(address, key): (&IpAddr, &u32)| Some((*address, self.ports.get(key)?));
+        self.owners.iter().filter_map(name)
+    }
+
     /// Lets another cooldown hold for addresses whose unplugging is not confirmed.
     ///
     /// Until then the end of the cooling is no part of the rows' sum.
-    pub(crate) fn set_cooldown(&mut self, draining: &Draining, cooldown_ms: u64) {
-        for address in draining.addresses.iter() {
+    pub(crate) fn set_cooldown(
+        &mut self,
+        subnet: &SubnetName,
+        addresses: Addresses,
+        cooldown_ms: u64,
+    ) {
+        for address in addresses.iter() {
             let pool = self.pool_mut(address);
             let Some(Slot::Cooling(Cooling { released_ms, .. })) = pool.slot(address) else {
-                panic!("{address} drains and does not cool");
+                // Its next pod has it already, or will.
+                continue;
             };
             // Released once more at the same time: a pool has no step for this.
             pool.confirm(address, released_ms);
             pool.take(address).expect("a confirmed address is free");
             let forgotten = pool.release(address, released_ms, false, cooldown_ms);
-            self.forget(&draining.subnet, forgotten.expect("it was just taken"));
+            self.forget(subnet, forgotten.expect("it was just taken"));
         }
     }
 
@@ -244,6 +318,7 @@ impl Pools {
         spec: &SubnetSpec,
         allocations: &[&'a Allocation],
         cooling: &[&'a CoolingAddress],
+        reservations: &[&'a ReservationSpec],
         cooldown_ms: u64,
     ) -> Result<Self, RestoreError> {
         let excluded: RangeSet = spec.excluded.iter().copied().collect();
@@ -254,13 +329,14 @@ impl Pools {
             let mut rows: Vec<_> =
                 rows.map(|row| (row.address, cooling_of(row, cooldown_ms))).collect();
             rows.sort_unstable_by_key(|(address, _)| *address);
+            let reserved = reservations.iter().filter_map(|it| it.addresses.get(family));
             let using = allocations.iter().filter_map(|it| it.addresses.get(family));
             let mut using: Vec<IpAddr> = using.collect();
             using.sort_unstable();
             let history = History {
                 using: using.into_iter().map(Into::into).collect(),
                 cooling: rows,
-                ..History::default()
+                reserved: reserved.map(Into::into).collect(),
             };
             let pool = Pool::restore(net.cidr, &excluded, net.gateway, &history)?;
             *pools.slot_mut(family) = Some(pool);
@@ -270,29 +346,54 @@ impl Pools {
             // A key that is there twice is found by the check of the whole state.
             pools.index(allocation);
         }
+        let own = |address| spec.nets.iter().any(|net| net.cidr.contains(address));
+        for reservation in reservations {
+            if reservation.addresses.iter().all(own) {
+                pools.reserve(reservation);
+            }
+        }
         Ok(pools)
     }
 
-    /// Whether nothing of these allocations, of which the tables were made, was there twice: then
-    /// each has a row of its own.
-    pub(crate) fn counts(&self, allocations: &[&Allocation]) -> bool {
+    /// Whether nothing of these allocations and reservations, of which the tables were made, was
+    /// there twice or out of place: then each has a row of its own.
+    pub(crate) fn counts(
+        &self,
+        allocations: &[&Allocation],
+        reservations: &[&ReservationSpec],
+    ) -> bool {
         let ports = allocations.len();
         let addresses: usize = allocations.iter().map(|it| it.addresses.iter().count()).sum();
         let using: u128 = self.families().map(Pool::using).sum();
+        let reserved: usize = reservations.iter().map(|it| it.addresses.iter().count()).sum();
         self.owners.len() == addresses
             && using == addresses as u128
             && [self.macs.len(), self.ports.len(), self.keys.taken()] == [ports; 3]
+            && self.reserved.len() == reserved
+            && self.reservations.len() == reservations.len()
     }
 
     /// Recounts the pools, and compares the other tables with the subnet's allocations.
     pub(crate) fn check(
         &self,
         allocations: &[&Allocation],
-        drainings: &OrdSet<Uid>,
+        drainings: &[(&Uid, Addresses)],
+        reservations: &[&ReservationSpec],
     ) -> Result<(), String> {
         let mut expected = Self { v4: self.v4.clone(), v6: self.v6.clone(), ..Self::default() };
-        expected.drainings = drainings.clone();
         expected.rows = self.rows;
+        drainings.iter().for_each(|(uid, addresses)| expected.drain(uid, *addresses));
+        for reservation in reservations {
+            let own = |it| self.pool(Family::of(it)).is_some_and(|pool| pool.cidr().contains(it));
+            if let Some(address) = reservation.addresses.iter().find(|&it| !own(it)) {
+                return Err(format!("{address} of {} is not in its subnet", reservation.name));
+            }
+            let taken = |it| expected.reserved.contains_key(&it);
+            if let Some(address) = reservation.addresses.iter().find(|&it| taken(it)) {
+                return Err(format!("{address} of {} is reserved twice", reservation.name));
+            }
+            expected.reserve(reservation);
+        }
         let mut ports = 0;
         let name = |ports: &OrdMap<u32, PortName>, key: u32| {
             ports.get(&key).map_or("itself".into(), ToString::to_string)
@@ -341,8 +442,6 @@ pub(crate) struct Release {
     pub(crate) clock_ms: u64,
     /// How long an address rests.
     pub(crate) cooldown_ms: u64,
-    /// Whether nobody is plugged in any more.
-    pub(crate) confirmed: bool,
 }
 
 /// The row of a released address.
@@ -380,6 +479,9 @@ mod tests {
             addresses: pools.families().filter_map(|pool| pools.next(pool.family())).collect(),
             mac: atoll_ipam::mac(n.into()),
             port_key: pools.next_key().unwrap(),
+            interface: None,
+            state: Default::default(),
+            sticky: None,
             created: Revision(1),
             changed: Revision(1),
         }
@@ -396,7 +498,7 @@ mod tests {
             })
             .collect();
         assert_eq!((pools.next_key(), pools.has_room()), (None, false));
-        let release = Release { clock_ms: 0, cooldown_ms: 0, confirmed: true };
+        let release = Release { clock_ms: 0, cooldown_ms: 0 };
         pools.release(&ports[7], release);
         assert_eq!((pools.next_key(), pools.has_room()), (Some(ports[7].port_key), true));
     }
@@ -414,6 +516,6 @@ mod tests {
             .collect();
         assert!(!pools.has_room());
         let all: Vec<&Allocation> = ports.iter().collect();
-        pools.check(&all, &OrdSet::new()).unwrap();
+        pools.check(&all, &[], &[]).unwrap();
     }
 }

@@ -15,8 +15,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use atoll_model::{
-    NamespaceName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, QosSpec, Rate, Rates,
-    Refusal, Reply, SubnetName, limits,
+    AllocationState, NamespaceName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName,
+    QosSpec, Rate, Rates, Refusal, Reply, SubnetName, limits,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -64,7 +64,9 @@ pub fn effective_limits(state: &State, key: &PodKey) -> Limits {
     let mut limits = Limits::default();
     let Some(pod) = state.pod(key) else { return limits };
     limits.fill(&pod.spec.traffic.rates, None);
-    let subnet = state.allocation(&PortName::of_pod(key)).map(|it| it.subnet.clone());
+    let held = state.allocation(&PortName::of_pod(key));
+    let held = held.filter(|it| it.state == AllocationState::Active);
+    let subnet = held.map(|it| it.subnet.clone());
     let targets = [
         Some(Target::Pod(key.clone())),
         Some(Target::Namespace(key.namespace().clone())),

@@ -4,11 +4,13 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    Acl, Allocation, Binding, Central, CentralGateway, Draining, GatewayNode, GatewayType,
-    LabelRequirement, LabelSelector, LabelTest, Mirror, MirrorTarget, Namespace, Node, NodeSpec,
-    Object, Origin, Outcome, Owner, Pod, PodKey, PodRequest, PodSelector, PodSpec, PodTraffic, Qos,
-    QosSpec, Rate, Rates, Refusal, Reply, RequestId, Revision, Settings, Subnet, SubnetName,
-    SubnetNet, SubnetSpec, WaitReason,
+    Acl, Allocation, AllocationState, Binding, Central, CentralGateway, Draining, GatewayNode,
+    GatewayType, InterfaceRequest, LabelRequirement, LabelSelector, LabelTest, Mirror,
+    MirrorTarget, Namespace, Node, NodeSpec, Object, Origin, Outcome, Owner, Pod, PodKey, PodOwner,
+    PodPhase, PodRequest, PodSelector, PodSpec, PodTraffic, Qos, QosSpec, Rate, Rates, Refusal,
+    Reply, RequestId, Reservation, ReservationSpec, ReservedFor, Revision, Settings, Subnet,
+    SubnetName, SubnetNet, SubnetSpec, WaitReason, Workload, WorkloadKey, WorkloadKind,
+    WorkloadSpec,
 };
 
 use crate::feed::{Feed, Scope};
@@ -32,6 +34,8 @@ pub(crate) fn object(object: &Object, scope: Scope) -> u128 {
         Object::Pod(_) => 6,
         Object::Allocation(_) => 7,
         Object::Draining(_) => 8,
+        Object::Workload(_) => 9,
+        Object::Reservation(_) => 10,
         Object::Qos(_) => 40,
         Object::Mirror(_) => 41,
     };
@@ -45,6 +49,8 @@ pub(crate) fn object(object: &Object, scope: Scope) -> u128 {
         Object::Pod(it) => feed.pod(it),
         Object::Allocation(it) => feed.allocation(it),
         Object::Draining(it) => feed.draining(it),
+        Object::Workload(it) => feed.workload(it),
+        Object::Reservation(it) => feed.reservation(it),
         Object::Qos(it) => feed.qos(it),
         Object::Mirror(it) => feed.mirror(it),
     }
@@ -110,10 +116,12 @@ impl Feed {
     }
 
     fn settings(&mut self, it: &Settings) {
-        let Settings { cluster_router, join_subnet, cooldown_ms, apply_version } = it;
+        let Settings { cluster_router, join_subnet, cooldown_ms, workload_grace_ms, apply_version } =
+            it;
         self.text(cluster_router);
         self.text(join_subnet.as_str());
         self.number(*cooldown_ms);
+        self.number(*workload_grace_ms);
         self.number((*apply_version).into());
     }
 
@@ -259,18 +267,91 @@ impl Feed {
     }
 
     fn pod_spec(&mut self, it: &PodSpec) {
-        let PodSpec { key, uid, node, request, traffic } = it;
+        let PodSpec { key, uid, node, request, traffic, owner, phase } = it;
         let PodTraffic { rates, mirror, labels } = traffic;
         self.rates(rates);
         self.flag(*mirror);
         self.labels(labels);
-        let PodRequest { addresses, mac, subnet } = request;
         self.pod_key(key);
         self.text(uid.as_str());
         self.text(node.as_str());
+        self.request(request);
+        self.option(owner.as_ref(), Self::pod_owner);
+        self.flag(*phase == PodPhase::Finished);
+    }
+
+    fn request(&mut self, it: &PodRequest) {
+        let PodRequest { addresses, mac, subnet, list, interfaces } = it;
         self.addresses(*addresses);
         self.option(*mac, |feed, mac| feed.bytes(&mac.octets()));
         self.option(subnet.as_ref(), |feed, name| feed.text(name.as_str()));
+        self.each(list.iter(), |feed, addresses| feed.addresses(*addresses));
+        self.each(interfaces.iter(), |feed, InterfaceRequest { name, request }| {
+            feed.text(name.as_str());
+            feed.request(request);
+        });
+    }
+
+    fn workload_kind(&mut self, kind: WorkloadKind) {
+        self.byte(match kind {
+            WorkloadKind::StatefulSet => 1,
+            WorkloadKind::Deployment => 2,
+            WorkloadKind::ReplicaSet => 3,
+            WorkloadKind::DaemonSet => 4,
+            WorkloadKind::Job => 5,
+            WorkloadKind::Other => 6,
+        });
+    }
+
+    fn workload_key(&mut self, key: &WorkloadKey) {
+        let WorkloadKey { namespace, kind, name } = key;
+        self.text(namespace.as_str());
+        self.workload_kind(*kind);
+        self.text(name);
+    }
+
+    fn pod_owner(&mut self, it: &PodOwner) {
+        let PodOwner { kind, name, uid, ordinal } = it;
+        self.workload_kind(*kind);
+        self.text(name);
+        self.text(uid.as_str());
+        self.option(*ordinal, |feed, ordinal| feed.number(ordinal.into()));
+    }
+
+    fn workload(&mut self, it: &Workload) {
+        let Workload { spec, gone_at_ms, over, created, changed } = it;
+        let WorkloadSpec { key, uid, replicas, start_ordinal } = spec;
+        self.workload_key(key);
+        self.text(uid.as_str());
+        self.number((*replicas).into());
+        self.number((*start_ordinal).into());
+        self.option(*gone_at_ms, Self::time);
+        self.flag(*over);
+        self.revision(*created);
+        self.revision(*changed);
+    }
+
+    fn reservation(&mut self, it: &Reservation) {
+        let Reservation { spec, created, changed } = it;
+        let ReservationSpec { name, subnet, addresses, mac, owner, interface } = spec;
+        self.text(name.as_str());
+        self.text(subnet.as_str());
+        self.addresses(*addresses);
+        self.option(*mac, |feed, mac| feed.bytes(&mac.octets()));
+        match owner {
+            ReservedFor::Pod(key) => {
+                self.byte(1);
+                self.pod_key(key);
+            }
+            ReservedFor::Ordinal(workload, ordinal) => {
+                self.byte(2);
+                self.workload_key(workload);
+                self.number((*ordinal).into());
+            }
+        }
+        self.option(interface.as_ref(), |feed, name| feed.text(name.as_str()));
+        self.revision(*created);
+        self.revision(*changed);
     }
 
     fn rates(&mut self, it: &Rates) {
@@ -343,7 +424,19 @@ impl Feed {
     }
 
     fn allocation(&mut self, it: &Allocation) {
-        let Allocation { port, subnet, owner, addresses, mac, port_key, created, changed } = it;
+        let Allocation {
+            port,
+            subnet,
+            owner,
+            addresses,
+            mac,
+            port_key,
+            interface,
+            state,
+            sticky,
+            created,
+            changed,
+        } = it;
         self.text(port.as_str());
         self.text(subnet.as_str());
         match owner {
@@ -360,17 +453,24 @@ impl Feed {
         self.addresses(*addresses);
         self.bytes(&mac.octets());
         self.key(*port_key);
+        self.option(interface.as_ref(), |feed, name| feed.text(name.as_str()));
+        self.flag(*state == AllocationState::Kept);
+        self.option(sticky.as_ref(), Self::pod_owner);
         self.revision(*created);
         self.revision(*changed);
     }
 
     fn draining(&mut self, it: &Draining) {
-        let Draining { uid, key, node, binding, subnet, addresses } = it;
+        let Draining { uid, key, node, binding, subnet, addresses, more } = it;
         self.text(uid.as_str());
         self.pod_key(key);
         self.text(node.as_str());
         self.binding(binding);
         self.text(subnet.as_str());
         self.addresses(*addresses);
+        self.each(more.iter(), |feed, (subnet, addresses)| {
+            feed.text(subnet.as_str());
+            feed.addresses(*addresses);
+        });
     }
 }

@@ -3,8 +3,8 @@
 
 use atoll_model::{
     Actor, Allocation, ChangeSet, Labels, NamespaceName, NodeName, NodeSpec, Operation, Origin,
-    Outcome, PodKey, PodSpec, Reply, Revision, Sandbox, SubnetName, SubnetNet, SubnetSpec, Txn,
-    Uid, WaitReason,
+    Outcome, PodKey, PodOwner, PodSpec, Reply, Revision, Sandbox, SubnetName, SubnetNet,
+    SubnetSpec, Txn, Uid, WaitReason, WorkloadKey, WorkloadKind, WorkloadSpec,
 };
 
 use crate::State;
@@ -56,6 +56,26 @@ pub(crate) fn node_spec(name: &str) -> NodeSpec {
 /// A pod on node n1 that asks for nothing.
 pub(crate) fn pod_spec(key: &str, identity: &str) -> PodSpec {
     PodSpec::new(pod(key), uid(identity), node("n1"))
+}
+
+/// A pod of a StatefulSet, whose name and ordinal its own name tells.
+pub(crate) fn owned(key: &str, identity: &str, workload: &str) -> PodSpec {
+    let spec = pod_spec(key, identity);
+    let (name, ordinal) = spec.key.name().rsplit_once('-').unwrap();
+    let owner = PodOwner {
+        kind: WorkloadKind::StatefulSet,
+        name: name.into(),
+        uid: uid(workload),
+        ordinal: Some(ordinal.parse().unwrap()),
+    };
+    PodSpec { owner: Some(owner), ..spec }
+}
+
+/// Announces a StatefulSet of namespace a.
+pub(crate) fn set(name: &str, identity: &str, replicas: u32, start_ordinal: u32) -> Operation {
+    let (namespace, kind) = (ns("a"), WorkloadKind::StatefulSet);
+    let key = WorkloadKey { namespace, kind, name: name.into() };
+    Operation::PutWorkload(WorkloadSpec { key, uid: uid(identity), replicas, start_ordinal })
 }
 
 pub(crate) fn txn(operations: Vec<Operation>, clock_ms: u64) -> Txn {
@@ -163,7 +183,20 @@ impl Scenario {
 
     pub(crate) fn unbind(&mut self, key: &str, identity: &str, on: &str, id: &str) -> Did {
         let (key, uid, node, sandbox) = (pod(key), uid(identity), node(on), sandbox(id));
-        self.apply(Operation::Unbind { key, uid, node, sandbox })
+        self.apply(Operation::Unbind { key, uid, node, sandbox, bound_at: None })
+    }
+
+    /// An agent that knows which binding it means.
+    pub(crate) fn unbind_at(
+        &mut self,
+        key: &str,
+        identity: &str,
+        on: &str,
+        id: &str,
+        at: Revision,
+    ) -> Did {
+        let (key, uid, node, sandbox) = (pod(key), uid(identity), node(on), sandbox(id));
+        self.apply(Operation::Unbind { key, uid, node, sandbox, bound_at: Some(at) })
     }
 
     /// The addresses that a pod has now.

@@ -38,8 +38,9 @@ impl Transaction {
         if before.is_some_and(|before| before.cooldown_ms != settings.cooldown_ms) {
             let drainings = self.state.drainings.clone();
             for draining in drainings.values() {
-                let pools = self.pools_mut(&draining.subnet);
-                pools.set_cooldown(draining, settings.cooldown_ms);
+                for (subnet, addresses) in draining.held() {
+                    self.pools_mut(subnet).set_cooldown(subnet, addresses, settings.cooldown_ms);
+                }
             }
         }
         Ok(Reply::Done)

@@ -32,6 +32,10 @@ pub const DEFAULT_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd00, 0x10, 0x16, 0, 0, 
 /// (30 s), so that nobody sends to the last owner's MAC.
 pub const COOLDOWN_MS: u64 = 30_000;
 
+/// How long addresses are kept for a StatefulSet that is gone: time enough to delete one and create
+/// it anew, by hand or by a pipeline.
+pub const WORKLOAD_GRACE_MS: u64 = 600_000;
+
 /// The version of the rules that this program follows.
 pub const APPLY_VERSION: u32 = 1;
 
@@ -60,6 +64,7 @@ pub fn defaults() -> Vec<Operation> {
             join_subnet,
             cooldown_ms: COOLDOWN_MS,
             apply_version: APPLY_VERSION,
+            workload_grace_ms: WORKLOAD_GRACE_MS,
         }),
     ]
 }

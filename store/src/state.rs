@@ -6,8 +6,8 @@ use std::sync::Arc;
 use atoll_model::limits::DATAPATH_KEY_FIRST;
 use atoll_model::{
     Allocation, Central, Draining, Family, Mirror, MirrorTarget, Namespace, NamespaceName, Node,
-    NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, RangeSet, Revision, Settings,
-    Subnet, SubnetName, Uid,
+    NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, RangeSet, Reservation,
+    ReservationName, Revision, Settings, Subnet, SubnetName, Uid, Workload, WorkloadKey,
 };
 use imbl::OrdMap;
 
@@ -33,6 +33,8 @@ pub struct State {
     pub(crate) pods: OrdMap<PodKey, Arc<Pod>>,
     pub(crate) allocations: OrdMap<PortName, Arc<Allocation>>,
     pub(crate) drainings: OrdMap<Uid, Arc<Draining>>,
+    pub(crate) workloads: OrdMap<WorkloadKey, Arc<Workload>>,
+    pub(crate) reservations: OrdMap<ReservationName, Arc<Reservation>>,
     pub(crate) qos: OrdMap<QosName, Arc<Qos>>,
     pub(crate) mirrors: OrdMap<MirrorTarget, Arc<Mirror>>,
     pub(crate) next_datapath_key: u32,
@@ -59,6 +61,8 @@ impl Default for State {
             pods: OrdMap::new(),
             allocations: OrdMap::new(),
             drainings: OrdMap::new(),
+            workloads: OrdMap::new(),
+            reservations: OrdMap::new(),
             qos: OrdMap::new(),
             mirrors: OrdMap::new(),
             next_datapath_key: DATAPATH_KEY_FIRST,
@@ -210,6 +214,22 @@ impl State {
         self.drainings.values()
     }
 
+    /// All workloads, and what is left of those that are gone, by namespace, kind and name.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values()
+    }
+
+    /// All reservations, by name.
+    pub fn reservations(&self) -> impl Iterator<Item = &Arc<Reservation>> {
+        self.reservations.values()
+    }
+
+    /// One workload.
+    #[must_use]
+    pub fn workload(&self, key: &WorkloadKey) -> Option<&Arc<Workload>> {
+        self.workloads.get(key)
+    }
+
     /// One QoS spec.
     #[must_use]
     pub fn qos(&self, name: &QosName) -> Option<&Arc<Qos>> {
@@ -227,7 +247,8 @@ impl State {
     }
 
     /// Everything that can be watched, in the order of the keys: settings, central, subnets,
-    /// namespaces, nodes, pods, allocations, drainings, QoS specs, mirrors.
+    /// namespaces, nodes, pods, allocations, drainings, workloads, reservations, QoS
+    /// specs, mirrors.
     pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
         let settings = self.settings.iter().cloned().map(Object::Settings);
         let central = self.central.iter().cloned().map(Object::Central);
@@ -239,6 +260,8 @@ impl State {
             .chain(self.pods().cloned().map(Object::Pod))
             .chain(self.allocations().cloned().map(Object::Allocation))
             .chain(self.drainings().cloned().map(Object::Draining))
+            .chain(self.workloads().cloned().map(Object::Workload))
+            .chain(self.reservations().cloned().map(Object::Reservation))
             .chain(self.qos_specs().cloned().map(Object::Qos))
             .chain(self.mirrors().cloned().map(Object::Mirror))
     }
@@ -257,6 +280,10 @@ impl State {
                 self.allocations.get(port).cloned().map(Object::Allocation)
             }
             ObjectKey::Draining(uid) => self.drainings.get(uid).cloned().map(Object::Draining),
+            ObjectKey::Workload(key) => self.workloads.get(key).cloned().map(Object::Workload),
+            ObjectKey::Reservation(name) => {
+                self.reservations.get(name).cloned().map(Object::Reservation)
+            }
             ObjectKey::Qos(name) => self.qos.get(name).cloned().map(Object::Qos),
             ObjectKey::Mirror(target) => self.mirrors.get(target).cloned().map(Object::Mirror),
         }

@@ -1,11 +1,13 @@
 //! Subnets: made, changed, deleted.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_ipam::{ResizeError, mac};
 use atoll_model::{
-    Family, MacAddress, Object, ObjectKey, Origin, Refusal, Reply, Subnet, SubnetName, SubnetSpec,
-    limits,
+    Allocation, AllocationState, Cidr, Family, MacAddress, Object, ObjectKey, Origin, PortName,
+    Refusal, Reply, Subnet, SubnetName, SubnetNet, SubnetSpec, limits,
 };
 
 use crate::pools::Pools;
@@ -39,12 +41,17 @@ impl Transaction {
         }
         check_spec(&spec)?;
         self.check_among_others(&spec)?;
+        let cut = known.as_ref().map_or_else(Vec::new, |known| self.kept_outside(known, &spec));
         let (subnet, pools) = match &known {
             None => self.create_subnet(spec, origin)?,
-            Some(known) => self.change_subnet(known, spec)?,
+            Some(known) => self.change_subnet(known, spec, &cut)?,
         };
         let bound = self.state.indexes.bound_to(&subnet.spec.name);
         self.set_pools(&subnet.spec.name, Some(pools));
+        for kept in cut {
+            self.remove(ObjectKey::Allocation(kept.port.clone()));
+            self.note_released(&kept);
+        }
         self.put(Object::Subnet(Arc::clone(&subnet)));
         self.note_structure(known.as_deref(), Some(&subnet), &bound);
         Ok(Reply::Done)
@@ -101,11 +108,14 @@ impl Transaction {
         &self,
         known: &Subnet,
         spec: SubnetSpec,
+        cut: &[Arc<Allocation>],
     ) -> Result<(Arc<Subnet>, Pools), Refusal> {
-        let pools = self.pools(&spec.name);
+        let mut pools = self.pools(&spec.name).clone();
         if pools.user_count() > 0 {
             check_change_in_use(known, &spec)?;
         }
+        check_reserved(&pools, &spec)?;
+        cut.iter().for_each(|kept| pools.release(kept, self.state.release_now()));
         let pools = pools.resized(&spec).map_err(|error| match error {
             ResizeError::Pool(error) => {
                 Refusal::SubnetInvalid { name: spec.name.clone(), rule: error.to_string() }
@@ -117,6 +127,23 @@ impl Transaction {
         let changed = self.revision;
         let subnet = Subnet { spec, generation, active_gateways, changed, ..known.clone() };
         Ok((Arc::new(subnet), pools))
+    }
+
+    /// What is kept and has an address that `spec` does not: nothing keeps it from leaving. O(n) for
+    /// the n ports, if a range does not hold all that it held.
+    fn kept_outside(&self, known: &Subnet, spec: &SubnetSpec) -> Vec<Arc<Allocation>> {
+        let holds = |cidr: Cidr| {
+            spec.nets
+                .iter()
+                .any(|net| net.cidr.contains(cidr.first()) && net.cidr.contains(cidr.last()))
+        };
+        if known.spec.nets.iter().all(|net| holds(net.cidr)) {
+            return Vec::new();
+        }
+        let outside = self.pools(&spec.name).owners().filter(|(it, _)| !is_inside(spec, *it));
+        let ports: BTreeSet<&PortName> = outside.map(|(_, port)| port).collect();
+        let found = ports.into_iter().filter_map(|port| self.state.allocations.get(port));
+        found.filter(|it| it.state == AllocationState::Kept).cloned().collect()
     }
 
     /// Deletes a subnet that nobody uses; one that is not there is no matter.
@@ -154,6 +181,23 @@ pub(crate) fn in_use(name: &SubnetName, pools: &Pools) -> Result<(), Refusal> {
     let rest = if count > EXAMPLES { ", …" } else { "" };
     let examples = format!("{}{rest}", examples.join(", "));
     Err(Refusal::SubnetInUse { name: name.clone(), count: count as u64, examples })
+}
+
+/// Whether a port may have `address`.
+fn is_inside(spec: &SubnetSpec, address: IpAddr) -> bool {
+    let holds = |net: &SubnetNet| net.cidr.is_assignable(address) && net.gateway != address;
+    spec.nets.iter().any(holds)
+}
+
+/// What is reserved stays in the subnet.
+fn check_reserved(pools: &Pools, spec: &SubnetSpec) -> Result<(), Refusal> {
+    match pools.reserved().find(|(address, _)| !is_inside(spec, *address)) {
+        None => Ok(()),
+        Some((address, reservation)) => {
+            let rule = format!("{address} is reserved by {reservation}; delete that first");
+            Err(Refusal::SubnetChange { name: spec.name.clone(), rule })
+        }
+    }
 }
 
 /// What stays as it is while somebody uses the subnet, whatever the addresses in use.

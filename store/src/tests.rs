@@ -1,10 +1,15 @@
 //! Random histories in a universe so small that everything collides, against oracles that know
 //! nothing of the tables inside.
 
+mod field;
 mod history;
+mod naive;
 mod oracle;
+mod order;
 
-use atoll_model::{Dump, Outcome, Precondition, Refusal, RequestId, Revision, Txn};
+use atoll_model::{
+    AllocationState, Change, Dump, Object, Outcome, Precondition, Refusal, RequestId, Revision, Txn,
+};
 use proptest::prelude::*;
 
 use self::history::{Entry, entries, first_entries};
@@ -182,7 +187,7 @@ fn an_entry_out_of_order_is_not_taken() {
 /// The histories above are worth something only if they come to what is rare.
 #[test]
 fn random_histories_meet_what_is_rare() {
-    use atoll_model::{Change, Object, Reply, WaitReason};
+    use atoll_model::{Reply, WaitReason};
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     use std::collections::BTreeMap;
@@ -190,7 +195,7 @@ fn random_histories_meet_what_is_rare() {
     let mut runner = TestRunner::deterministic();
     let histories = prop::collection::vec(entries(), 80);
     let mut met: BTreeMap<&str, u32> = BTreeMap::new();
-    for _ in 0..100 {
+    for _ in 0..200 {
         let mut run = Run::new();
         for entry in histories.new_tree(&mut runner).unwrap().current() {
             let (before, index) = (run.state.clone(), Revision(run.index + entry.gap));
@@ -208,27 +213,7 @@ fn random_histories_meet_what_is_rare() {
                 }),
             }
             for change in applied.changes.iter().flat_map(|set| &set.changes) {
-                let Change { before, after, .. } = change;
-                match (before, after) {
-                    (Some(Object::Pod(old)), Some(Object::Pod(new)))
-                        if old.waiting.is_some() && new.waiting.is_none() =>
-                    {
-                        meet(if old.spec.uid == new.spec.uid { "served" } else { "replaced" });
-                    }
-                    (Some(Object::Draining(_)), None) => meet("confirmed"),
-                    (Some(Object::Subnet(old)), Some(Object::Subnet(new)))
-                        if old.active_gateways != new.active_gateways =>
-                    {
-                        meet("gateway moved");
-                    }
-                    (Some(Object::Subnet(old)), Some(Object::Subnet(new))) => {
-                        meet(if old.spec.nets == new.spec.nets { "rebound" } else { "resized" });
-                    }
-                    (Some(Object::Subnet(_)), None) => meet("subnet deleted"),
-                    (Some(Object::Node(_)), None) => meet("node deleted"),
-                    (Some(Object::Settings(_)), Some(_)) => meet("settings changed"),
-                    _ => {}
-                }
+                rare(change).into_iter().for_each(&mut meet);
             }
             run.step(&entry);
         }
@@ -242,7 +227,18 @@ fn random_histories_meet_what_is_rare() {
         ("node deleted", 20),
         ("rebound", 50),
         ("refused", 500),
-        ("replaced", 20),
+        ("replaced", 10),
+        ("finished", 20),
+        ("inherited", 8),
+        ("kept", 40),
+        ("moved", 20),
+        ("no longer kept", 20),
+        ("reserved", 10),
+        ("reservation ended", 3),
+        ("second interface", 8),
+        ("set forgotten", 10),
+        ("set over with pods", 5),
+        ("set re-created", 10),
         ("resized", 25),
         ("served", 150),
         ("settings changed", 15),
@@ -252,4 +248,59 @@ fn random_histories_meet_what_is_rare() {
         let count = met.get(what).copied().unwrap_or_default();
         assert!(count >= least, "{what}: {count} times only, of {met:?}");
     }
+}
+
+/// What is rare in a change.
+fn rare(change: &Change) -> Option<&'static str> {
+    let Change { before, after, .. } = change;
+    Some(match (before, after) {
+        (Some(Object::Pod(old)), Some(Object::Pod(new)))
+            if old.waiting.is_some() && new.waiting.is_none() =>
+        {
+            if old.spec.uid == new.spec.uid {
+                "served"
+            } else {
+                "replaced"
+            }
+        }
+        (Some(Object::Pod(old)), Some(Object::Pod(new))) if old.spec.phase < new.spec.phase => {
+            "finished"
+        }
+        (Some(Object::Draining(_)), None) => "confirmed",
+        (Some(Object::Allocation(old)), Some(Object::Allocation(new))) => {
+            match (old.state, new.state) {
+                (AllocationState::Active, AllocationState::Kept) => "kept",
+                (AllocationState::Kept, AllocationState::Active) => "inherited",
+                (AllocationState::Active, AllocationState::Active) => "moved",
+                _ => "kept again",
+            }
+        }
+        (Some(Object::Allocation(old)), None) if old.state == AllocationState::Kept => {
+            "no longer kept"
+        }
+        (None, Some(Object::Allocation(new))) if new.interface.is_some() => "second interface",
+        (Some(Object::Workload(_)), None) => "set forgotten",
+        (Some(Object::Workload(_)), Some(Object::Workload(new))) if new.over => {
+            "set over with pods"
+        }
+        (Some(Object::Workload(old)), Some(Object::Workload(new)))
+            if old.gone_at_ms.is_some() && new.gone_at_ms.is_none() =>
+        {
+            "set re-created"
+        }
+        (None, Some(Object::Reservation(_))) => "reserved",
+        (Some(Object::Reservation(_)), None) => "reservation ended",
+        (Some(Object::Subnet(old)), Some(Object::Subnet(new)))
+            if old.active_gateways != new.active_gateways =>
+        {
+            "gateway moved"
+        }
+        (Some(Object::Subnet(old)), Some(Object::Subnet(new))) => {
+            if old.spec.nets == new.spec.nets { "rebound" } else { "resized" }
+        }
+        (Some(Object::Subnet(_)), None) => "subnet deleted",
+        (Some(Object::Node(_)), None) => "node deleted",
+        (Some(Object::Settings(_)), Some(_)) => "settings changed",
+        _ => return None,
+    })
 }

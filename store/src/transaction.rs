@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use atoll_model::{Allocation, Change, Object, ObjectKey, Refusal, Revision, Settings, SubnetName};
 
-use crate::pools::{Pools, Release};
+use crate::pools::Pools;
 use crate::state::State;
 use crate::waiting::{Blocker, SERVED_PER_ENTRY_MAX, Turn};
 
@@ -114,13 +114,13 @@ impl Transaction {
         self.put(Object::Allocation(allocation));
     }
 
-    /// Gives back what `allocation` holds and deletes it.
-    pub(crate) fn release(&mut self, allocation: &Allocation, confirmed: bool) {
-        let cooldown_ms = self.state.settings.as_ref().map_or(0, |settings| settings.cooldown_ms);
-        let release = Release { clock_ms: self.state.clock_ms, cooldown_ms, confirmed };
+    /// Gives back what `allocation` holds and deletes it. Its addresses are confirmed, except those
+    /// that drain.
+    pub(crate) fn release(&mut self, allocation: &Allocation) {
+        let release = self.state.release_now();
         self.pools_mut(&allocation.subnet).release(allocation, release);
         self.remove(ObjectKey::Allocation(allocation.port.clone()));
-        self.note_released(allocation, confirmed);
+        self.note_released(allocation);
     }
 
     /// What changed, in the order of the keys. An object that is as it was did not change.

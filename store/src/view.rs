@@ -5,8 +5,8 @@
 //! No other node's pods: a change costs the agents of a large cluster nothing.
 
 use atoll_model::{
-    Allocation, Change, ChangeSet, MirrorTarget, NodeName, Object, ObjectKey, Owner, Pod, PodKey,
-    Uid,
+    Allocation, AllocationState, Change, ChangeSet, MirrorTarget, NodeName, Object, ObjectKey,
+    Owner, Pod, PodKey, Uid,
 };
 
 use crate::state::State;
@@ -18,7 +18,8 @@ use crate::state::State;
 #[must_use]
 pub fn concerns(node: &NodeName, key: &ObjectKey, object: &Object) -> bool {
     match (key, object) {
-        (ObjectKey::Namespace(_), _) => false,
+        (ObjectKey::Namespace(_) | ObjectKey::Workload(_) | ObjectKey::Reservation(_), _) => false,
+        (_, Object::Allocation(it)) => it.state == AllocationState::Active,
         (_, Object::Node(it)) => it.spec.name == *node,
         (_, Object::Pod(pod)) => pod.spec.node == *node,
         (_, Object::Draining(draining)) => draining.node == *node,
@@ -54,15 +55,12 @@ pub fn objects<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item =
 
 /// The allocations of all nodes and of the pods on `node`, by port.
 fn allocations(state: &State, node: &NodeName) -> impl Iterator<Item = Object> {
-    let port = |key: &PodKey| atoll_model::PortName::of_pod(key);
-    let pods = state.pods_on(node).map(|pod| port(&pod.spec.key));
+    let pods = state.pods_on(node).flat_map(|pod| state.held_by(&pod.spec));
     let nodes = state.nodes().map(|it| atoll_model::PortName::of_node(&it.spec.name));
-    let mut ports: Vec<_> = pods.chain(nodes).collect();
-    ports.sort_unstable();
-    ports
-        .into_iter()
-        .filter_map(|port| state.allocations.get(&port).cloned())
-        .map(Object::Allocation)
+    let nodes = nodes.filter_map(|port| state.allocations.get(&port));
+    let mut all: Vec<_> = pods.chain(nodes).cloned().collect();
+    all.sort_unstable_by(|one, other| one.port.cmp(&other.port));
+    all.into_iter().map(Object::Allocation)
 }
 
 /// What the agent of `node` needs of a change set; nothing if none of it is for him.
@@ -91,6 +89,9 @@ pub fn changes(node: &NodeName, all: &ChangeSet) -> Option<ChangeSet> {
 /// in the revision in which its pod gets or loses it, so the pod is in `all` too.
 fn is_own(node: &NodeName, allocation: &Allocation, all: &ChangeSet, after: bool) -> bool {
     let Owner::Pod(key, uid) = &allocation.owner else { return true };
+    if allocation.state == AllocationState::Kept {
+        return false;
+    }
     pod_in(all, key, uid, after).is_some_and(|pod| pod.spec.node == *node)
 }
 

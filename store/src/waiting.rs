@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use atoll_model::{
     Allocation, Family, MacAddress, NamespaceName, Object, Pod, PodKey, Revision, Subnet,
-    SubnetName,
+    SubnetName, WorkloadKey,
 };
 use imbl::{OrdMap, OrdSet};
 
-use crate::choose::choose;
+use crate::interfaces::{choose, is_simple};
 use crate::state::State;
 use crate::transaction::Transaction;
 
@@ -47,6 +47,8 @@ pub(crate) enum Group {
 pub(crate) enum Blocker {
     /// No subnet of the group has room.
     Space(Group),
+    /// No address of the list that it asks for is free.
+    List(Group),
     /// An address of this family is left to chance, and there is none.
     Family(SubnetName, Family),
     /// The subnet has as many ports as it can.
@@ -65,7 +67,7 @@ impl Blocker {
     fn is_common(&self) -> bool {
         match self {
             Self::Space(_) | Self::Family(..) | Self::Ports(_) | Self::Address(_) => true,
-            Self::Mac(_) | Self::Structure(_) => false,
+            Self::Mac(_) | Self::List(_) | Self::Structure(_) => false,
         }
     }
 }
@@ -138,6 +140,11 @@ impl Waiting {
         }
     }
 
+    /// The turn of a pod, if it waits.
+    pub(crate) fn turn(&self, key: &PodKey) -> Option<Turn> {
+        self.places.get(key).map(|(created, _)| (*created, key.clone()))
+    }
+
     /// The waiting pods of a namespace.
     fn of_namespace(&self, namespace: &NamespaceName) -> impl Iterator<Item = Turn> {
         self.places
@@ -146,12 +153,21 @@ impl Waiting {
             .map(|(key, (created, _))| (*created, key.clone()))
     }
 
-    /// The namespaces of which pods wait for space in the subnets that they are bound to.
-    fn namespace_queues(&self) -> impl Iterator<Item = &NamespaceName> {
+    /// The namespaces of which pods wait for something, `Space` or `List`, in the subnets that they
+    /// are bound to.
+    fn namespace_queues(
+        &self,
+        blocker: fn(Group) -> Blocker,
+    ) -> impl Iterator<Item = &NamespaceName> {
         let name = NamespaceName::new("0").expect("the lowest text that is a name");
-        let lowest = Blocker::Space(Group::Namespace(name));
-        self.queues.range(lowest..).map_while(|(blocker, _)| match blocker {
-            Blocker::Space(Group::Namespace(name)) => Some(name),
+        let lowest = blocker(Group::Namespace(name));
+        let kind = std::mem::discriminant(&lowest);
+        self.queues.range(lowest..).map_while(move |(blocker, _)| match blocker {
+            Blocker::Space(Group::Namespace(name)) | Blocker::List(Group::Namespace(name))
+                if std::mem::discriminant(blocker) == kind =>
+            {
+                Some(name)
+            }
             _ => None,
         })
     }
@@ -200,13 +216,14 @@ impl Waiting {
 }
 
 impl Transaction {
-    /// Notes that what `allocation` held is free; its addresses only if that is confirmed.
-    pub(crate) fn note_released(&mut self, allocation: &Allocation, confirmed: bool) {
+    /// Notes that what `allocation` held is free. Whoever looks at an address that is not confirmed
+    /// looks in vain.
+    pub(crate) fn note_released(&mut self, allocation: &Allocation) {
         if self.state.waiting.is_empty() {
             return;
         }
         self.freed.insert(Blocker::Mac(allocation.mac));
-        self.freed.extend(allocation.addresses.iter().filter(|_| confirmed).map(Blocker::Address));
+        self.freed.extend(allocation.addresses.iter().map(Blocker::Address));
         self.note_room(&allocation.subnet);
     }
 
@@ -221,17 +238,27 @@ impl Transaction {
         }
         let Some(subnet) = self.state.subnets.get(subnet).cloned() else { return };
         self.freed.extend(groups(&subnet).map(Blocker::Space));
+        self.freed.extend(groups(&subnet).map(Blocker::List));
         // Of the namespaces that the subnet is for and those that wait for space, the fewer.
         let (indexes, waiting) = (&self.state.indexes, &self.state.waiting);
         let bound = indexes.namespaces_by_subnet.get(&subnet.spec.name);
         let Some(bound) = bound else { return };
-        let space = |name: &NamespaceName| Blocker::Space(Group::Namespace(name.clone()));
-        if bound.len() <= waiting.places.len() {
-            self.freed.extend(bound.iter().map(space));
-        } else {
-            let named = waiting.namespace_queues().filter(|name| bound.contains(*name));
-            self.freed.extend(named.map(space));
+        for blocker in [Blocker::Space, Blocker::List] {
+            let of = |name: &NamespaceName| blocker(Group::Namespace(name.clone()));
+            if bound.len() <= waiting.places.len() {
+                self.freed.extend(bound.iter().map(of));
+            } else {
+                let named = waiting.namespace_queues(blocker);
+                self.freed.extend(named.filter(|name| bound.contains(*name)).map(of));
+            }
         }
+    }
+
+    /// Notes that a workload is known otherwise than before. O(w) for the w pods that wait in its
+    /// namespace.
+    pub(crate) fn note_workload(&mut self, key: &WorkloadKey) {
+        let turns: Vec<Turn> = self.state.waiting.of_namespace(&key.namespace).collect();
+        self.retries.extend(turns);
     }
 
     /// Notes that a subnet came, went or has another spec; `bound` are the namespaces that it was
@@ -253,10 +280,12 @@ impl Transaction {
         self.note_room(&name);
         for subnet in before.into_iter().chain(after) {
             self.freed.extend(groups(subnet).map(Blocker::Space));
+            self.freed.extend(groups(subnet).map(Blocker::List));
             self.freed.extend(groups(subnet).map(Blocker::Structure));
         }
         for namespace in bound.iter().chain(&now) {
             self.freed.insert(Blocker::Space(Group::Namespace(namespace.clone())));
+            self.freed.insert(Blocker::List(Group::Namespace(namespace.clone())));
             self.freed.insert(Blocker::Structure(Group::Namespace(namespace.clone())));
         }
         self.freed.extend(self.state.waiting.mac_queues());
@@ -274,6 +303,14 @@ impl Transaction {
 
     /// Serves who can be served, the oldest first.
     pub(crate) fn serve_waiting(&mut self) {
+        self.serve_once();
+        // Who is served may drop what was kept for him.
+        while !self.freed.is_empty() || !self.retries.is_empty() {
+            self.serve_once();
+        }
+    }
+
+    fn serve_once(&mut self) {
         let freed = std::mem::take(&mut self.freed);
         let retries = std::mem::take(&mut self.retries);
         if self.state.waiting.is_empty() {
@@ -309,17 +346,18 @@ impl Transaction {
         let (_, key) = turn;
         let pod = self.state.pods.get(key).filter(|pod| pod.waiting.is_some())?.clone();
         match choose(&self.state, &pod.spec) {
-            Ok(choice) => {
+            Ok(decision) => {
                 self.serves_left -= 1;
                 self.state.waiting.dequeue(key);
-                self.allocate(choice.allocation(&pod.spec, self.revision));
+                self.grant(&pod.spec, decision);
                 let served = Pod { waiting: None, changed: self.revision, ..Pod::clone(&pod) };
                 self.put(Object::Pod(Arc::new(served)));
                 None
             }
             Err(blocked) => {
                 self.state.waiting.enqueue(turn.clone(), blocked.blocker.clone());
-                Some(blocked.blocker)
+                // What is in the way of several interfaces may not be in the way of one.
+                is_simple(&self.state, &pod.spec).then_some(blocked.blocker)
             }
         }
     }

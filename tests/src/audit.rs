@@ -129,6 +129,9 @@ mod tests {
                 addresses: [address.parse().unwrap()].into_iter().collect::<Addresses>(),
                 mac: MacAddress::new([2, 0, 0, 0, 0, u8::try_from(revision).unwrap()]),
                 port_key: 1,
+                interface: None,
+                state: Default::default(),
+                sticky: None,
                 created: Revision(revision),
                 changed: Revision(revision),
             }

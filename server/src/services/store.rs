@@ -73,6 +73,8 @@ fn kind_of(object: &Object) -> Kind {
         Object::Pod(_) => Kind::Pod,
         Object::Allocation(_) => Kind::Allocation,
         Object::Draining(_) => Kind::Draining,
+        Object::Workload(_) => Kind::Workload,
+        Object::Reservation(_) => Kind::Reservation,
         Object::Qos(_) => Kind::Qos,
         Object::Mirror(_) => Kind::Mirror,
     }

@@ -131,16 +131,13 @@ impl From<&model::PodKey> for proto::PodKey {
 
 impl From<&model::PodSpec> for proto::PodSpec {
     fn from(spec: &model::PodSpec) -> Self {
-        let request = proto::PodRequest {
-            addresses: Some(spec.request.addresses.into()),
-            mac: spec.request.mac.map_or_else(Bytes::new, mac),
-            subnet: spec.request.subnet.as_ref().map(ToString::to_string),
-        };
         Self {
             key: Some((&spec.key).into()),
             uid: spec.uid.to_string(),
             node: spec.node.to_string(),
-            request: Some(request),
+            request: Some((&spec.request).into()),
+            owner: spec.owner.as_ref().map(Into::into),
+            finished: spec.phase == model::PodPhase::Finished,
             traffic: traffic(&spec.traffic),
         }
     }
@@ -201,6 +198,9 @@ impl From<&model::Allocation> for proto::Allocation {
             addresses: Some(allocation.addresses.into()),
             mac: mac(allocation.mac),
             port_key: allocation.port_key,
+            interface: allocation.interface.as_ref().map(ToString::to_string),
+            kept: allocation.state == model::AllocationState::Kept,
+            sticky: allocation.sticky.as_ref().map(Into::into),
             created: allocation.created.0,
             changed: allocation.changed.0,
         }
@@ -209,6 +209,11 @@ impl From<&model::Allocation> for proto::Allocation {
 
 impl From<&model::Draining> for proto::Draining {
     fn from(draining: &model::Draining) -> Self {
+        use proto::draining::Held;
+        let held = |(subnet, addresses): &(model::SubnetName, model::Addresses)| Held {
+            subnet: subnet.to_string(),
+            addresses: Some((*addresses).into()),
+        };
         Self {
             uid: draining.uid.to_string(),
             key: Some((&draining.key).into()),
@@ -216,6 +221,7 @@ impl From<&model::Draining> for proto::Draining {
             binding: Some((&draining.binding).into()),
             subnet: draining.subnet.to_string(),
             addresses: Some(draining.addresses.into()),
+            more: draining.more.iter().map(held).collect(),
         }
     }
 }
@@ -239,6 +245,7 @@ impl From<&model::Settings> for proto::Settings {
             join_subnet: settings.join_subnet.to_string(),
             cooldown_ms: settings.cooldown_ms,
             apply_version: settings.apply_version,
+            workload_grace_ms: settings.workload_grace_ms,
         }
     }
 }
@@ -255,6 +262,8 @@ impl From<&model::Object> for proto::Object {
             model::Object::Pod(it) => Kind::Pod(it.as_ref().into()),
             model::Object::Allocation(it) => Kind::Allocation(it.as_ref().into()),
             model::Object::Draining(it) => Kind::Draining(it.as_ref().into()),
+            model::Object::Workload(it) => Kind::Workload(it.as_ref().into()),
+            model::Object::Reservation(it) => Kind::Reservation(it.as_ref().into()),
             model::Object::Qos(it) => Kind::Qos(it.as_ref().into()),
             model::Object::Mirror(it) => Kind::Mirror(it.as_ref().into()),
         };
@@ -274,6 +283,8 @@ impl From<&model::ObjectKey> for proto::ObjectKey {
             model::ObjectKey::Pod(key) => Kind::Pod(key.into()),
             model::ObjectKey::Allocation(port) => Kind::Allocation(port.to_string()),
             model::ObjectKey::Draining(uid) => Kind::Draining(uid.to_string()),
+            model::ObjectKey::Workload(key) => Kind::Workload(key.into()),
+            model::ObjectKey::Reservation(name) => Kind::Reservation(name.to_string()),
             model::ObjectKey::Qos(name) => Kind::Qos(name.to_string()),
             model::ObjectKey::Mirror(target) => Kind::Mirror(target.into()),
         };

@@ -19,6 +19,7 @@ mod selector;
 mod subnet_rules;
 mod to_model;
 mod txn;
+mod workload;
 
 /// Messages generated from `proto/atoll/store/v1/*.proto`; documented there.
 #[allow(

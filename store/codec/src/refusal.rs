@@ -90,6 +90,10 @@ impl From<&Refusal> for proto::Refusal {
             }),
             Refusal::TooOldToTell { oldest } => Kind::TooOldToTell(oldest.0),
             Refusal::Empty => Kind::Empty(Message {}),
+            Refusal::PodOver(key) => Kind::PodOver(key.into()),
+            Refusal::ReservationInvalid { name, rule } => {
+                Kind::ReservationInvalid(named(name, rule))
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -180,6 +184,11 @@ impl TryFrom<&proto::Refusal> for Refusal {
             },
             Kind::TooOldToTell(oldest) => Self::TooOldToTell { oldest: Revision(*oldest) },
             Kind::Empty(_) => Self::Empty,
+            Kind::PodOver(key) => Self::PodOver(pod_key("refusal.pod", Some(key))?),
+            Kind::ReservationInvalid(it) => Self::ReservationInvalid {
+                name: name("refusal.reservation", &it.name)?,
+                rule: it.rule.clone(),
+            },
         })
     }
 }

@@ -29,6 +29,7 @@ fn txn() -> Txn {
             addresses: ["10.1.0.7".parse().unwrap()].into_iter().collect(),
             mac: Some(MacAddress::new([10, 0, 0, 1, 2, 3])),
             subnet: Some(SubnetName::new("blue").unwrap()),
+            ..PodRequest::default()
         },
         ..PodSpec::new(key.clone(), uid.clone(), node.clone())
     };
@@ -192,4 +193,46 @@ fn rates_and_mirrors_come_back_as_they_went() {
     objects.extend(mirrors.map(|target| Object::Mirror(Mirror { target, created }.into())));
     let dump = Dump { objects, ..Dump::default() };
     assert_eq!(decode_dump(&encode_dump(&dump)).unwrap(), dump);
+}
+
+#[test]
+fn owners_lists_interfaces_workloads_and_reservations_come_back_as_they_went() {
+    let Operation::PutPod(mut pod) = txn().operations[1].clone() else { panic!() };
+    let uid = Uid::new("w-1").unwrap();
+    let (kind, name) = (WorkloadKind::StatefulSet, "web".to_owned());
+    pod.owner = Some(PodOwner { kind, name: name.clone(), uid: uid.clone(), ordinal: Some(0) });
+    pod.phase = PodPhase::Finished;
+    pod.request.list = vec![pod.request.addresses, Addresses::default()];
+    let net1: InterfaceName = "net1".parse().unwrap();
+    let request = PodRequest { interfaces: Vec::new(), ..pod.request.clone() };
+    pod.request.interfaces = vec![InterfaceRequest { name: net1.clone(), request }];
+    let key = WorkloadKey { namespace: pod.key.namespace().clone(), kind, name };
+    let reservation = |owner, interface| ReservationSpec {
+        name: ReservationName::new("web-0.tenant").unwrap(),
+        subnet: SubnetName::new("blue").unwrap(),
+        addresses: pod.request.addresses,
+        mac: pod.request.mac,
+        owner,
+        interface,
+    };
+    let unbind = Operation::Unbind {
+        key: pod.key.clone(),
+        uid: pod.uid.clone(),
+        node: pod.node.clone(),
+        sandbox: Sandbox::new("c").unwrap(),
+        bound_at: Some(Revision(9)),
+    };
+    let spec = WorkloadSpec { key: key.clone(), uid: uid.clone(), replicas: 3, start_ordinal: 1 };
+    let operations = vec![
+        Operation::PutPod(pod.clone()),
+        unbind,
+        Operation::PutWorkload(spec),
+        Operation::DeleteWorkload(key.clone(), uid),
+        Operation::PutReservation(reservation(ReservedFor::Pod(pod.key.clone()), None)),
+        Operation::PutReservation(reservation(ReservedFor::Ordinal(key, 2), Some(net1))),
+        Operation::DeleteReservation(ReservationName::new("web-0.tenant").unwrap()),
+        Operation::Tick,
+    ];
+    let txn = Txn { operations, ..txn() };
+    assert_eq!(decode_txn(&encode_txn(&txn)).unwrap(), txn);
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::qos::from_traffic;
 use crate::subnet_rules::from_gateway;
+use crate::workload::pod_owner;
 use crate::{DecodeError, proto};
 
 /// An address of 4 or 16 bytes.
@@ -49,7 +50,7 @@ where
     texts.iter().map(|text| name(field, text)).collect()
 }
 
-fn mac(field: &'static str, bytes: &[u8]) -> Result<model::MacAddress, DecodeError> {
+pub(crate) fn mac(field: &'static str, bytes: &[u8]) -> Result<model::MacAddress, DecodeError> {
     let octets = <[u8; 6]>::try_from(bytes)
         .map_err(|_| DecodeError::bad(field, format!("{} bytes are no MAC", bytes.len())))?;
     Ok(model::MacAddress::new(octets))
@@ -211,24 +212,19 @@ impl TryFrom<&proto::PodSpec> for model::PodSpec {
 
     fn try_from(spec: &proto::PodSpec) -> Result<Self, DecodeError> {
         let default = proto::PodRequest::default();
-        let asked = spec.request.as_ref().unwrap_or(&default);
-        let wanted_mac = match asked.mac.is_empty() {
-            true => None,
-            false => Some(mac("pod.mac", &asked.mac)?),
-        };
-        let request = model::PodRequest {
-            addresses: asked
-                .addresses
-                .as_ref()
-                .map_or(Ok(Default::default()), TryInto::try_into)?,
-            mac: wanted_mac,
-            subnet: asked.subnet.as_deref().map(|text| name("pod.subnet", text)).transpose()?,
+        let key = pod_key("pod.key", spec.key.as_ref())?;
+        let owner = spec.owner.as_ref().map(|owner| pod_owner(key.namespace(), owner));
+        let phase = match spec.finished {
+            true => model::PodPhase::Finished,
+            false => model::PodPhase::Running,
         };
         Ok(Self {
-            key: pod_key("pod.key", spec.key.as_ref())?,
+            key,
             uid: name("pod.uid", &spec.uid)?,
             node: name("pod.node", &spec.node)?,
-            request,
+            request: spec.request.as_ref().unwrap_or(&default).try_into()?,
+            owner: owner.transpose()?,
+            phase,
             traffic: from_traffic(spec.traffic.as_ref()),
         })
     }
@@ -292,10 +288,26 @@ impl TryFrom<&proto::Allocation> for model::Allocation {
 
     fn try_from(allocation: &proto::Allocation) -> Result<Self, DecodeError> {
         let addresses = need("allocation.addresses", allocation.addresses.as_ref())?;
+        let owner = need("allocation.owner", allocation.owner.as_ref())?.try_into()?;
+        let interface = allocation.interface.as_deref();
+        let state = match allocation.kept {
+            true => model::AllocationState::Kept,
+            false => model::AllocationState::Active,
+        };
+        let sticky = match (&owner, &allocation.sticky) {
+            (_, None) => None,
+            (model::Owner::Pod(key, _), Some(it)) => Some(pod_owner(key.namespace(), it)?),
+            (model::Owner::Node(node), Some(_)) => {
+                return Err(DecodeError::bad("allocation.sticky", format!("of node {node}")));
+            }
+        };
         Ok(Self {
             port: name("allocation.port", &allocation.port)?,
             subnet: name("allocation.subnet", &allocation.subnet)?,
-            owner: need("allocation.owner", allocation.owner.as_ref())?.try_into()?,
+            owner,
+            interface: interface.map(|text| name("allocation.interface", text)).transpose()?,
+            state,
+            sticky,
             addresses: addresses.try_into()?,
             mac: mac("allocation.mac", &allocation.mac)?,
             port_key: allocation.port_key,
@@ -310,7 +322,12 @@ impl TryFrom<&proto::Draining> for model::Draining {
 
     fn try_from(draining: &proto::Draining) -> Result<Self, DecodeError> {
         let addresses = need("draining.addresses", draining.addresses.as_ref())?;
+        let more = draining.more.iter().map(|it| {
+            let addresses = need("draining.more", it.addresses.as_ref())?;
+            Ok((name("draining.more", &it.subnet)?, addresses.try_into()?))
+        });
         Ok(Self {
+            more: more.collect::<Result<_, DecodeError>>()?,
             uid: name("draining.uid", &draining.uid)?,
             key: pod_key("draining.key", draining.key.as_ref())?,
             node: name("draining.node", &draining.node)?,
@@ -344,6 +361,7 @@ impl TryFrom<&proto::Settings> for model::Settings {
             join_subnet: name("settings.join_subnet", &settings.join_subnet)?,
             cooldown_ms: settings.cooldown_ms,
             apply_version: settings.apply_version,
+            workload_grace_ms: settings.workload_grace_ms,
         })
     }
 }
@@ -362,6 +380,8 @@ impl TryFrom<&proto::Object> for model::Object {
             Kind::Pod(it) => Self::Pod(Arc::new(it.try_into()?)),
             Kind::Allocation(it) => Self::Allocation(Arc::new(it.try_into()?)),
             Kind::Draining(it) => Self::Draining(Arc::new(it.try_into()?)),
+            Kind::Workload(it) => Self::Workload(Arc::new(it.try_into()?)),
+            Kind::Reservation(it) => Self::Reservation(Arc::new(it.try_into()?)),
             Kind::Qos(it) => Self::Qos(Arc::new(it.try_into()?)),
             Kind::Mirror(it) => Self::Mirror(Arc::new(it.try_into()?)),
         })
@@ -382,6 +402,8 @@ impl TryFrom<&proto::ObjectKey> for model::ObjectKey {
             Kind::Pod(key) => Self::Pod(pod_key("key.pod", Some(key))?),
             Kind::Allocation(text) => Self::Allocation(name("key.allocation", text)?),
             Kind::Draining(text) => Self::Draining(name("key.draining", text)?),
+            Kind::Workload(key) => Self::Workload(key.try_into()?),
+            Kind::Reservation(text) => Self::Reservation(name("key.reservation", text)?),
             Kind::Qos(text) => Self::Qos(name("key.qos", text)?),
             Kind::Mirror(target) => Self::Mirror(target.try_into()?),
         })

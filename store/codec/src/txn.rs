@@ -64,6 +64,7 @@ fn sandbox(
         uid: uid.to_string(),
         node: node.to_string(),
         sandbox: sandbox.to_string(),
+        bound_at: None,
     }
 }
 
@@ -71,7 +72,8 @@ impl From<&model::Operation> for proto::Operation {
     fn from(operation: &model::Operation) -> Self {
         use model::Operation as Op;
         use proto::operation::{
-            Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet, RegisterNode, Release,
+            Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet, RegisterNode, Release, Tick,
+            WorkloadIdentity,
         };
         let kind = match operation {
             Op::PutSubnet(spec, from) => {
@@ -98,7 +100,10 @@ impl From<&model::Operation> for proto::Operation {
                 Kind::DeletePod(PodIdentity { key: Some(key.into()), uid: uid.to_string() })
             }
             Op::Bind { key, uid, node, sandbox: id } => Kind::Bind(sandbox(key, uid, node, id)),
-            Op::Unbind { uid, key, node, sandbox: id } => Kind::Unbind(sandbox(key, uid, node, id)),
+            Op::Unbind { uid, key, node, sandbox: id, bound_at } => {
+                let bound_at = bound_at.map(|revision| revision.0);
+                Kind::Unbind(proto::operation::Sandbox { bound_at, ..sandbox(key, uid, node, id) })
+            }
             Op::Release { port, addresses, uid } => Kind::Release(Release {
                 port: port.to_string(),
                 addresses: Some((*addresses).into()),
@@ -110,6 +115,14 @@ impl From<&model::Operation> for proto::Operation {
             Op::DeleteMirror(target) => Kind::DeleteMirror(target.into()),
             Op::SetCentral(central) => Kind::SetCentral(central.into()),
             Op::PutSettings(settings) => Kind::PutSettings(settings.into()),
+            Op::PutWorkload(spec) => Kind::PutWorkload(spec.into()),
+            Op::DeleteWorkload(key, uid) => Kind::DeleteWorkload(WorkloadIdentity {
+                key: Some(key.into()),
+                uid: uid.to_string(),
+            }),
+            Op::PutReservation(spec) => Kind::PutReservation(spec.into()),
+            Op::DeleteReservation(text) => Kind::DeleteReservation(text.to_string()),
+            Op::Tick => Kind::Tick(Tick {}),
         };
         Self { kind: Some(kind) }
     }
@@ -156,6 +169,7 @@ impl TryFrom<&proto::Operation> for model::Operation {
                 uid: name("unbind.uid", &it.uid)?,
                 node: name("unbind.node", &it.node)?,
                 sandbox: name("unbind.sandbox", &it.sandbox)?,
+                bound_at: it.bound_at.map(model::Revision),
             },
             Kind::Release(it) => Self::Release {
                 port: name("release.port", &it.port)?,
@@ -168,6 +182,16 @@ impl TryFrom<&proto::Operation> for model::Operation {
             Kind::DeleteMirror(target) => Self::DeleteMirror(target.try_into()?),
             Kind::SetCentral(central) => Self::SetCentral(central.try_into()?),
             Kind::PutSettings(settings) => Self::PutSettings(settings.try_into()?),
+            Kind::PutWorkload(spec) => Self::PutWorkload(spec.try_into()?),
+            Kind::DeleteWorkload(it) => Self::DeleteWorkload(
+                need("delete_workload.key", it.key.as_ref())?.try_into()?,
+                name("delete_workload.uid", &it.uid)?,
+            ),
+            Kind::PutReservation(spec) => Self::PutReservation(spec.try_into()?),
+            Kind::DeleteReservation(text) => {
+                Self::DeleteReservation(name("delete_reservation", text)?)
+            }
+            Kind::Tick(_) => Self::Tick,
         })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::{
     Actor, Allocation, Central, Draining, Mirror, MirrorTarget, Namespace, NamespaceName, Node,
-    NodeName, Pod, PodKey, PortName, Qos, QosName, Revision, Settings, Subnet, SubnetName, Uid,
+    NodeName, Pod, PodKey, PortName, Qos, QosName, Reservation, ReservationName, Revision,
+    Settings, Subnet, SubnetName, Uid, Workload, WorkloadKey,
 };
 
 /// Names an object of the state.
@@ -27,6 +28,10 @@ pub enum ObjectKey {
     Allocation(PortName),
     /// Addresses whose unplugging is not confirmed.
     Draining(Uid),
+    /// A workload.
+    Workload(WorkloadKey),
+    /// A reservation.
+    Reservation(ReservationName),
     /// A QoS spec.
     Qos(QosName),
     /// A mirror.
@@ -44,6 +49,8 @@ impl fmt::Display for ObjectKey {
             Self::Pod(key) => write!(f, "pod {key}"),
             Self::Allocation(port) => write!(f, "allocation {port}"),
             Self::Draining(uid) => write!(f, "draining {uid}"),
+            Self::Workload(key) => key.fmt(f),
+            Self::Reservation(name) => write!(f, "reservation {name}"),
             Self::Qos(name) => write!(f, "qos {name}"),
             Self::Mirror(target) => write!(f, "mirror of {target}"),
         }
@@ -69,6 +76,10 @@ pub enum Object {
     Allocation(Arc<Allocation>),
     /// See [`Draining`].
     Draining(Arc<Draining>),
+    /// See [`Workload`].
+    Workload(Arc<Workload>),
+    /// See [`Reservation`].
+    Reservation(Arc<Reservation>),
     /// See [`Qos`].
     Qos(Arc<Qos>),
     /// See [`Mirror`].
@@ -88,6 +99,8 @@ impl Object {
             Self::Pod(pod) => ObjectKey::Pod(pod.spec.key.clone()),
             Self::Allocation(allocation) => ObjectKey::Allocation(allocation.port.clone()),
             Self::Draining(draining) => ObjectKey::Draining(draining.uid.clone()),
+            Self::Workload(workload) => ObjectKey::Workload(workload.spec.key.clone()),
+            Self::Reservation(it) => ObjectKey::Reservation(it.spec.name.clone()),
             Self::Qos(qos) => ObjectKey::Qos(qos.spec.name.clone()),
             Self::Mirror(mirror) => ObjectKey::Mirror(mirror.target.clone()),
         }

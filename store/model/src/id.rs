@@ -123,7 +123,17 @@ text_id!(
 text_id!(
     /// Name of a logical switch port; also the name of the `IP` object that shows it.
     PortName, "port name", is_dns_name, limits::PORT_NAME_BYTES_MAX,
-    "1–320 lower-case letters, digits, '-' or '.'"
+    "1–384 lower-case letters, digits, '-' or '.'"
+);
+text_id!(
+    /// Name of an interface of a pod beyond the first.
+    InterfaceName, "interface name", is_dns_name, limits::NAME_BYTES_MAX,
+    "1–63 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
+);
+text_id!(
+    /// Name of a reservation: that of the `IP` object that asks for it.
+    ReservationName, "reservation name", is_dns_name, limits::PORT_NAME_BYTES_MAX,
+    "1–384 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit"
 );
 
 impl PortName {
@@ -131,6 +141,15 @@ impl PortName {
     #[must_use]
     pub fn of_pod(key: &PodKey) -> Self {
         Self(format!("{}.{}", key.name(), key.namespace()).into())
+    }
+
+    /// The port of any interface of a pod: `<pod>.<namespace>` or `<pod>.<namespace>.<interface>`.
+    #[must_use]
+    pub fn of_interface(key: &PodKey, interface: Option<&InterfaceName>) -> Self {
+        match interface {
+            None => Self::of_pod(key),
+            Some(name) => Self(format!("{}.{}.{name}", key.name(), key.namespace()).into()),
+        }
     }
 
     /// The port of a node on the join switch: `node-<node>`.

@@ -2,6 +2,7 @@
 //!
 //! * [`id`]: every id is a type of its own, so a subnet's name never passes for a node's.
 //! * [`object`]: what the state holds, one file per object.
+//! * [`workload`]: for whom addresses are kept.
 //! * [`operation`]: one [`Txn`] = one log entry = one revision; it carries time and identity,
 //!   because the state machine has neither.
 //! * [`outcome`] and [`refusal`]: an operation that cannot be carried out is *data*, alike on
@@ -25,14 +26,16 @@ pub mod outcome;
 pub mod qos;
 pub mod refusal;
 pub mod selector;
+pub mod workload;
 
 pub use atoll_ipam::{AddressRange, Cidr, Family, MacAddress, Normalised, RangeSet};
 pub use change::{Change, ChangeSet, Object, ObjectKey};
 pub use dump::{CoolingAddress, Dump};
 pub use gateway::{CentralGateway, GatewayNode, GatewayType};
 pub use id::{
-    ChassisName, ClusterId, MemberId, MemberName, NameError, NamespaceName, NodeName, PodKey,
-    PortName, QosName, RequestId, Revision, Sandbox, SubnetName, Uid,
+    ChassisName, ClusterId, InterfaceName, MemberId, MemberName, NameError, NamespaceName,
+    NodeName, PodKey, PortName, QosName, RequestId, ReservationName, Revision, Sandbox, SubnetName,
+    Uid,
 };
 pub use isolation::{Acl, AclAction, AclDirection};
 pub use lineage::Lineage;
@@ -45,3 +48,7 @@ pub use outcome::{Outcome, Reply};
 pub use qos::{Mirror, MirrorTarget, PodSelector, PodTraffic, Qos, QosSpec, Rate, Rates};
 pub use refusal::Refusal;
 pub use selector::{LabelRequirement, LabelSelector, LabelTest};
+pub use workload::{
+    AllocationState, InterfaceRequest, PodOwner, PodPhase, Reservation, ReservationSpec,
+    ReservedFor, Workload, WorkloadKey, WorkloadKind, WorkloadSpec,
+};

@@ -6,8 +6,9 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// Kubernetes' limit for a DNS subdomain (pod and node names).
 pub const LONG_NAME_BYTES_MAX: usize = 253;
 
-/// A port's name is a pod's name (253), a dot and its namespace (63), rounded up.
-pub const PORT_NAME_BYTES_MAX: usize = 320;
+/// A port's name is a pod's name (253), its namespace (63) and an interface's name (63), with two
+/// dots, rounded up.
+pub const PORT_NAME_BYTES_MAX: usize = 384;
 
 /// Uids are 36 bytes, container ids 64; twice the larger.
 pub const TOKEN_BYTES_MAX: usize = 128;
@@ -26,6 +27,18 @@ pub const PODS_MAX: usize = 1_000_000;
 
 /// Namespaces of a cluster; Kubernetes' own tested limit is 10,000.
 pub const NAMESPACES_MAX: usize = 100_000;
+
+/// Workloads: each pod's could be its own, but a cluster has tens of pods for each.
+pub const WORKLOADS_MAX: usize = 200_000;
+
+/// Reservations: as many as there are addresses in two subnets as large as they can be.
+pub const RESERVATIONS_MAX: usize = 65_536;
+
+/// Interfaces of one pod beyond the first. Chosen in one decision, each costs what a pod costs.
+pub const INTERFACES_PER_POD_MAX: usize = 15;
+
+/// Addresses of one list: a choice looks at each of them.
+pub const LIST_MAX: usize = 1_024;
 
 /// Operations of one transaction: 1,000 pods of 200 bytes stay under [`TXN_BYTES_MAX`].
 pub const OPERATIONS_PER_TXN_MAX: usize = 1_000;

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use atoll_ipam::{AddressRange, Cidr, Family, MacAddress};
 
 use crate::{
-    Acl, ChassisName, GatewayType, LabelSelector, MemberId, MemberName, NamespaceName, NodeName,
-    PodKey, PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
+    Acl, AllocationState, ChassisName, GatewayType, InterfaceName, InterfaceRequest, LabelSelector,
+    MemberId, MemberName, NamespaceName, NodeName, PodKey, PodOwner, PodPhase, PodTraffic,
+    PortName, Revision, Sandbox, SubnetName, Uid,
 };
 
 /// Kubernetes labels, in order, so that every replica reads them alike.
@@ -248,6 +249,11 @@ pub struct PodRequest {
     pub mac: Option<MacAddress>,
     /// A subnet asked for by name; else the namespace's.
     pub subnet: Option<SubnetName>,
+    /// Addresses of which it gets one: a StatefulSet's pod the one of its ordinal, any other the
+    /// first that nobody has. Does not count if `addresses` says which.
+    pub list: Vec<Addresses>,
+    /// Further interfaces. All of them get their addresses at once, or the pod waits.
+    pub interfaces: Vec<InterfaceRequest>,
 }
 
 /// What is known of a pod from outside. It enters when it has a node.
@@ -263,14 +269,18 @@ pub struct PodSpec {
     pub request: PodRequest,
     /// What is asked of its traffic; unlike the rest it may change while the pod runs.
     pub traffic: PodTraffic,
+    /// To which workload it belongs.
+    pub owner: Option<PodOwner>,
+    /// How far it is in its life.
+    pub phase: PodPhase,
 }
 
 impl PodSpec {
-    /// A pod that asks for nothing.
+    /// A running pod of no workload that asks for nothing.
     #[must_use]
     pub fn new(key: PodKey, uid: Uid, node: NodeName) -> Self {
         let (request, traffic) = (PodRequest::default(), PodTraffic::default());
-        Self { key, uid, node, request, traffic }
+        Self { key, uid, node, request, traffic, owner: None, phase: PodPhase::Running }
     }
 }
 
@@ -353,6 +363,12 @@ pub struct Allocation {
     pub mac: MacAddress,
     /// OVN tunnel key of the port, unique within the subnet.
     pub port_key: u32,
+    /// The interface of the pod, if it is not the first.
+    pub interface: Option<InterfaceName>,
+    /// Whether its pod is there.
+    pub state: AllocationState,
+    /// The workload and ordinal that it is kept for when its pod is gone, if it is.
+    pub sticky: Option<PodOwner>,
     /// Revision that made it.
     pub created: Revision,
     /// Revision that last changed it.
@@ -360,7 +376,9 @@ pub struct Allocation {
 }
 
 /// Addresses of a pod that is gone while its node has not yet confirmed that it is unplugged.
-/// They cool unconfirmed: nobody gets them by chance.
+///
+/// They cool unconfirmed, so nobody gets them by chance; or they are kept for, or have already gone
+/// to, the next pod of the same name and ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draining {
     /// The pod that is gone.
@@ -375,6 +393,16 @@ pub struct Draining {
     pub subnet: SubnetName,
     /// The addresses.
     pub addresses: Addresses,
+    /// Those of the pod's further interfaces.
+    pub more: Vec<(SubnetName, Addresses)>,
+}
+
+impl Draining {
+    /// The addresses of all interfaces.
+    pub fn held(&self) -> impl Iterator<Item = (&SubnetName, Addresses)> {
+        let more = self.more.iter().map(|(subnet, addresses)| (subnet, *addresses));
+        std::iter::once((&self.subnet, self.addresses)).chain(more)
+    }
 }
 
 /// Which member's ovn-central serves the nodes. Agents follow the highest `since` they ever saw.
@@ -403,4 +431,6 @@ pub struct Settings {
     pub cooldown_ms: u64,
     /// Which version of the rules `apply` follows.
     pub apply_version: u32,
+    /// How long addresses are kept for a workload that is gone, in case that it comes back.
+    pub workload_grace_ms: u64,
 }

@@ -2,8 +2,9 @@
 
 use crate::{
     Addresses, Central, ChassisName, Labels, MirrorTarget, NamespaceName, NodeName, NodeSpec,
-    ObjectKey, Origin, PodKey, PodSpec, PortName, QosName, QosSpec, RequestId, Revision, Sandbox,
-    Settings, SubnetName, SubnetSpec, Uid,
+    ObjectKey, Origin, PodKey, PodSpec, PortName, QosName, QosSpec, RequestId, ReservationName,
+    ReservationSpec, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Uid, WorkloadKey,
+    WorkloadSpec,
 };
 use std::net::IpAddr;
 
@@ -95,6 +96,8 @@ pub enum Operation {
         node: NodeName,
         /// The container id.
         sandbox: Sandbox,
+        /// The binding that is meant, if the agent knows it; any of this sandbox without.
+        bound_at: Option<Revision>,
     },
     /// An operator frees a port whose pod will never be reported gone.
     Release {
@@ -117,6 +120,16 @@ pub enum Operation {
     SetCentral(Central),
     /// Sets what holds for the whole cluster.
     PutSettings(Settings),
+    /// Announces a workload, or what changed of it.
+    PutWorkload(WorkloadSpec),
+    /// The workload is gone. What its pods had is kept for a while.
+    DeleteWorkload(WorkloadKey, Uid),
+    /// Reserves addresses or a MAC for a named owner, or changes what is reserved.
+    PutReservation(ReservationSpec),
+    /// Ends a reservation; who has what was reserved keeps it.
+    DeleteReservation(ReservationName),
+    /// Nothing but the time that its transaction carries.
+    Tick,
 }
 
 /// One transaction: all of its operations or none; one log entry, one revision.

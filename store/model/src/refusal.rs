@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use atoll_ipam::Cidr;
 
 use crate::{
-    NamespaceName, NodeName, ObjectKey, PodKey, PortName, QosName, Revision, SubnetName, Uid,
+    NamespaceName, NodeName, ObjectKey, PodKey, PortName, QosName, ReservationName, Revision,
+    SubnetName, Uid,
 };
 
 /// Why a transaction was not carried out. Nothing was changed; the same transaction on the same
@@ -93,12 +94,12 @@ pub enum Refusal {
         /// The rule that is broken, and the way out.
         rule: String,
     },
-    /// What a pod asks of its traffic is not sound.
+    /// What a pod asks for, or of its traffic, is not sound in itself.
     #[error("pod {key}: {rule}")]
     PodInvalid {
         /// The refused pod.
         key: PodKey,
-        /// The rule that is broken.
+        /// The rule that is broken, and the way out.
         rule: String,
     },
     /// Somebody still uses the subnet.
@@ -200,4 +201,15 @@ pub enum Refusal {
     /// A transaction without operations.
     #[error("a transaction needs at least one operation")]
     Empty,
+    /// The pod succeeded or failed.
+    #[error("pod {0} is over; what runs now is another pod")]
+    PodOver(PodKey),
+    /// What is to be reserved cannot be, or is somebody else's.
+    #[error("reservation {name}: {rule}")]
+    ReservationInvalid {
+        /// The reservation.
+        name: ReservationName,
+        /// What stands in the way, and the way out.
+        rule: String,
+    },
 }

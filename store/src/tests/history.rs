@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atoll_model::{
-    Actor, Addresses, Central, CentralGateway, GatewayNode, GatewayType, LabelRequirement,
-    LabelSelector, LabelTest, MemberId, MirrorTarget, NodeSpec, Object, ObjectKey, Operation,
-    Origin, Owner, Pod, PodRequest, PodSelector, PodSpec, PodTraffic, PortName, Precondition,
-    QosSpec, Rate, Rates, RequestId, Revision, Settings, SubnetSpec, Txn,
+    Actor, Addresses, Central, CentralGateway, GatewayNode, GatewayType, InterfaceRequest,
+    LabelRequirement, LabelSelector, LabelTest, MemberId, MirrorTarget, NodeSpec, Object,
+    ObjectKey, Operation, Origin, Owner, Pod, PodPhase, PodRequest, PodSelector, PodSpec,
+    PodTraffic, PortName, Precondition, QosSpec, Rate, Rates, RequestId, ReservationSpec,
+    ReservedFor, Revision, Settings, SubnetSpec, Txn, WorkloadKey, WorkloadKind, WorkloadSpec,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::State;
-use crate::scenario::{node, node_spec, ns, pod, pod_spec, sandbox, subnet, subnet_spec, txn, uid};
+use crate::scenario::{
+    node, node_spec, ns, owned, pod, pod_spec, sandbox, subnet, subnet_spec, txn, uid,
+};
 use crate::setup::{COOLDOWN_MS, defaults};
 
 const PODS: [&str; 8] = ["a/p0", "a/p1", "a/p2", "b/p0", "b/p1", "b/p2", "c/p0", "c/p1"];
+/// Pods of the sets `a/p` and `b/p`.
+const SET_PODS: [&str; 5] = ["a/p-0", "a/p-1", "a/p-2", "b/p-0", "b/p-1"];
 const UIDS: [&str; 12] = ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "ua", "ub"];
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const SUBNETS: [&str; 4] = ["s0", "s1", "ovn-default", "join"];
@@ -61,9 +66,11 @@ pub(super) struct Entry {
 /// One operation.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    Plain(Operation),
+    Plain(Box<Operation>),
     /// The named pod is over, as its uid in the state says.
     Delete(&'static str),
+    /// The named pod finished, as its uid in the state says.
+    Finish(&'static str),
     /// The named pod is plugged in, as the state says.
     Bind(&'static str, &'static str),
     /// The named pod is unplugged, live or draining, as the state says.
@@ -85,7 +92,7 @@ pub(super) fn nothing() -> Txn {
 
 /// The entry of [`nothing`].
 pub(super) fn idle() -> Entry {
-    let steps = nothing().operations.into_iter().map(Step::Plain).collect();
+    let steps = nothing().operations.into_iter().map(plain).collect();
     let (request, precondition) = (None, None);
     let (gap, skip, restore, clock_ms) = (1, false, false, 0);
     Entry { gap, skip, restore, request, steps, precondition, clock_ms }
@@ -102,7 +109,7 @@ pub(super) fn first_entries() -> Vec<Entry> {
     }
     operations.push(Operation::PutNode(node_spec("n1")));
     operations.push(Operation::PutNode(node_spec("n2")));
-    let steps = operations.into_iter().map(Step::Plain).collect();
+    let steps = operations.into_iter().map(plain).collect();
     vec![Entry { steps, ..idle() }]
 }
 
@@ -132,14 +139,24 @@ impl Entry {
     }
 }
 
+fn plain(operation: Operation) -> Step {
+    Step::Plain(Box::new(operation))
+}
+
 impl Step {
     fn operation(&self, state: &State) -> Operation {
         let draining = state.drainings().next();
         match self {
-            Self::Plain(operation) => operation.clone(),
+            Self::Plain(operation) => Operation::clone(operation),
             Self::Delete(key) => match state.pod(&pod(key)).or(state.pods().next()) {
                 Some(it) => Operation::DeletePod(it.spec.key.clone(), it.spec.uid.clone()),
                 None => Operation::DeletePod(pod(key), uid("u0")),
+            },
+            Self::Finish(key) => match state.pod(&pod(key)).or(state.pods().next()) {
+                Some(it) => {
+                    Operation::PutPod(PodSpec { phase: PodPhase::Finished, ..it.spec.clone() })
+                }
+                None => Operation::Tick,
             },
             Self::Bind(key, id) => match addressed(state, key) {
                 Some(it) => Operation::Bind {
@@ -156,6 +173,7 @@ impl Step {
                     uid: it.spec.uid.clone(),
                     node: it.spec.node.clone(),
                     sandbox: it.bound.as_ref().unwrap().sandbox.clone(),
+                    bound_at: None,
                 },
                 None => Self::Confirm.operation(state),
             },
@@ -165,6 +183,7 @@ impl Step {
                     uid: it.uid.clone(),
                     node: it.node.clone(),
                     sandbox: it.binding.sandbox.clone(),
+                    bound_at: Some(it.binding.bound_at),
                 },
                 None => unbind("a/p0", "u0", "n1", "x0"),
             },
@@ -191,8 +210,9 @@ impl Step {
 
 /// The named pod if it has an address, else the first that has one.
 fn addressed<'a>(state: &'a State, key: &str) -> Option<&'a Arc<Pod>> {
-    let named = state.pod(&pod(key)).filter(|pod| pod.waiting.is_none());
-    named.or(state.pods().find(|pod| pod.waiting.is_none()))
+    let running = |pod: &Pod| pod.waiting.is_none() && pod.spec.phase == PodPhase::Running;
+    let named = state.pod(&pod(key)).filter(|pod| running(pod));
+    named.or(state.pods().find(|pod| running(pod)))
 }
 
 fn change(state: &State, name: &str, spec: &SubnetSpec, what: u8) -> Operation {
@@ -230,7 +250,8 @@ fn bind(key: &str, identity: &str, on: &str, id: &str) -> Operation {
 }
 
 fn unbind(key: &str, identity: &str, on: &str, id: &str) -> Operation {
-    Operation::Unbind { key: pod(key), uid: uid(identity), node: node(on), sandbox: sandbox(id) }
+    let (key, uid, node, sandbox) = (pod(key), uid(identity), node(on), sandbox(id));
+    Operation::Unbind { key, uid, node, sandbox, bound_at: None }
 }
 
 /// Any entry.
@@ -267,7 +288,13 @@ fn steps() -> impl Strategy<Value = Step> {
     let key = || select(&PODS[..]);
     let id = || select(&["x0", "x1"][..]);
     prop_oneof![
-        16 => put_pods().prop_map(Step::Plain),
+        16 => put_pods().prop_map(plain),
+        10 => set_pods().prop_map(plain),
+        8 => kept().prop_map(plain),
+        2 => key().prop_map(Step::Finish),
+        5 => select(&SET_PODS[..]).prop_map(Step::Delete),
+        4 => (select(&SET_PODS[..]), id()).prop_map(|(key, id)| Step::Bind(key, id)),
+        2 => select(&SET_PODS[..]).prop_map(Step::Release),
         6 => key().prop_map(Step::Delete),
         8 => (key(), id()).prop_map(|(key, id)| Step::Bind(key, id)),
         4 => key().prop_map(Step::Unbind),
@@ -278,10 +305,10 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(name, spec, what)| Step::Change(name, Box::new(spec), what)),
         2 => (key(), select(&UIDS[..]), select(&NODES[..]), id(), any::<bool>()).prop_map(
             |(key, uid, node, id, up)| {
-                Step::Plain(if up { bind(key, uid, node, id) } else { unbind(key, uid, node, id) })
+                plain(if up { bind(key, uid, node, id) } else { unbind(key, uid, node, id) })
             }
         ),
-        11 => others().prop_map(Step::Plain),
+        11 => others().prop_map(plain),
     ]
 }
 
@@ -304,6 +331,7 @@ fn put_pods() -> impl Strategy<Value = Operation> {
                 addresses: asked.collect(),
                 mac: mac.map(|text| text.parse().unwrap()),
                 subnet: from.map(subnet),
+                ..PodRequest::default()
             };
             let identity = identity.map_or_else(|life| format!("{key}-{life}"), Into::into);
             let labels = label.then(|| ("k".into(), "v".into())).into_iter().collect();
@@ -316,6 +344,79 @@ fn put_pods() -> impl Strategy<Value = Operation> {
                 ..pod_spec(key, &identity)
             })
         })
+}
+
+/// Announcements of the pods of sets; most have a list, or a second interface, now and then.
+fn set_pods() -> impl Strategy<Value = Operation> {
+    let list = prop::collection::vec(select(&ADDRESSES[..]), 1..3);
+    let from = prop::option::weighted(0.5, select(&SUBNETS[..3]));
+    (
+        select(&SET_PODS[..]),
+        0..4,
+        select(&NODES[..2]),
+        prop::bool::weighted(0.85),
+        prop::option::weighted(0.2, list),
+        prop::option::weighted(0.25, from),
+    )
+        .prop_map(|(key, life, on, numbered, list, more)| {
+            let identity = format!("{key}-{life}");
+            let mut spec = owned(key, &identity, "w");
+            spec.node = node(on);
+            if !numbered {
+                spec.owner.as_mut().unwrap().kind = WorkloadKind::ReplicaSet;
+            }
+            let entry = |text: &str| [text.parse().unwrap()].into_iter().collect();
+            spec.request.list = list.into_iter().flatten().map(entry).collect();
+            let request =
+                more.map(|from| PodRequest { subnet: from.map(subnet), ..PodRequest::default() });
+            let net1 = |request| InterfaceRequest { name: "net1".parse().unwrap(), request };
+            spec.request.interfaces = request.into_iter().map(net1).collect();
+            Operation::PutPod(spec)
+        })
+}
+
+/// Sets, reservations and time.
+fn kept() -> impl Strategy<Value = Operation> {
+    let key = || select(&["a", "b"][..]).prop_map(set_key);
+    let name = || select(&["r0", "r1"][..]).prop_map(|name| name.parse().unwrap());
+    let reserved = (
+        name(),
+        select(&SUBNETS[..3]),
+        prop::option::weighted(0.8, select(&ADDRESSES[..])),
+        prop::option::weighted(0.3, select(&MACS[..])),
+        select(&["a/p0", "a/p-0", "b/p-1"][..]),
+        any::<bool>(),
+    );
+    prop_oneof![
+        4 => (key(), select(&["w", "w2"][..]), 0..3_u32, prop::bool::weighted(0.2)).prop_map(
+            |(key, identity, replicas, late)| Operation::PutWorkload(WorkloadSpec {
+                key,
+                uid: uid(identity),
+                replicas,
+                start_ordinal: u32::from(late),
+            })
+        ),
+        2 => (key(), select(&["w", "w2"][..]))
+            .prop_map(|(key, identity)| Operation::DeleteWorkload(key, uid(identity))),
+        6 => reserved.prop_map(|(name, from, address, mac, owner, second)| {
+            Operation::PutReservation(ReservationSpec {
+                name,
+                subnet: subnet(from),
+                addresses: address.into_iter().map(|text| text.parse().unwrap()).collect(),
+                mac: mac.map(|text| text.parse().unwrap()),
+                owner: ReservedFor::Pod(pod(owner)),
+                interface: second.then(|| "net1".parse().unwrap()),
+            })
+        }),
+        3 => name().prop_map(Operation::DeleteReservation),
+        1 => Just(Operation::Tick),
+    ]
+}
+
+/// The set `p` of a namespace.
+fn set_key(namespace: &str) -> WorkloadKey {
+    let (namespace, kind) = (ns(namespace), WorkloadKind::StatefulSet);
+    WorkloadKey { namespace, kind, name: "p".into() }
 }
 
 fn specs() -> impl Strategy<Value = SubnetSpec> {
@@ -464,6 +565,7 @@ fn others() -> impl Strategy<Value = Operation> {
                 join_subnet: subnet(join),
                 cooldown_ms,
                 apply_version,
+                workload_grace_ms: 1_000,
             })
         ),
     ]

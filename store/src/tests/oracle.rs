@@ -1,13 +1,13 @@
 //! What must be true, told by the events and the answers alone.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    Addresses, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod, PortName, QosSpec,
-    Rate, Rates, Reply, RequestId, Revision, Sandbox, Subnet, Txn, Uid,
+    AllocationState, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod, PodKey, PortName,
+    QosSpec, Rate, Rates, Reply, RequestId, Revision, Sandbox, Subnet, Txn, Uid,
 };
 
 use crate::{Applied, State, effective_limits};
@@ -16,7 +16,8 @@ use crate::{Applied, State, effective_limits};
 struct Plugged {
     node: NodeName,
     sandbox: Sandbox,
-    addresses: Addresses,
+    key: PodKey,
+    addresses: BTreeSet<IpAddr>,
 }
 
 #[derive(Default)]
@@ -25,6 +26,11 @@ pub(super) struct Oracle {
     objects: BTreeMap<ObjectKey, Object>,
     plugged: BTreeMap<Uid, Plugged>,
     outcomes: BTreeMap<u128, Outcome>,
+}
+
+/// Whether a pod is one of a set in these histories.
+fn is_set_pod(key: &PodKey) -> bool {
+    key.name().starts_with("p-")
 }
 
 impl Oracle {
@@ -95,20 +101,24 @@ impl Oracle {
                 }
             }
             Operation::DeleteNode(node) => self.plugged.retain(|_, it| it.node != *node),
-            Operation::Release { uid, .. } => {
-                self.plugged.remove(uid);
+            Operation::Release { uid, addresses, .. } => {
+                let named = |it: &Plugged| addresses.iter().any(|at| it.addresses.contains(&at));
+                if self.plugged.get(uid).is_some_and(named) {
+                    self.plugged.remove(uid);
+                }
             }
             _ => {}
         }
     }
 
     fn plug(&mut self, operation: &Operation, reply: &Reply) {
-        let Operation::Bind { uid, node, sandbox, .. } = operation else { return };
+        let Operation::Bind { uid, node, sandbox, key } = operation else { return };
         assert!(matches!(reply, Reply::Bound(_)), "{reply:?}");
         // The addresses are filled in from the events.
-        let addresses = self.plugged.get(uid).map(|it| it.addresses).unwrap_or_default();
-        let (node, sandbox) = (node.clone(), sandbox.clone());
-        self.plugged.insert(uid.clone(), Plugged { node, sandbox, addresses });
+        let known = self.plugged.get(uid).map(|it| it.addresses.clone());
+        let (node, sandbox, key) = (node.clone(), sandbox.clone(), key.clone());
+        let addresses = known.unwrap_or_default();
+        self.plugged.insert(uid.clone(), Plugged { node, sandbox, key, addresses });
     }
 
     /// Compares the state with what its events told, and looks for two live owners.
@@ -123,7 +133,7 @@ impl Oracle {
             if let Owner::Pod(_, uid) = &it.owner
                 && let Some(plugged) = self.plugged.get_mut(uid)
             {
-                plugged.addresses = it.addresses;
+                plugged.addresses.extend(it.addresses.iter());
             }
             // Subnets do not overlap: an address has one owner in the whole cluster.
             for address in it.addresses.iter() {
@@ -135,9 +145,11 @@ impl Oracle {
         self.judge_binding(state);
         state.pods().for_each(|pod| judge_limits(state, pod));
         for (uid, plugged) in &self.plugged {
-            for address in plugged.addresses.iter() {
-                match live.get(&address) {
+            for address in &plugged.addresses {
+                match live.get(address) {
                     Some(Owner::Pod(_, owner)) if owner == uid => {}
+                    // What is kept goes to the next pod of the ordinal, wherever the last one is.
+                    Some(Owner::Pod(key, _)) if *key == plugged.key && is_set_pod(key) => {}
                     Some(other) => panic!("{address} is plugged in for {uid} and is {other}'s"),
                     None => {}
                 }
@@ -149,7 +161,10 @@ impl Oracle {
 /// Every spec is asked whether it means the pod, and how closely.
 fn judge_limits(state: &State, pod: &Pod) {
     let key = &pod.spec.key;
-    let subnet = state.allocation(&PortName::of_pod(key)).map(|it| &it.subnet);
+    let own = Owner::Pod(key.clone(), pod.spec.uid.clone());
+    let held = state.allocation(&PortName::of_pod(key));
+    let held = held.filter(|it| it.owner == own && it.state == AllocationState::Active);
+    let subnet = held.map(|it| &it.subnet);
     let rank = |spec: &QosSpec| {
         let selected = spec.selectors.iter().any(|it| {
             it.namespace.iter().all(|namespace| namespace == key.namespace())

@@ -1,6 +1,6 @@
 //! Switch ports of pods and nodes, and the switches that hold them.
 
-use atoll_model::{Allocation, Node, NodeName, Owner, Pod};
+use atoll_model::{Allocation, AllocationState, Node, NodeName, Owner, Pod};
 use uuid::Uuid;
 
 use super::Build;
@@ -34,6 +34,8 @@ impl Build<'_> {
     /// could say who may claim it.
     fn port(&mut self, allocation: &Allocation) -> Option<(Uuid, NodeName)> {
         match &allocation.owner {
+            // Kept for a pod to come, which nobody can be yet.
+            Owner::Pod(..) if allocation.state == AllocationState::Kept => None,
             Owner::Pod(key, uid) => {
                 let pod = self.state.pod(key).filter(|pod| pod.spec.uid == *uid)?;
                 Some((self.pod_port(allocation, pod), pod.spec.node.clone()))
