@@ -23,6 +23,7 @@
 //!   history up to it is durable.
 //! * A disk belongs to one cluster; members of different clusters refuse each other.
 //! * A cluster is formed once. Empty disks next to a formation marker form nothing.
+//! * A member whose state differs from the majority's at a digest mark serves nobody (`marks`).
 //! * After a failed write or sync of log or history the process ends.
 //!
 //! Threads: everything asynchronous runs on the caller's runtime; `wal` and `history` are threads
@@ -42,6 +43,7 @@ mod identity;
 mod inspect;
 mod leader;
 mod machine;
+mod marks;
 mod member;
 mod network;
 mod open;

@@ -129,7 +129,8 @@ fn what_was_made_through_one_door_changes_only_through_it() {
     let mut it = Scenario::new();
     let spec = subnet_spec("blue", &["10.99.0.0/24"]);
     it.apply(Operation::PutSubnet(spec.clone(), Origin::Kubernetes)).done();
-    it.put_subnet(spec).refused("subnet blue was made in Kubernetes (kubectl edit or delete subnet blue)");
+    it.put_subnet(spec)
+        .refused("subnet blue was made in Kubernetes (kubectl edit or delete subnet blue)");
 }
 
 #[test]
