@@ -30,10 +30,11 @@
 //! of their own; snapshots use blocking threads.
 //!
 //! Absent on purpose: openraft's types outside of this crate. Absent for now: TLS between members,
-//! backup and restore, a reserve for a full disk, limits to the history's size, refetching a
+//! a reserve for a full disk, limits to the history's size, refetching a
 //! damaged history from a peer, shrinking the cluster, reads on followers.
 
 mod admission;
+mod backup;
 mod changes;
 mod fatal;
 mod files;
@@ -64,6 +65,9 @@ mod lab;
 #[cfg(test)]
 mod snapshot_test;
 
+pub use backup::{
+    BackupInfo, RestoreError, RestoreTarget, Restored, inspect_backup, remains, restore,
+};
 pub use changes::{ChangeStream, ChangesError, Compacted};
 pub use history::{History, HistoryError, Interval};
 pub use identity::IdentityError;

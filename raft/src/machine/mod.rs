@@ -35,6 +35,7 @@ use crate::types::{
 pub(crate) use clock::{ClusterClock, wall_ms};
 pub use snapshot::SnapshotError;
 pub(crate) use snapshot::{Head, SnapshotFile, Snapshots};
+pub(crate) use snapshot::{decode as decode_snapshot, encode as encode_snapshot};
 
 /// The state as of some revision, and whose it is.
 #[derive(Debug, Clone)]
@@ -49,7 +50,8 @@ impl Published {
     pub(crate) fn new(state: State, cluster: Option<ClusterId>) -> Self {
         let cluster = cluster.unwrap_or(ClusterId(0));
         let revision = state.revision();
-        Self { state, lineage: Lineage { cluster, parent: None, epoch: 0, revision } }
+        let ancestors = state.ancestors().to_vec();
+        Self { state, lineage: Lineage { cluster, ancestors, revision } }
     }
 
     /// Is this the state of a cluster?
