@@ -9,7 +9,7 @@ use std::sync::Arc;
 use atoll_model::lineage::LineageError;
 use atoll_model::{
     Allocation, Binding, Central, ChangeSet, Lineage, Node, NodeName, Object, ObjectKey, Owner,
-    Pod, PodKey, PortName, Settings, Subnet, SubnetName, Uid,
+    Pod, PodKey, PortName, Reconciling, Settings, Sighting, Subnet, SubnetName, Uid,
 };
 
 /// The objects that one node needs, at one revision. Cheap to clone.
@@ -90,6 +90,23 @@ impl View {
         }
     }
 
+    /// Set while the store takes in what nodes have, after a restore.
+    #[must_use]
+    pub fn reconciling(&self) -> Option<&Arc<Reconciling>> {
+        match self.objects.get(&ObjectKey::Reconciling) {
+            Some(Object::Reconciling(reconciling)) => Some(reconciling),
+            _ => None,
+        }
+    }
+
+    /// Pods of this node that were absent from an apiserver's list.
+    pub fn sightings(&self) -> impl Iterator<Item = &Arc<Sighting>> {
+        self.objects.values().filter_map(|object| match object {
+            Object::Sighting(sighting) => Some(sighting),
+            _ => None,
+        })
+    }
+
     /// A subnet.
     #[must_use]
     pub fn subnet(&self, name: &SubnetName) -> Option<&Arc<Subnet>> {
@@ -161,6 +178,63 @@ impl View {
             };
             (found.2.sandbox.as_str() == sandbox).then_some(found)
         })
+    }
+}
+
+/// Objects for tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use atoll_model::{
+        Allocation, AllocationState, MacAddress, Node, NodeSpec, Owner, Pod, PodKey, PodSpec,
+        PortName, Revision,
+    };
+
+    pub(crate) fn pod(key: &str, uid: &str) -> Pod {
+        let key = PodKey::parse(key).unwrap();
+        Pod {
+            spec: PodSpec::new(key, uid.parse().unwrap(), "n1".parse().unwrap()),
+            waiting: None,
+            bound: None,
+            created: Revision(1),
+            changed: Revision(1),
+        }
+    }
+
+    pub(crate) fn allocation(key: &str, uid: &str, last: u8) -> Allocation {
+        let key = PodKey::parse(key).unwrap();
+        Allocation {
+            port: PortName::of_pod(&key),
+            subnet: "blue".parse().unwrap(),
+            owner: Owner::Pod(key, uid.parse().unwrap()),
+            addresses: [[10, 99, 0, last].into()].into_iter().collect(),
+            mac: MacAddress::new([10, 0, 0, 0, 0, last]),
+            port_key: last.into(),
+            interface: None,
+            state: AllocationState::Active,
+            sticky: None,
+            created: Revision(1),
+            changed: Revision(1),
+        }
+    }
+
+    pub(crate) fn node(name: &str) -> Node {
+        Node {
+            spec: NodeSpec {
+                name: name.parse().unwrap(),
+                uid: format!("uid-of-{name}").parse().unwrap(),
+                addresses: Vec::new(),
+                labels: Default::default(),
+            },
+            chassis: None,
+            encap: None,
+            node_epoch: 1,
+            ready: true,
+            fenced: false,
+            inventory_at: None,
+            conflicts: Vec::new(),
+            created: Revision(1),
+            changed: Revision(1),
+        }
     }
 }
 
