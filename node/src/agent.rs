@@ -16,6 +16,7 @@ use crate::attach::Attacher;
 use crate::attached::Attached;
 use crate::cni::{Attachments as _, DelRequest, Limits, Server};
 use crate::config::Config;
+use crate::inventory::Teller;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
 use crate::{cache, follow, inventory, leg};
@@ -69,14 +70,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     tasks.spawn(follow::run(client.clone(), views, cancel.clone()));
     tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
     tasks.spawn(queue.drain(client.clone(), config.node.clone(), cancel.clone()));
-    tasks.spawn(inventory::keep(
-        config.node.clone(),
-        client.clone(),
-        ovs.clone(),
-        attached,
-        view.clone(),
-        cancel.clone(),
-    ));
+    let (node, records) = (config.node.clone(), attached);
+    let teller = Teller { node, client: client.clone(), ovs: ovs.clone(), records };
+    tasks.spawn(inventory::keep(teller, view.clone(), cancel.clone()));
     tasks.spawn(leg::keep(config.clone(), client, ovs, view, cancel.clone()));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {

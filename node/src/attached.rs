@@ -159,7 +159,7 @@ mod tests {
         let (pod, allocation) = (Arc::new(pod("a/p", "u1")), Arc::new(allocation("a/p", "u1", 2)));
         for sandbox in ["s2", "s1"] {
             let sandbox = sandbox.parse().unwrap();
-            records.add(&sandbox, &lineage, &pod, &[allocation.clone()]).await.unwrap();
+            records.add(&sandbox, &lineage, &pod, std::slice::from_ref(&allocation)).await.unwrap();
         }
         let again = Attached::open(dir.path()).unwrap().all().unwrap();
         let sandboxes: Vec<&str> = again.iter().map(|it| it.sandbox.as_str()).collect();

@@ -40,23 +40,28 @@ struct Told {
     sandboxes: BTreeSet<Sandbox>,
 }
 
+/// Whoever answers, and what from.
+#[derive(Debug)]
+pub struct Teller {
+    /// This node.
+    pub node: NodeName,
+    /// The store.
+    pub client: Client,
+    /// Open vSwitch.
+    pub ovs: Ovs,
+    /// What is plugged in.
+    pub records: Attached,
+}
+
 /// Answers until `cancel`.
-pub async fn keep(
-    node: NodeName,
-    client: Client,
-    ovs: Ovs,
-    records: Attached,
-    mut views: watch::Receiver<View>,
-    cancel: CancellationToken,
-) {
+pub async fn keep(teller: Teller, mut views: watch::Receiver<View>, cancel: CancellationToken) {
     let mut told = None;
     loop {
         let view = views.borrow_and_update().clone();
         let mut pause = None;
-        if let Some(question) = question(&view, &node) {
+        if let Some(question) = question(&view, &teller.node) {
             pause = question.is_open.then_some(AGAIN);
-            let answer = answer(&question, &view, &node, &client, &ovs, &records, &mut told);
-            if let Err(error) = answer.await {
+            if let Err(error) = teller.answer(&question, &view, &mut told).await {
                 tracing::warn!(error = format!("{error:#}"), "the inventory was not told");
                 pause = Some(AGAIN);
             }
@@ -97,36 +102,35 @@ fn question(view: &View, name: &NodeName) -> Option<Question> {
     Some(Question { asked_at, node_epoch, is_open: false })
 }
 
-async fn answer(
-    question: &Question,
-    view: &View,
-    node: &NodeName,
-    client: &Client,
-    ovs: &Ovs,
-    records: &Attached,
-    told: &mut Option<Told>,
-) -> anyhow::Result<()> {
-    let Some(lineage) = view.lineage() else { return Ok(()) };
-    let session = ovs.session(OVS).await.context("Open vSwitch's database does not answer")?;
-    let on_bridge = port::all_plugged(&session.monitor.replica());
-    let pods = whole(records.all()?, &on_bridge, view)?;
-    let Question { asked_at, node_epoch, is_open } = *question;
-    let sandboxes = pods.iter().map(|pod| pod.sandbox.clone()).collect();
-    let now = Told { asked_at, node_epoch, sandboxes };
-    if !is_open && told.as_ref() == Some(&now) {
-        return Ok(());
-    }
-    let count = pods.len();
-    let seen = lineage.revision;
-    let inventory = Inventory { node: node.clone(), node_epoch, seen, pods };
-    let outcome = client.txn(Vec::new(), vec![Operation::Inventory(inventory)]).await?;
-    match outcome {
-        Outcome::Applied { .. } => {
-            tracing::info!(pods = count, %seen, "told the store what is plugged in");
-            *told = Some(now);
-            Ok(())
+impl Teller {
+    async fn answer(
+        &self,
+        question: &Question,
+        view: &View,
+        told: &mut Option<Told>,
+    ) -> anyhow::Result<()> {
+        let Some(lineage) = view.lineage() else { return Ok(()) };
+        let session = self.ovs.session(OVS).await;
+        let session = session.context("Open vSwitch's database does not answer")?;
+        let on_bridge = port::all_plugged(&session.monitor.replica());
+        let pods = whole(self.records.all()?, &on_bridge, view)?;
+        let Question { asked_at, node_epoch, is_open } = *question;
+        let sandboxes = pods.iter().map(|pod| pod.sandbox.clone()).collect();
+        let now = Told { asked_at, node_epoch, sandboxes };
+        if !is_open && told.as_ref() == Some(&now) {
+            return Ok(());
         }
-        Outcome::Refused { refusal, .. } => Err(refusal.into()),
+        let (count, seen) = (pods.len(), lineage.revision);
+        let inventory = Inventory { node: self.node.clone(), node_epoch, seen, pods };
+        let outcome = self.client.txn(Vec::new(), vec![Operation::Inventory(inventory)]).await?;
+        match outcome {
+            Outcome::Applied { .. } => {
+                tracing::info!(pods = count, %seen, "told the store what is plugged in");
+                *told = Some(now);
+                Ok(())
+            }
+            Outcome::Refused { refusal, .. } => Err(refusal.into()),
+        }
     }
 }
 
