@@ -74,7 +74,8 @@ impl Script {
             .add_service(StoreServer::new(script.clone()))
             .add_service(ClusterServer::new(script.clone()));
         tokio::spawn(services.serve_with_incoming(incoming));
-        let client = Client::new(vec![address.to_string().parse().unwrap()], "test").unwrap();
+        let insecure = Credentials::insecure_dev();
+        let client = Client::new(vec![address.to_string().parse().unwrap()], &insecure).unwrap();
         (script, client.with_timeout(Duration::from_millis(500)))
     }
 
@@ -144,7 +145,8 @@ async fn a_read_without_an_answer_did_nothing() {
 #[tokio::test]
 async fn where_nobody_listens_nothing_was_done() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = Client::new(vec![nobody.to_string().parse().unwrap()], "test").unwrap();
+    let insecure = Credentials::insecure_dev();
+    let client = Client::new(vec![nobody.to_string().parse().unwrap()], &insecure).unwrap();
     let client = client.with_timeout(Duration::from_millis(100));
     // As if it had seen a revision: else it fails before it sends the transaction.
     client.saw(Revision(1));

@@ -8,7 +8,8 @@
 //!   snapshots, so that none waits behind another.
 //! * Addresses come from the membership at each connection attempt ([`AddressBook`]): a member that
 //!   moved is found without restarting anything.
-//! * Plaintext for now.
+//! * Both ends show members' certificates: the calling side takes no other ([`Credentials`]), the
+//!   answering side refuses every other role ([`Peers::into_service`]).
 
 mod client;
 mod server;
@@ -18,8 +19,10 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use atoll_api::client::EndpointError;
 use atoll_api::proto::peer_client::PeerClient;
-use tonic::transport::{Channel, Endpoint};
+use atoll_api::{Credentials, Endpoint};
+use tonic::transport::Channel;
 
 use crate::types::Metrics;
 
@@ -35,17 +38,13 @@ const SNAPSHOT_CHUNK: usize = 512 << 10;
 /// HTTP/2 keep-alive: what notices a dead peer on a stream, where nothing times out.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A client for `address` (`host:port`); it connects when it is first used.
-pub(crate) fn connect(address: &str) -> Result<PeerClient<Channel>, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true);
-    Ok(PeerClient::new(endpoint.connect_lazy())
+pub(crate) fn connect(
+    address: &str,
+    credentials: &Credentials,
+) -> Result<PeerClient<Channel>, EndpointError> {
+    let channel = address.parse::<Endpoint>()?.connect_lazy(credentials, KEEP_ALIVE);
+    Ok(PeerClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
