@@ -342,7 +342,10 @@ impl Client {
             }
             let channel = shared.members[at].channel.clone();
             let allowed = left.min(ATTEMPT);
-            let told = match tokio::time::timeout(allowed, send(channel)).await {
+            let answer = tokio::time::timeout(allowed, send(channel)).await;
+            // It says less than the attempt before it.
+            let was_cut_short = answer.is_err() && allowed < ATTEMPT && attempt > 1;
+            let told = match answer {
                 Ok(Ok(answer)) => {
                     shared.preferred.store(at, Ordering::Relaxed);
                     return Ok((answer, unknown));
@@ -360,7 +363,9 @@ impl Client {
             if is_invalid && !unknown {
                 return Err(ClientError::Invalid(reason));
             }
-            last = format!("{}: {reason}", shared.members[at].endpoint);
+            if !was_cut_short {
+                last = format!("{}: {reason}", shared.members[at].endpoint);
+            }
             if is_invalid {
                 break;
             }
