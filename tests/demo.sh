@@ -41,6 +41,13 @@ eval "$(lab env)"
 shown "atollctl status" "$bin/atollctl" status
 shown "atollctl get nodes" "$bin/atollctl" get nodes
 
+step "Everybody has a certificate: this one looks, and changes nothing"
+pki=$(dirname "$ATOLL_CA")/../..
+shown "atolld pki show viewer/atoll-lab/tls.crt" "$bin/atolld" pki show "$pki/viewer/atoll-lab/tls.crt"
+as_viewer() { ATOLL_CERT=$pki/viewer/atoll-lab/tls.crt ATOLL_KEY=$pki/viewer/atoll-lab/tls.key "$@"; }
+shown "atollctl get nodes -o name" as_viewer "$bin/atollctl" get nodes -o name
+shown "atollctl delete node n1" as_viewer "$bin/atollctl" delete node n1 && end "a viewer deleted a node"
+
 step "Two subnets, one per team: the manifests that kubectl would take"
 manifests=$(cat <<'YAML'
 apiVersion: kubeovn.io/v1

@@ -3,17 +3,24 @@
 //! * [`proto`]: services generated from `proto/atoll/v1`; their objects are `atoll-codec`'s, so an
 //!   object has one encoding on disk and on the wire.
 //! * [`answer`]: how a server tells "nothing was done" from "who knows", and how a client reads it.
+//! * [`identity`]: role and name of whoever is at the other end.
+//! * [`tls`]: connections and listeners on which both ends have shown who they are.
+//! * `pki` (a feature): authorities and certificates.
 //! * [`client`]: finds the leader, retries safely under one request id, resumes watches.
 //! * [`saved`]: a state on a client's disk.
 //! * [`manifest`]: the `kubeovn.io/v1` forms of Subnet and IP, as `kubectl` shows them.
 //!
-//! Absent on purpose: servers (`atolld`), raft, and any rule of the state machine.
+//! Absent on purpose: what a role may do (`atolld`), raft, and any rule of the state machine.
 #![warn(missing_docs)]
 
 pub mod answer;
 pub mod client;
+pub mod identity;
 pub mod manifest;
+#[cfg(feature = "pki")]
+pub mod pki;
 pub mod saved;
+pub mod tls;
 
 /// Messages and services, generated from `proto/atoll/v1/*.proto`; documented there.
 #[allow(
@@ -30,3 +37,5 @@ pub mod proto {
 }
 
 pub use client::{Client, ClientError, Endpoint, ReadResult, WatchEvent};
+pub use identity::{Caller, Identity, Role};
+pub use tls::{CertificateFiles, Credentials};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atoll_api::{CertificateFiles, Credentials};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The command line of the Atoll pod network.
@@ -12,6 +13,18 @@ pub(crate) struct Arguments {
     /// Members, as HOST:PORT or unix:PATH, separated by commas.
     #[arg(long, global = true, env = "ATOLL_ENDPOINTS", default_value = "127.0.0.1:7400")]
     pub(crate) endpoints: String,
+    /// The authority whose members are trusted (PEM).
+    #[arg(long, global = true, env = "ATOLL_CA", value_name = "FILE", conflicts_with = INSECURE)]
+    ca: Option<PathBuf>,
+    /// Your certificate: an operator's, or a viewer's for looking (PEM).
+    #[arg(long, global = true, env = "ATOLL_CERT", value_name = "FILE", conflicts_with = INSECURE)]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, global = true, env = "ATOLL_KEY", value_name = "FILE", conflicts_with = INSECURE)]
+    key: Option<PathBuf>,
+    /// Plaintext to members that run with --insecure-dev. On loopback only.
+    #[arg(long, global = true)]
+    insecure_dev: bool,
     /// How to print the result.
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
@@ -22,7 +35,40 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// The id of [`Arguments::insecure_dev`].
+const INSECURE: &str = "insecure_dev";
+
 impl Arguments {
+    /// Who is at the keyboard.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, or wrong with the files.
+    pub(crate) fn credentials(&self) -> anyhow::Result<Credentials> {
+        if self.insecure_dev {
+            return Ok(Credentials::insecure_dev());
+        }
+        let (ca, cert, key) = (self.ca.clone(), self.cert.clone(), self.key.clone());
+        let missing = [("ATOLL_CA", &ca), ("ATOLL_CERT", &cert), ("ATOLL_KEY", &key)]
+            .into_iter()
+            .filter_map(|(name, file)| file.is_none().then_some(name))
+            .collect::<Vec<_>>();
+        match (ca, cert, key) {
+            (Some(ca), Some(cert), Some(key)) => {
+                Ok(Credentials::load(&CertificateFiles { ca, cert, key })?)
+            }
+            _ => anyhow::bail!(
+                "who are you? {} not set: members answer only to certificates. Set ATOLL_CA, \
+                 ATOLL_CERT and ATOLL_KEY (or --ca, --cert, --key) to the files that `atolld pki \
+                 issue --role operator` made",
+                match missing.as_slice() {
+                    [one] => format!("{one} is"),
+                    several => format!("{} are", several.join(" and ")),
+                }
+            ),
+        }
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }

@@ -186,7 +186,8 @@ mod tests {
         let text = subnet("good", "cidrBlock") + &subnet("bad", "cidrBlok");
         std::fs::write(&file, text).unwrap();
         let nobody = vec!["127.0.0.1:1".parse().unwrap()];
-        let client = Client::new(nobody, "test").unwrap().with_timeout(std::time::Duration::ZERO);
+        let plain = atoll_api::Credentials::insecure_dev();
+        let client = Client::new(nobody, &plain).unwrap().with_timeout(std::time::Duration::ZERO);
         let failure = create(&client, &[file], Format::Table).await.unwrap_err();
         let Failure::Usage(error) = failure else { panic!("{failure:?}") };
         assert!(error.to_string().contains("cidrBlok"), "{error}");

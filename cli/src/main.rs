@@ -30,7 +30,9 @@ enum Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::NoEndpoints | ClientError::Endpoint(_) => Self::Usage(error.into()),
+            ClientError::NoEndpoints | ClientError::Endpoint(_) | ClientError::NotLoopback(_) => {
+                Self::Usage(error.into())
+            }
             ClientError::Invalid(why) => Self::Refused(why),
             other => Self::Failed(other.into()),
         }
@@ -63,8 +65,8 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let endpoints = Endpoint::parse_list(&arguments.endpoints).map_err(ClientError::from)?;
-    let actor = std::env::var("USER").unwrap_or_else(|_| "atollctl".to_owned());
-    let client = Client::new(endpoints, &actor)?.with_timeout(arguments.timeout());
+    let credentials = arguments.credentials().map_err(Failure::Usage)?;
+    let client = Client::new(endpoints, &credentials)?.with_timeout(arguments.timeout());
     match &arguments.command {
         Command::Status => status::run(&client, arguments.output).await,
         Command::Get(get) => get::run(&client, get, arguments.output).await,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atoll_api::Client;
+use atoll_api::{Client, Credentials};
 use atoll_cni_wire::Tombstone;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,7 +39,11 @@ const CALL: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// Whatever keeps it from starting.
-pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    credentials: Credentials,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
     let config = Arc::new(config);
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("cannot make {}", config.state_dir.display()))?;
@@ -48,8 +52,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         tracing::info!(revision = %lineage.revision, "working from the cache until a member answers");
     }
     let (views, view) = watch::channel(cached);
-    let actor = format!("node/{}", config.node);
-    let client = Client::new(config.endpoints.clone(), &actor)?
+    let client = Client::new(config.endpoints.clone(), &credentials)?
         .for_node(config.node.clone())
         .with_timeout(CALL);
     let queue = Queue::open(&config.state_dir.join("queue")).context("cannot open the queue")?;

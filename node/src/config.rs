@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use atoll_api::Endpoint;
+use atoll_api::tls::CredentialsError;
+use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_cni_wire::{SOCKET_DEFAULT, TOMBSTONE_DIR_DEFAULT};
 use atoll_model::NodeName;
 use serde::Deserialize;
@@ -29,9 +30,14 @@ struct Raw {
     datapath_type: String,
     #[serde(default = "default_mtu")]
     mtu: u16,
-    #[serde(default)]
-    insecure_dev: bool,
+    tls: Option<CertificateFiles>,
 }
+
+const NO_TLS: &str = "is missing: an agent shows its node's certificate. Make one with `atolld pki \
+                      issue --role node` and name the files here (ca, cert, key); --insecure-dev \
+                      does without, for members on loopback";
+
+const BOTH: &str = "and --insecure-dev exclude each other: take one away";
 
 fn default_state_dir() -> PathBuf {
     "/var/lib/atoll".into()
@@ -78,38 +84,57 @@ pub struct Config {
     pub datapath_type: String,
     /// MTU of pods in bytes, unless their subnet says otherwise.
     pub mtu: u16,
+    /// This node's certificate; `None` with `--insecure-dev`, and then every endpoint is loopback.
+    pub tls: Option<CertificateFiles>,
 }
 
 impl Config {
+    /// Reads this node's certificates, or says that there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Credentials`] naming the file, what was found and what to do.
+    pub fn credentials(&self) -> Result<Credentials, ConfigError> {
+        match &self.tls {
+            Some(files) => Ok(Credentials::load_for(files, &Identity::Node(self.node.clone()))?),
+            None => Ok(Credentials::insecure_dev()),
+        }
+    }
+
     /// The datapath runs in userspace: pods must compute their checksums themselves.
     #[must_use]
     pub fn is_userspace(&self) -> bool {
         self.datapath_type == "netdev"
     }
 
-    /// Reads and checks a file.
+    /// Reads and checks a file; `insecure_dev` if the command line says so.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] naming the key and the rule.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, insecure_dev: bool) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
-        Self::parse(&text, path)
+        Self::parse(&text, path, insecure_dev)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    fn parse(text: &str, path: &Path, insecure_dev: bool) -> Result<Self, ConfigError> {
         let raw: Raw = toml::from_str(text)
             .map_err(|error| ConfigError::Syntax(path.into(), Box::new(error)))?;
         let value = |key, rule: String| ConfigError::Value { key, rule };
-        if !raw.insecure_dev {
-            let rule = "must be true: this release has no TLS yet, and plaintext must be asked for";
-            return Err(value("insecure_dev", rule.to_owned()));
+        match (&raw.tls, insecure_dev) {
+            (None, false) => return Err(value("tls", NO_TLS.to_owned())),
+            (Some(_), true) => return Err(value("tls", BOTH.to_owned())),
+            _ => {}
         }
         let endpoints = Endpoint::parse_list(&raw.endpoints.join(","))
             .map_err(|error| value("endpoints", error.to_string()))?;
         if endpoints.is_empty() {
             return Err(value("endpoints", "name at least one member".to_owned()));
+        }
+        for endpoint in endpoints.iter().filter(|_| insecure_dev) {
+            let near = Credentials::insecure_dev().check(endpoint);
+            near.map_err(|error| value("endpoints", error.to_string()))?;
         }
         if !["system", "netdev"].contains(&raw.datapath_type.as_str()) {
             let rule = format!("{:?} is not known; \"system\" or \"netdev\"", raw.datapath_type);
@@ -129,6 +154,7 @@ impl Config {
             encap_ip: raw.encap_ip,
             datapath_type: raw.datapath_type,
             mtu: raw.mtu,
+            tls: raw.tls,
         })
     }
 }
@@ -142,6 +168,9 @@ pub enum ConfigError {
     /// The file is not the TOML that it should be.
     #[error("{0}")]
     Syntax(PathBuf, #[source] Box<toml::de::Error>),
+    /// The certificates cannot be used.
+    #[error("tls")]
+    Credentials(#[from] CredentialsError),
     /// A value breaks a rule.
     #[error("{key}: {rule}")]
     Value {
@@ -160,12 +189,15 @@ mod tests {
         node = "n1"
         endpoints = ["10.0.0.1:7400"]
         encap_ip = "10.0.0.9"
-        insecure_dev = true
+        [tls]
+        ca = "/x/ca.crt"
+        cert = "/x/tls.crt"
+        key = "/x/tls.key"
     "#;
 
     #[test]
     fn a_short_file_is_enough() {
-        let config = Config::parse(GOOD, Path::new("x")).unwrap();
+        let config = Config::parse(GOOD, Path::new("x"), false).unwrap();
         assert_eq!(config.mtu, MTU_DEFAULT);
         assert!(!config.is_userspace());
     }
@@ -173,13 +205,25 @@ mod tests {
     #[test]
     fn each_bad_value_names_its_key() {
         let message = |what: &str, with: &str| {
-            Config::parse(&GOOD.replace(what, with), Path::new("x")).unwrap_err().to_string()
+            Config::parse(&GOOD.replace(what, with), Path::new("x"), false).unwrap_err().to_string()
         };
-        assert!(message("insecure_dev = true", "").starts_with("insecure_dev"));
         assert!(message("\"10.0.0.1:7400\"", "").starts_with("endpoints"));
         assert!(message("10.0.0.1:7400", "nowhere").starts_with("endpoints"));
         assert!(message("\"n1\"", "\"N 1\"").starts_with("node: node name"));
         assert!(message("node =", "mtu = 500\nnode =").starts_with("mtu"));
         assert!(message("node =", "datapath_type = \"x\"\nnode =").starts_with("datapath_type"));
+    }
+    /// Plaintext must be asked for, and stays on the machine.
+    #[test]
+    fn plaintext_is_for_loopback_only() {
+        let plain = GOOD.split("[tls]").next().unwrap();
+        let refused = |text: &str, insecure_dev: bool| {
+            Config::parse(text, Path::new("x"), insecure_dev).unwrap_err().to_string()
+        };
+        assert!(refused(plain, false).starts_with("tls: is missing: an agent shows"));
+        assert!(refused(GOOD, true).contains("exclude each other"));
+        assert!(refused(plain, true).contains("10.0.0.1:7400 is not on loopback"));
+        let near = plain.replace("10.0.0.1:7400", "127.0.0.1:7400");
+        assert_eq!(Config::parse(&near, Path::new("x"), true).unwrap().tls, None);
     }
 }

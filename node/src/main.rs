@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use atoll_api::Credentials;
 use atoll_node::agent;
 use atoll_node::config::Config;
 use clap::Parser;
@@ -20,9 +21,12 @@ struct Arguments {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only check the configuration.
+    /// Only check the configuration, and the certificates that it names.
     #[arg(long)]
     check_config: bool,
+    /// Plaintext to members that run with --insecure-dev. On loopback only.
+    #[arg(long)]
+    insecure_dev: bool,
 }
 
 fn main() -> ExitCode {
@@ -36,8 +40,10 @@ fn main() -> ExitCode {
         report(panic);
         std::process::abort();
     }));
-    let config = match Config::load(&arguments.config) {
-        Ok(config) => config,
+    let config = Config::load(&arguments.config, arguments.insecure_dev);
+    let config = config.and_then(|config| Ok((config.credentials()?, config)));
+    let (credentials, config) = match config {
+        Ok(sound) => sound,
         Err(error) => {
             let error = anyhow::Error::new(error);
             tracing::error!("{}: {error:#}", arguments.config.display());
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.context("cannot start the runtime").and_then(|runtime| {
-        let outcome = runtime.block_on(run(config));
+        let outcome = runtime.block_on(run(config, credentials));
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
         outcome
     });
@@ -63,7 +69,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, credentials: Credentials) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
@@ -76,5 +82,5 @@ async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!("stopping; pods go on talking");
         stop.cancel();
     });
-    Box::pin(agent::run(config, cancel)).await
+    Box::pin(agent::run(config, credentials, cancel)).await
 }

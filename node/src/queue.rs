@@ -222,7 +222,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let queue = Queue::open(dir.path()).unwrap();
         let nobody = vec!["127.0.0.1:1".parse().unwrap()];
-        let client = Client::new(nobody, "test").unwrap();
+        let client = Client::new(nobody, &atoll_api::Credentials::insecure_dev()).unwrap();
         let node = NodeName::new("n1").unwrap();
         // A directory cannot be read as a file, whoever asks.
         std::fs::create_dir(dir.path().join("1")).unwrap();

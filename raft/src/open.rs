@@ -82,7 +82,8 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
     let (shown, state, meta) = open_state(&options, identity, &wal)?;
     let machine = Machine::new(state, meta, shown.clone());
     let addresses = Arc::default();
-    let network = Network { shown: shown.clone(), addresses: Arc::clone(&addresses) };
+    let credentials = options.credentials.clone();
+    let network = Network { shown: shown.clone(), addresses: Arc::clone(&addresses), credentials };
     let config = Arc::new(config(&options.timing)?);
     let raft = Raft::new(me.id.0, config, network, wal.clone(), machine);
     let raft = raft.await.map_err(|error| OpenError::Raft(error.to_string()))?;

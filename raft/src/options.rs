@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atoll_api::Credentials;
 use atoll_model::MemberName;
 
 /// What a member has to know to start.
@@ -20,6 +21,9 @@ pub struct RaftOptions {
     pub expected_members: usize,
     /// A file outside the data directories, which says that the cluster was formed once.
     pub formation_marker: PathBuf,
+    /// Who it is to the others: a member's, under [`RaftOptions::name`]. Whoever mounts the service
+    /// listens with them too.
+    pub credentials: Credentials,
     /// Timeouts and intervals.
     pub timing: Timing,
 }

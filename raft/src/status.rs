@@ -10,8 +10,11 @@ use crate::member::{Member, MemberInfo, Phase, members};
 /// What a member is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It leads.
+    /// It leads, and a quorum confirmed it within the lease.
     Leader,
+    /// It was elected and knows of no other leader, but no quorum confirms it any more: perhaps it
+    /// is cut off and others have elected another one.
+    LeaderWithoutLease,
     /// It follows and votes.
     Follower,
     /// It stands for election.
@@ -58,14 +61,15 @@ impl Member {
         let all = members(&metrics);
         let role = match metrics.state {
             _ if metrics.running_state.is_err() => Role::Stopped,
-            ServerState::Leader => Role::Leader,
+            ServerState::Leader if self.has_lease(&metrics) => Role::Leader,
+            ServerState::Leader => Role::LeaderWithoutLease,
             ServerState::Follower => Role::Follower,
             ServerState::Candidate => Role::Candidate,
             ServerState::Learner => Role::Learner,
             ServerState::Shutdown => Role::Stopped,
         };
         let last_ack = match role {
-            Role::Leader => {
+            Role::Leader | Role::LeaderWithoutLease => {
                 all.keys().map(|&id| (MemberId(id), self.unheard(&metrics, id))).collect()
             }
             _ => Vec::new(),

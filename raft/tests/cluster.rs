@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atoll_model::{MemberId, Revision};
-use atoll_raft::{OpenError, Phase, ProposeError, ReadError, Store};
+use atoll_raft::{OpenError, Phase, ProposeError, ReadError, Role, Store};
 use futures::StreamExt as _;
 use lab::{Lab, namespace, put_namespace, txn, until};
 
@@ -124,6 +124,8 @@ async fn without_a_quorum_a_proposal_is_never_reported_as_done() {
     assert!(lab.store(leader).linearizable().await.is_err());
     let why = lab.members[leader].waits_because("has no quorum").await;
     assert!(why.contains("do not answer"), "{why}");
+    // "leader" was what people read, of a member that nobody followed.
+    assert_ne!(lab.store(leader).status().role, Role::Leader);
 }
 
 #[tokio::test]

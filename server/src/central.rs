@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use atoll_api::Endpoint as ApiEndpoint;
 use atoll_api::proto::cluster_client::ClusterClient;
 use atoll_api::proto::{StatusRequest, StatusResponse};
+use atoll_api::{Credentials, Endpoint as ApiEndpoint};
 use atoll_model::{Actor, Central as Role, MemberId, MemberName, Operation, Revision, Txn};
 use atoll_ovn_sync::{Central, CentralOptions, CentralStatus, Desired, PassStatus, Projector};
 use atoll_ovsdb::Endpoint;
@@ -26,6 +26,9 @@ use crate::role::{Healths, Report};
 /// How often the raft leader asks the members for their central's health: four answers fit into
 /// [`crate::role::UNHEARD`].
 const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// A dead member is noticed by its silence; this only frees its connection.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// A handle to this member's central; cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,6 +49,7 @@ impl LocalCentral {
     pub fn start(
         config: &CentralConfig,
         store: &Store,
+        credentials: &Credentials,
         cancel: &CancellationToken,
     ) -> std::io::Result<Self> {
         let options = CentralOptions {
@@ -66,7 +70,7 @@ impl LocalCentral {
             running: Arc::new(Mutex::new(Some((central, projector)))),
         };
         tokio::spawn(local.clone().follow(store.clone(), desired_sender, cancel.clone()));
-        tokio::spawn(local.clone().lead(store.clone(), cancel.clone()));
+        tokio::spawn(local.clone().lead(store.clone(), credentials.clone(), cancel.clone()));
         Ok(local)
     }
 
@@ -146,14 +150,14 @@ impl LocalCentral {
     }
 
     /// While this member leads: asks every member for its central's health, and moves the role.
-    async fn lead(self, store: Store, cancel: CancellationToken) {
+    async fn lead(self, store: Store, credentials: Credentials, cancel: CancellationToken) {
         let mut leadership = store.leadership();
         let mut reign: Option<Reign> = None;
         let mut tick = tokio::time::interval(ASK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if leadership.borrow_and_update().is_leader {
-                let reign = reign.get_or_insert_with(Reign::default);
+                let reign = reign.get_or_insert_with(|| Reign::new(credentials.clone()));
                 self.ask(&store, reign).await;
                 move_role(&store, &mut reign.healths).await;
                 tokio::select! {
@@ -196,20 +200,24 @@ impl LocalCentral {
 }
 
 /// What this member knows while it leads.
-#[derive(Default)]
 struct Reign {
     healths: Healths,
+    credentials: Credentials,
     /// One connection to each member: connecting anew for each question costs more than asking.
     clients: BTreeMap<String, ClusterClient<Channel>>,
 }
 
 impl Reign {
+    fn new(credentials: Credentials) -> Self {
+        Self { healths: Healths::default(), credentials, clients: BTreeMap::new() }
+    }
+
     fn client(&mut self, address: &str) -> Option<ClusterClient<Channel>> {
         if let Some(client) = self.clients.get(address) {
             return Some(client.clone());
         }
         let endpoint: ApiEndpoint = address.parse().ok()?;
-        let client = ClusterClient::new(endpoint.connect_lazy());
+        let client = ClusterClient::new(endpoint.connect_lazy(&self.credentials, KEEPALIVE));
         self.clients.insert(address.to_owned(), client.clone());
         Some(client)
     }

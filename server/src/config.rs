@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use atoll_api::tls::{CredentialsError, NotLoopback};
+use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_model::MemberName;
 use serde::Deserialize;
 
@@ -12,6 +14,12 @@ const SB_PORT: u16 = 6642;
 
 /// Where Debian's ovn-central keeps its schemas.
 const SHARE_DIR: &str = "/usr/share/ovn";
+
+const NO_TLS: &str = "is missing: a member shows a certificate. Make an authority with `atolld pki \
+                      init`, a certificate with `atolld pki issue --role member`, and name the files \
+                      here (ca, cert, key); --insecure-dev does without, on loopback only";
+
+const BOTH: &str = "and --insecure-dev exclude each other: take one away";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,8 +32,7 @@ struct Raw {
     peers: Vec<String>,
     expected_members: usize,
     formation_marker: PathBuf,
-    #[serde(default)]
-    insecure_dev: bool,
+    tls: Option<CertificateFiles>,
     central: Option<RawCentral>,
 }
 
@@ -74,6 +81,8 @@ pub struct Config {
     pub expected_members: usize,
     /// File outside the data directories that says that the cluster was formed.
     pub formation_marker: PathBuf,
+    /// This member's certificate; `None` with `--insecure-dev`, and then every address is loopback.
+    pub tls: Option<CertificateFiles>,
     /// ovn-central beside this member; `None` if it is somebody else's.
     pub central: Option<CentralConfig>,
 }
@@ -102,6 +111,9 @@ pub enum ConfigError {
     /// The file is not the TOML that it should be.
     #[error("{0}")]
     Syntax(PathBuf, #[source] Box<toml::de::Error>),
+    /// The certificates cannot be used.
+    #[error("tls")]
+    Credentials(#[from] CredentialsError),
     /// A value breaks a rule.
     #[error("{key}: {rule}")]
     Value {
@@ -117,23 +129,39 @@ fn value(key: &'static str, rule: impl ToString) -> ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file; `insecure_dev` if the command line says so.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] naming the key and the rule.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, insecure_dev: bool) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
-        Self::parse(&text, path)
+        Self::parse(&text, path, insecure_dev)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    /// Reads this member's certificates, or says that there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Credentials`] naming the file, what was found and what to do.
+    pub fn credentials(&self) -> Result<Credentials, ConfigError> {
+        match &self.tls {
+            Some(files) => {
+                let wanted = Identity::Member(self.name.clone());
+                Ok(Credentials::load_for(files, &wanted)?)
+            }
+            None => Ok(Credentials::insecure_dev()),
+        }
+    }
+
+    fn parse(text: &str, path: &Path, insecure_dev: bool) -> Result<Self, ConfigError> {
         let raw: Raw = toml::from_str(text)
             .map_err(|error| ConfigError::Syntax(path.into(), Box::new(error)))?;
-        if !raw.insecure_dev {
-            let rule = "must be true: this release has no TLS yet, and plaintext must be asked for";
-            return Err(value("insecure_dev", rule));
+        match (&raw.tls, insecure_dev) {
+            (None, false) => return Err(value("tls", NO_TLS)),
+            (Some(_), true) => return Err(value("tls", BOTH)),
+            _ => {}
         }
         if ![1, 3, 5].contains(&raw.expected_members) {
             return Err(value(
@@ -146,15 +174,22 @@ impl Config {
             return Err(value("peers", rule));
         }
         for peer in &raw.peers {
-            peer.parse::<atoll_api::Endpoint>().map_err(|error| value("peers", error))?;
+            let endpoint = peer.parse::<Endpoint>().map_err(|error| value("peers", error))?;
+            if insecure_dev {
+                loopback(&endpoint).map_err(|error| value("peers", error))?;
+            }
             // One that counts twice would be waited for for ever.
             if raw.peers.iter().filter(|other| *other == peer).count() > 1 {
                 return Err(value("peers", format!("{peer} is named twice")));
             }
         }
-        let listen = raw.listen.parse().map_err(|error| {
+        let listen: SocketAddr = raw.listen.parse().map_err(|error| {
             value("listen", format!("{:?} is no ADDRESS:PORT: {error}", raw.listen))
         })?;
+        if insecure_dev {
+            let endpoint = Endpoint::Tcp(listen.to_string());
+            loopback(&endpoint).map_err(|error| value("listen", error))?;
+        }
         let advertise = raw.advertise.unwrap_or_else(|| raw.listen.clone());
         if !raw.peers.contains(&advertise) {
             let rule = format!("must contain this member's own address {advertise}");
@@ -173,9 +208,14 @@ impl Config {
             peers: raw.peers,
             expected_members: raw.expected_members,
             formation_marker: raw.formation_marker,
+            tls: raw.tls,
             central: raw.central.map(central).transpose()?.flatten(),
         })
     }
+}
+
+fn loopback(endpoint: &Endpoint) -> Result<(), NotLoopback> {
+    Credentials::insecure_dev().check(endpoint)
 }
 
 fn central(raw: RawCentral) -> Result<Option<CentralConfig>, ConfigError> {
@@ -213,7 +253,10 @@ mod tests {
         peers = ["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"]
         expected_members = 3
         formation_marker = "/x/marker"
-        insecure_dev = true
+        [tls]
+        ca = "/x/ca.crt"
+        cert = "/x/tls.crt"
+        key = "/x/tls.key"
         [central]
         mode = "warm"
         run_dir = "/x/ovn"
@@ -221,14 +264,14 @@ mod tests {
     "#;
 
     fn message(text: &str) -> String {
-        let error = Config::parse(text, Path::new("atolld.toml")).unwrap_err();
+        let error = Config::parse(text, Path::new("atolld.toml"), false).unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string);
         format!("{error} {}", source.unwrap_or_default())
     }
 
     #[test]
     fn a_good_file_is_taken_with_its_defaults() {
-        let config = Config::parse(GOOD, Path::new("x")).unwrap();
+        let config = Config::parse(GOOD, Path::new("x"), false).unwrap();
         assert_eq!(config.advertise, "10.0.0.1:7400");
         assert_eq!(config.central.unwrap().sb_port, SB_PORT);
     }
@@ -236,7 +279,8 @@ mod tests {
     #[test]
     fn each_bad_value_names_its_key() {
         let without = |what: &str, with: &str| message(&GOOD.replace(what, with));
-        assert!(without("insecure_dev = true", "").starts_with("insecure_dev: must be true"));
+        assert!(without("key = \"/x/tls.key\"", "").contains("missing field `key`"));
+        assert!(without("[tls]", "[tsl]").contains("tsl"));
         assert!(without("= 3", "= 2").starts_with("expected_members: must be 1, 3 or 5"));
         assert!(without("10.0.0.1:7400\", ", "10.0.0.9:7400\", ").contains("own address"));
         assert!(without("10.0.0.3:7400", "10.0.0.2:7400").contains("named twice"));
@@ -244,7 +288,25 @@ mod tests {
         assert!(without("\"warm\"", "\"hot\"").contains("central.mode: \"hot\""));
         assert!(without("/x/marker", "/x/data/marker").starts_with("formation_marker"));
         assert!(without("name = \"m1\"", "name = \"M 1\"").starts_with("name: member name"));
-        assert!(without("[central]", "surprise = 1\n[central]").contains("surprise"));
+        assert!(without("[tls]", "surprise = 1\n[tls]").contains("surprise"));
         assert!(without("/x/ovn", &format!("/{}", "x".repeat(100))).contains("central.run_dir"));
+    }
+    /// Plaintext must be asked for, and stays on the machine.
+    #[test]
+    fn plaintext_is_for_loopback_only() {
+        let plain = GOOD.split("[tls]").next().unwrap();
+        let parse = |text: &str| Config::parse(text, Path::new("x"), true);
+        let refused = |text: &str| parse(text).unwrap_err().to_string();
+        assert!(refused(GOOD).contains("exclude each other"));
+        assert!(message(plain).starts_with("tls: is missing: a member shows a certificate"));
+        assert!(refused(plain).starts_with("peers: --insecure-dev is for one machine"));
+        let near = plain.replace("10.0.0.", "127.0.0.");
+        assert_eq!(parse(&near).unwrap().tls, None);
+        let everywhere = near.replace(
+            "listen = \"127.0.0.1:7400\"",
+            "listen = \"0.0.0.0:7400\"\nadvertise = \"127.0.0.1:7400\"",
+        );
+        let text = refused(&everywhere);
+        assert!(text.starts_with("listen: ") && text.contains("0.0.0.0:7400 is not on loopback"));
     }
 }

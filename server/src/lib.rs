@@ -4,6 +4,7 @@
 //! * [`services`]: what clients ask (`Store`, `Cluster`); peers are answered by `atoll-raft`.
 //! * [`role`]: which member's ovn-central serves; a pure choice, made by the raft leader.
 //! * [`central`]: this member's ovn-central and the projection into it.
+//! * [`pki`]: `atolld pki`, which makes certificates.
 //! * [`member`]: the order in which all of it starts and stops.
 //!
 //! Absent on purpose: rules of the state machine, consensus, OVN rows.
@@ -11,5 +12,6 @@
 pub mod central;
 pub mod config;
 pub mod member;
+pub mod pki;
 pub mod role;
 pub mod services;

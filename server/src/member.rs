@@ -5,18 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atoll_api::client::MESSAGE_BYTES_MAX;
+use atoll_api::Credentials;
 use atoll_api::proto::cluster_server::ClusterServer;
-use atoll_api::proto::peer_server::PeerServer;
 use atoll_api::proto::store_server::StoreServer;
+use atoll_api::tls::Listener;
 use atoll_raft::{Phase, RaftOptions, Store, Timing};
-use tokio::net::UnixListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::central::LocalCentral;
 use crate::config::Config;
@@ -36,7 +33,11 @@ const HAND_OVER: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// Whatever keeps it from starting, and a listener that fails later.
-pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    credentials: Credentials,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
     let (store, peers) = Store::open(RaftOptions {
         name: config.name.clone(),
         data_dir: config.data_dir.clone(),
@@ -44,6 +45,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         peers: config.peers.clone(),
         expected_members: config.expected_members,
         formation_marker: config.formation_marker.clone(),
+        credentials: credentials.clone(),
         timing: Timing::default(),
     })
     .await
@@ -52,7 +54,8 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let listeners = CancellationToken::new();
     let central = match &config.central {
         Some(central) => Some(
-            LocalCentral::start(central, &store, &listeners).context("cannot run ovn-central")?,
+            LocalCentral::start(central, &store, &credentials, &listeners)
+                .context("cannot run ovn-central")?,
         ),
         None => None,
     };
@@ -61,21 +64,18 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         tokio::spawn(leave_with_quarantine(store.phase(), central));
     }
 
-    let routes = Routes::new(
-        PeerServer::new(peers)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX),
-    )
-    .add_service(StoreServer::new(StoreService::new(store.clone())))
-    .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())));
+    let routes = Routes::new(peers.into_service())
+        .add_service(StoreServer::new(StoreService::new(store.clone())))
+        .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())));
 
-    let incoming = TcpIncoming::bind(config.listen)
-        .with_context(|| format!("cannot listen on {}", config.listen))?
-        .with_nodelay(Some(true));
+    let listener = Listener::tcp(config.listen);
+    let incoming = listener.and_then(|listener| credentials.listen(listener));
+    let incoming = incoming.with_context(|| format!("cannot listen on {}", config.listen))?;
     let tcp = server()
         .add_routes(routes.clone())
         .serve_with_incoming_shutdown(incoming, listeners.clone().cancelled_owned());
-    let local = serve_local(config.api_socket.as_deref(), routes, listeners.clone())?;
+    let socket = config.api_socket.as_deref();
+    let local = serve_local(socket, routes, &credentials, listeners.clone())?;
     tracing::info!(name = %config.name, listen = %config.listen, "member started");
 
     // A task of its own: it goes on serving while leadership is handed over, and closes the
@@ -115,9 +115,10 @@ fn server() -> Server {
 fn serve_local(
     socket: Option<&Path>,
     routes: Routes,
+    credentials: &Credentials,
     stop: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
-    let listener = match socket {
+    let incoming = match socket {
         Some(path) => {
             // A socket left by a killed process would be in the way; the data directory's lock
             // already says that no other member of ours runs.
@@ -128,17 +129,16 @@ fn serve_local(
                 std::fs::remove_file(path)
                     .with_context(|| format!("cannot replace {}", path.display()))?;
             }
-            let bound = UnixListener::bind(path);
+            let bound = Listener::unix(path).and_then(|listener| credentials.listen(listener));
             Some(bound.with_context(|| format!("cannot listen on {}", path.display()))?)
         }
         None => None,
     };
     Ok(async move {
-        let Some(listener) = listener else {
+        let Some(incoming) = incoming else {
             stop.cancelled().await;
             return Ok(());
         };
-        let incoming = UnixListenerStream::new(listener);
         let serve = server().add_routes(routes);
         serve
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
@@ -169,12 +169,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");
         std::fs::write(&path, b"precious").unwrap();
-        let error = serve_local(Some(&path), Routes::default(), CancellationToken::new());
+        let plain = Credentials::insecure_dev();
+        let serve =
+            || serve_local(Some(&path), Routes::default(), &plain, CancellationToken::new());
+        let error = serve();
         assert!(error.err().unwrap().to_string().contains("is in the way"));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         std::fs::remove_file(&path).unwrap();
         // What a killed process left is replaced.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(serve_local(Some(&path), Routes::default(), CancellationToken::new()).is_ok());
+        assert!(serve().is_ok());
     }
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use atoll_api::CertificateFiles;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, OPERATOR};
 
 /// What a program said, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +55,30 @@ pub async fn say(command: &mut Command, input: &str) -> Result<Said> {
     })
 }
 
-/// Runs `atollctl` against a lab.
+/// Runs `atollctl` against a lab, as its operator.
 ///
 /// # Errors
 ///
 /// It cannot be started.
 pub async fn atollctl(lab: &Lab, arguments: &[&str], input: &str) -> Result<Said> {
+    atollctl_as(lab, &lab.certificate(OPERATOR), arguments, input).await
+}
+
+/// Runs `atollctl` against a lab, as whoever the certificate says.
+///
+/// # Errors
+///
+/// It cannot be started.
+pub async fn atollctl_as(
+    lab: &Lab,
+    files: &CertificateFiles,
+    arguments: &[&str],
+    input: &str,
+) -> Result<Said> {
     let endpoints: Vec<String> = lab.members().map(|member| member.endpoint()).collect();
     let mut command = Command::new(program("atollctl"));
     command.args(arguments).env("ATOLL_ENDPOINTS", endpoints.join(","));
+    command.env("ATOLL_CA", &files.ca).env("ATOLL_CERT", &files.cert).env("ATOLL_KEY", &files.key);
     say(&mut command, input).await
 }
 

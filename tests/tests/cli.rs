@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
-use atoll_tests::lab::{LabName, Options, PodOptions, ScopedLab};
-use atoll_tests::people::{Said, atollctl, create_subnets, program, say};
+use atoll_api::CertificateFiles;
+use atoll_tests::lab::{Lab, LabName, OPERATOR, Options, PodOptions, ScopedLab, VIEWER};
+use atoll_tests::people::{Said, atollctl, atollctl_as, create_subnets, program, say};
 use tokio::process::Command;
 use uuid::Uuid;
 
 const REFUSED: i32 = 3;
 const USAGE: i32 = 2;
+const FAILED: i32 = 1;
 
 fn lab_name() -> LabName {
     format!("c{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap()
@@ -124,6 +126,132 @@ async fn a_full_subnet_an_unknown_subnet_and_an_unknown_node_are_said_to_the_pod
         address.ok_or_else(|| anyhow::Error::msg(format!("it waits: {:?}", pod.waiting)))
     });
     assert_eq!(served.await.unwrap().to_string(), "10.7.0.2");
+}
+
+/// What `atollctl` says to somebody without a certificate who types these words.
+async fn nameless(lab: &Lab, words: &[&str]) -> Said {
+    let mut command = Command::new(program("atollctl"));
+    for variable in ["ATOLL_CA", "ATOLL_CERT", "ATOLL_KEY"] {
+        command.env_remove(variable);
+    }
+    let endpoint = lab.member(1).unwrap().endpoint();
+    say(command.env("ATOLL_ENDPOINTS", endpoint).args(words), "").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_decides_what_may_be_typed() {
+    let lab = lab().await;
+    create_subnets(&lab, &[("blue", "10.1.0.0/16", "team-blue")]).await.unwrap();
+    let (viewer, node) = (lab.certificate(VIEWER), lab.certificate("node/n1"));
+    let typed = async |files, words: &[&str]| atollctl_as(&lab, files, words, "").await.unwrap();
+
+    let looked = typed(&viewer, &["get", "subnets", "-o", "name"]).await;
+    assert!(looked.status == 0 && looked.out.contains("blue"), "{looked:?}");
+    let deleted = typed(&viewer, &["delete", "subnet", "blue"]).await;
+    expect(
+        &deleted,
+        REFUSED,
+        "refused: viewer/atoll-lab may not write; this needs the role operator",
+    );
+    let created = subnet("green", "{ cidrBlock: 10.2.0.0/16 }");
+    let created = atollctl_as(&lab, &node, &["create", "-f", "-"], &created).await.unwrap();
+    expect(&created, REFUSED, "refused: node/n1 may only register itself and bind its own pods");
+    let read = typed(&node, &["get", "ips"]).await;
+    expect(
+        &read,
+        REFUSED,
+        "node/n1 may not read more than its own watch; this needs the role viewer",
+    );
+    let status = typed(&node, &["status"]).await;
+    assert!(status.status == 0 && status.out.contains("m1"), "{status:?}");
+    let subnets = atollctl(&lab, &["get", "subnets", "-o", "name"], "").await.unwrap();
+    assert!(subnets.out.contains("blue") && !subnets.out.contains("green"), "{subnets:?}");
+}
+
+#[tokio::test]
+async fn each_bad_certificate_is_said_with_the_file_and_the_way_out() {
+    let lab = lab().await;
+    let good = lab.certificate(OPERATOR);
+    let typed = async |files: &CertificateFiles, words: &[&str]| {
+        atollctl_as(&lab, files, words, "").await.unwrap()
+    };
+    let nobody = nameless(&lab, &["status"]).await;
+    expect(&nobody, USAGE, "who are you? ATOLL_CA and ATOLL_CERT and ATOLL_KEY are not set");
+    let far = ["--insecure-dev", "--endpoints", "10.0.0.1:7400", "status"];
+    expect(&nameless(&lab, &far).await, USAGE, "10.0.0.1:7400 is not on loopback");
+    let plain = nameless(&lab, &["--insecure-dev", "--timeout", "1", "get", "ips"]).await;
+    expect(&plain, FAILED, "if it speaks TLS, give --ca, --cert and --key");
+
+    let missing = CertificateFiles { cert: "/nowhere/tls.crt".into(), ..good.clone() };
+    expect(
+        &typed(&missing, &["status"]).await,
+        USAGE,
+        "cannot read /nowhere/tls.crt: No such file",
+    );
+    let mixed = CertificateFiles { key: lab.certificate(VIEWER).key, ..good.clone() };
+    expect(&typed(&mixed, &["status"]).await, USAGE, "is not the key of");
+
+    // Another cluster's operator, with everything in order there.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let dir = |name: &str| elsewhere.path().join(name).display().to_string();
+    let (ca, out) = (dir("ca"), dir("mallory"));
+    let mut init = Command::new(program("atolld"));
+    assert_eq!(say(init.args(["pki", "init", "--dir", &ca]), "").await.unwrap().status, 0);
+    let mut issue = Command::new(program("atolld"));
+    issue.args(["pki", "issue", "--dir", &ca, "--role", "operator", "--name", "mallory"]);
+    let issued = say(issue.args(["--out", &out]), "").await.unwrap();
+    assert!(issued.out.contains("operator/mallory, valid for 365 days"), "{issued:?}");
+    let mut again = Command::new(program("atolld"));
+    let again = say(again.args(["pki", "init", "--dir", &ca]), "").await.unwrap();
+    expect(&again, REFUSED, "ca.crt is there already, and nothing is overwritten");
+    let mallory = CertificateFiles::in_dir(&elsewhere.path().join("mallory"));
+    let words = ["--timeout", "1", "get", "ips"];
+    let theirs = typed(&mallory, &words).await;
+    expect(&theirs, FAILED, "its certificate is not taken: it was not signed by the authority in");
+    expect(&theirs, FAILED, "nothing was done");
+    let mixed = CertificateFiles { ca: good.ca.clone(), ..mallory };
+    expect(&typed(&mixed, &words).await, USAGE, "it was not signed by the authority in");
+}
+
+/// What keeps a member or an agent from starting is one line, and it does not start.
+#[tokio::test]
+async fn a_member_or_agent_without_its_own_certificate_does_not_start() {
+    let lab = lab().await;
+    let check = async |binary: &str, config: &str, words: &[&str]| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        let mut command = Command::new(program(binary));
+        command.arg("--config").arg(file.path()).arg("--check-config").args(words);
+        say(&mut command, "").await.unwrap()
+    };
+    let tls = |identity: &str| {
+        let CertificateFiles { ca, cert, key } = lab.certificate(identity);
+        format!("[tls]\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n")
+    };
+    let member = "name = \"m1\"\ndata_dir = \"/x/data\"\nlisten = \"10.0.0.1:7400\"\n\
+                  peers = [\"10.0.0.1:7400\"]\nexpected_members = 1\nformation_marker = \"/x/m\"\n";
+    let sound = check("atolld", &(member.to_owned() + &tls("member/m1")), &[]).await;
+    expect(&sound, 0, "the configuration is sound");
+    expect(
+        &check("atolld", member, &[]).await,
+        USAGE,
+        "tls: is missing: a member shows a certificate",
+    );
+    let plain = check("atolld", member, &["--insecure-dev"]).await;
+    expect(
+        &plain,
+        USAGE,
+        "peers: --insecure-dev is for one machine: 10.0.0.1:7400 is not on loopback",
+    );
+    let other = check("atolld", &(member.to_owned() + &tls("node/n1")), &[]).await;
+    expect(&other, USAGE, "this is the certificate of node/n1, and this process is member/m1");
+
+    let agent = "node = \"n1\"\nendpoints = [\"10.0.0.1:7400\"]\nencap_ip = \"10.0.0.9\"\n";
+    let sound = check("atoll-node", &(agent.to_owned() + &tls("node/n1")), &[]).await;
+    expect(&sound, 0, "the configuration is sound");
+    expect(&check("atoll-node", agent, &[]).await, USAGE, "tls: is missing: an agent shows");
+    let other = check("atoll-node", &(agent.replace("n1", "n2") + &tls("node/n1")), &[]).await;
+    expect(&other, USAGE, "this is the certificate of node/n1, and this process is node/n2");
 }
 
 /// A member whose disk belongs to another cluster is refused, with both ids.

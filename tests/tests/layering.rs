@@ -94,6 +94,36 @@ fn only_atoll_raft_knows_openraft_and_sled() {
     }
 }
 
+/// A listener or channel of tonic's own would be a way in that asks for no certificate.
+#[test]
+fn grpc_connections_are_made_and_taken_in_one_place() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut faults = Vec::new();
+    for krate in ["api", "raft", "server", "node", "cli"] {
+        for file in sources(&root.join(krate)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for own in ["TcpIncoming", "Channel::from_", "connect_with_connector"] {
+                let is_the_place = file.ends_with("api/src/client/endpoint.rs");
+                if text.contains(own) && !is_the_place {
+                    faults.push(format!("{}: {own}; use atoll_api::tls", file.display()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// All Rust files of a crate.
+fn sources(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let deeper = |path: std::path::PathBuf| match path.is_dir() {
+        true => sources(&path),
+        false => vec![path],
+    };
+    let is_rust = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "rs");
+    entries.flat_map(deeper).filter(is_rust).collect()
+}
+
 /// A crate that does not opt in is checked by nobody.
 #[test]
 fn every_crate_takes_the_workspace_lints() {

@@ -1,6 +1,7 @@
 //! Where a member listens: `HOST:PORT` or `unix:PATH`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,12 +9,11 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
 
-/// Connecting takes a round trip; a member that does not answer in a second is asked later.
-const CONNECT: Duration = Duration::from_secs(1);
+use crate::tls::Credentials;
 
-/// A dead connection is noticed after two of these; every call has a deadline of its own, and
-/// thousands of idle agents should cost next to nothing.
-const KEEPALIVE: Duration = Duration::from_secs(3);
+/// Connecting takes three round trips and two signatures; a member that does not answer in a second
+/// is asked later.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// Where a member listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,32 +40,36 @@ impl Endpoint {
     }
 
     /// A channel that connects at its first use, and again after a failure.
+    ///
+    /// A dead connection is noticed after two times `keepalive`. Requests fail with a
+    /// [`tonic::ConnectError`] while no connection can be made; nothing was sent then.
     #[must_use]
-    pub fn connect_lazy(&self) -> Channel {
-        let set_up = |transport: Transport| {
-            transport
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(KEEPALIVE)
-                .keep_alive_timeout(KEEPALIVE)
-                .keep_alive_while_idle(true)
+    pub fn connect_lazy(&self, credentials: &Credentials, keepalive: Duration) -> Channel {
+        // The URI is not used to connect, only as the requests' authority.
+        let transport = match self {
+            Self::Tcp(address) => Transport::from_shared(format!("http://{address}")),
+            Self::Unix(_) => Ok(Transport::from_static("http://atoll.local")),
         };
-        match self {
-            Self::Tcp(address) => {
-                let uri = format!("http://{address}");
-                let transport = Transport::from_shared(uri).expect("checked by from_str");
-                set_up(transport).connect_lazy()
-            }
-            Self::Unix(path) => {
-                let path = path.clone();
-                // The URI is not used to connect, only as the requests' authority.
-                let transport = set_up(Transport::from_static("http://atoll.local"));
-                transport.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-                    let path = path.clone();
-                    async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
-                }))
-            }
-        }
+        let (endpoint, credentials) = (self.clone(), credentials.clone());
+        transport
+            .expect("checked by from_str")
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(keepalive)
+            .keep_alive_timeout(keepalive)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+                let (endpoint, credentials) = (endpoint.clone(), credentials.clone());
+                async move { credentials.connect(&endpoint).await.map(TokioIo::new) }
+            }))
+    }
+
+    /// Does it never leave this machine? Names are not looked up: only `localhost` is known.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let Self::Tcp(address) = self else { return true };
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -99,6 +103,17 @@ impl fmt::Display for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_is_what_never_leaves_the_machine() {
+        let is_loopback = |text: &str| text.parse::<Endpoint>().unwrap().is_loopback();
+        for near in ["127.0.0.1:1", "127.9.8.7:1", "[::1]:1", "localhost:1", "unix:/x"] {
+            assert!(is_loopback(near), "{near}");
+        }
+        for far in ["10.0.0.1:1", "[fd00::1]:1", "0.0.0.0:1", "[::]:1", "localhost.example:1"] {
+            assert!(!is_loopback(far), "{far}");
+        }
+    }
 
     #[test]
     fn endpoints_are_read_and_nonsense_is_named() {

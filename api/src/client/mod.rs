@@ -27,6 +27,7 @@ use crate::proto::{
     HistoryRequest, HistoryResponse, Kind, ReadRequest, StatusRequest, StatusResponse, SubnetUsage,
     TransferRequest, TxnRequest,
 };
+use crate::tls::{Credentials, NotLoopback};
 pub use endpoint::{Endpoint, EndpointError};
 pub(crate) use watch::lineage_of;
 pub use watch::{BOOKMARK, Watch, WatchEvent};
@@ -36,6 +37,10 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long one attempt may take before the next member is asked.
 const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// A dead connection is noticed after two of these; every call has a deadline of its own, and
+/// thousands of idle agents should cost next to nothing.
+const KEEPALIVE: Duration = Duration::from_secs(3);
 
 /// Pause after a round in which nobody led, growing up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
@@ -50,6 +55,9 @@ pub enum ClientError {
     /// An endpoint cannot be read.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// Plaintext would leave this machine.
+    #[error(transparent)]
+    NotLoopback(#[from] NotLoopback),
     /// Nothing was done: no member could take the request before the deadline.
     #[error("no member took the request within {0:?}; nothing was done. Last answer: {1}")]
     Unavailable(Duration, String),
@@ -91,7 +99,6 @@ struct Shared {
     preferred: AtomicUsize,
     /// The highest revision seen: the `born` of the next request id.
     seen: AtomicU64,
-    actor: String,
     node: Option<NodeName>,
     timeout: Duration,
 }
@@ -105,31 +112,33 @@ struct Member {
 impl Client {
     /// Makes a client; connections are made when they are needed.
     ///
-    /// `actor` names the caller in the history. Must be called within a tokio runtime.
+    /// The identity in `credentials` is the actor in the history; no request can name another.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`ClientError::NoEndpoints`] if the list is empty.
-    pub fn new(endpoints: Vec<Endpoint>, actor: &str) -> Result<Self, ClientError> {
+    /// [`ClientError::NoEndpoints`] if the list is empty, [`ClientError::NotLoopback`] if
+    /// plaintext would leave this machine.
+    pub fn new(endpoints: Vec<Endpoint>, credentials: &Credentials) -> Result<Self, ClientError> {
         if endpoints.is_empty() {
             return Err(ClientError::NoEndpoints);
         }
-        let members = endpoints
-            .into_iter()
-            .map(|endpoint| Member { channel: endpoint.connect_lazy(), endpoint })
-            .collect();
+        let member = |endpoint: Endpoint| {
+            credentials.check(&endpoint)?;
+            Ok(Member { channel: endpoint.connect_lazy(credentials, KEEPALIVE), endpoint })
+        };
+        let members = endpoints.into_iter().map(member).collect::<Result<_, NotLoopback>>()?;
         let shared = Shared {
             members,
             preferred: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
-            actor: actor.to_owned(),
             node: None,
             timeout: Duration::from_secs(10),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The same client, acting as a node's agent.
+    /// The same client, whose watches are told only what a node's agent needs.
     #[must_use]
     pub fn for_node(self, node: NodeName) -> Self {
         self.changed(|shared| shared.node = Some(node))
@@ -151,7 +160,6 @@ impl Client {
             members: members.collect(),
             preferred: AtomicUsize::new(old.preferred.load(Ordering::Relaxed)),
             seen: AtomicU64::new(old.seen.load(Ordering::Relaxed)),
-            actor: old.actor.clone(),
             node: old.node.clone(),
             timeout: old.timeout,
         };
@@ -174,8 +182,6 @@ impl Client {
             request: None,
             preconditions: preconditions.iter().map(Into::into).collect(),
             operations: operations.iter().map(Into::into).collect(),
-            actor: self.shared.actor.clone(),
-            node: self.shared.node.as_ref().map(ToString::to_string),
         };
         loop {
             let request = RequestId { id: random(), born: self.born().await? };
@@ -304,7 +310,7 @@ impl Client {
         Ok(Revision(status.revision))
     }
 
-    fn saw(&self, revision: Revision) {
+    pub(crate) fn saw(&self, revision: Revision) {
         self.shared.seen.fetch_max(revision.0, Ordering::Relaxed);
     }
 
@@ -336,7 +342,10 @@ impl Client {
             }
             let channel = shared.members[at].channel.clone();
             let allowed = left.min(ATTEMPT);
-            let told = match tokio::time::timeout(allowed, send(channel)).await {
+            let answer = tokio::time::timeout(allowed, send(channel)).await;
+            // It says less than the attempt before it.
+            let was_cut_short = answer.is_err() && allowed < ATTEMPT && attempt > 1;
+            let told = match answer {
                 Ok(Ok(answer)) => {
                     shared.preferred.store(at, Ordering::Relaxed);
                     return Ok((answer, unknown));
@@ -354,7 +363,9 @@ impl Client {
             if is_invalid && !unknown {
                 return Err(ClientError::Invalid(reason));
             }
-            last = format!("{}: {reason}", shared.members[at].endpoint);
+            if !was_cut_short {
+                last = format!("{}: {reason}", shared.members[at].endpoint);
+            }
             if is_invalid {
                 break;
             }

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use atoll_model::{Reply, SubnetName};
 use futures::stream::BoxStream;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::*;
@@ -14,6 +13,7 @@ use crate::answer;
 use crate::proto::cluster_server::{Cluster, ClusterServer};
 use crate::proto::store_server::{Store, StoreServer};
 use crate::proto::{ReadResponse, TransferResponse, TxnResponse, WatchRequest, WatchResponse};
+use crate::tls::Listener;
 
 /// A member's answers to transactions, in their order, and what it was asked.
 #[derive(Clone, Default)]
@@ -68,13 +68,15 @@ impl Script {
     fn run(answers: impl IntoIterator<Item = Result<Outcome, Status>>) -> (Self, Client) {
         let script = Self::default();
         script.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
-        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = incoming.local_addr().unwrap();
+        let insecure = Credentials::insecure_dev();
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let endpoint = listener.endpoint().unwrap();
+        let incoming = insecure.listen(listener).unwrap();
         let services = Server::builder()
             .add_service(StoreServer::new(script.clone()))
             .add_service(ClusterServer::new(script.clone()));
         tokio::spawn(services.serve_with_incoming(incoming));
-        let client = Client::new(vec![address.to_string().parse().unwrap()], "test").unwrap();
+        let client = Client::new(vec![endpoint], &insecure).unwrap();
         (script, client.with_timeout(Duration::from_millis(500)))
     }
 
@@ -144,7 +146,8 @@ async fn a_read_without_an_answer_did_nothing() {
 #[tokio::test]
 async fn where_nobody_listens_nothing_was_done() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = Client::new(vec![nobody.to_string().parse().unwrap()], "test").unwrap();
+    let insecure = Credentials::insecure_dev();
+    let client = Client::new(vec![nobody.to_string().parse().unwrap()], &insecure).unwrap();
     let client = client.with_timeout(Duration::from_millis(100));
     // As if it had seen a revision: else it fails before it sends the transaction.
     client.saw(Revision(1));

@@ -31,7 +31,7 @@ pub(crate) struct View {
     /// The cluster that this member was about to form.
     pub(crate) forming: Option<ClusterId>,
     pub(crate) others: Vec<Answer>,
-    /// Addresses that did not answer.
+    /// Addresses that did not answer, each with the reason.
     pub(crate) silent: Vec<String>,
     pub(crate) expected: usize,
     pub(crate) marker: Option<Marker>,

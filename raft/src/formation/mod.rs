@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atoll_api::answer::{Verdict, verdict};
 use atoll_api::proto::{EnlistRequest, HelloRequest, HelloResponse, JoinRequest};
 use atoll_model::{ClusterId, MemberId};
 use futures::future::join_all;
@@ -124,7 +125,7 @@ async fn form(
         None => begin(member, members)?,
     };
     for other in members.iter().filter(|other| other.id.0 != member.id()) {
-        let mut client = connect(&other.address).map_err(text)?;
+        let mut client = connect(&other.address, &member.options.credentials).map_err(text)?;
         let request = EnlistRequest { cluster: cluster.to_string(), to: other.id.0 };
         let enlisted = tokio::time::timeout(ANSWER_WITHIN, client.enlist(request)).await;
         let enlisted = enlisted.map_err(|_| format!("{} does not answer", other.address))?;
@@ -204,11 +205,11 @@ async fn look(member: &Arc<Member>) -> Result<View, String> {
     for (address, answer) in addresses.into_iter().zip(answers) {
         match answer {
             // Reached by two addresses, or ourselves by another name.
-            Some(answer) if answer.id.0 != member.id() => {
+            Ok(answer) if answer.id.0 != member.id() => {
                 others.insert(answer.id, answer);
             }
-            Some(_) => {}
-            None => silent.push(address),
+            Ok(_) => {}
+            Err(why) => silent.push(format!("{address} ({why})")),
         }
     }
     let file = MarkerFile::new(&member.options.formation_marker);
@@ -227,11 +228,19 @@ async fn look(member: &Arc<Member>) -> Result<View, String> {
     })
 }
 
-async fn ask(member: &Member, address: &str) -> Option<Answer> {
-    let mut client = connect(address).ok()?;
+/// Who is at `address`; else why nobody could tell.
+async fn ask(member: &Member, address: &str) -> Result<Answer, String> {
+    let client = connect(address, &member.options.credentials);
+    let mut client = client.map_err(|error| error.to_string())?;
     let request = HelloRequest { id: member.id(), name: member.options.name.to_string() };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, client.hello(request)).await.ok()?.ok()?;
-    Some(read(answer.into_inner()))
+    match tokio::time::timeout(ANSWER_WITHIN, client.hello(request)).await {
+        Ok(Ok(answer)) => Ok(read(answer.into_inner())),
+        Ok(Err(status)) => Err(match verdict(&status) {
+            Verdict::NotLeader(_) => status.message().to_owned(),
+            Verdict::NothingDone(why) | Verdict::Invalid(why) | Verdict::Unknown(why) => why,
+        }),
+        Err(_) => Err("no answer".to_owned()),
+    }
 }
 
 fn read(hello: HelloResponse) -> Answer {
@@ -247,7 +256,8 @@ fn read(hello: HelloResponse) -> Answer {
 }
 
 async fn ask_to_join(member: &Member, leader: &str) -> Result<ClusterId, String> {
-    let mut client = connect(leader).map_err(|error| error.to_string())?;
+    let mut client =
+        connect(leader, &member.options.credentials).map_err(|error| error.to_string())?;
     let request = JoinRequest {
         id: member.id(),
         name: member.options.name.to_string(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use atoll_api::Credentials;
 use atoll_api::proto::PeerMessage;
 use atoll_api::proto::peer_client::PeerClient;
 use futures::{Stream, StreamExt as _};
@@ -23,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::{AddressBook, SNAPSHOT_CHUNK, connect, wire};
 use crate::identity::IdentityFile;
@@ -44,6 +45,7 @@ const ACCEPTED_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Network {
     pub(crate) shown: Arc<Shown>,
     pub(crate) addresses: Arc<AddressBook>,
+    pub(crate) credentials: Credentials,
 }
 
 impl Network {
@@ -51,6 +53,7 @@ impl Network {
         Peer {
             shown: self.shown.clone(),
             addresses: self.addresses.clone(),
+            credentials: self.credentials.clone(),
             target,
             first_address: node.address.clone(),
             connected: None,
@@ -76,6 +79,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Peer {
     shown: Arc<Shown>,
     addresses: Arc<AddressBook>,
+    credentials: Credentials,
     target: u64,
     first_address: String,
     connected: Option<(String, PeerClient<Channel>)>,
@@ -100,7 +104,7 @@ impl Peer {
         {
             return Ok(client.clone());
         }
-        let client = connect(&address).map_err(unreachable)?;
+        let client = connect(&address, &self.credentials).map_err(unreachable)?;
         self.connected = Some((address, client.clone()));
         Ok(client)
     }
@@ -127,7 +131,7 @@ impl Peer {
     }
 
     fn refused(&self, status: &Status) -> RpcError {
-        if status.code() == tonic::Code::FailedPrecondition {
+        if matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied) {
             tracing::warn!(
                 member = %atoll_model::MemberId(self.target), why = status.message(),
                 "a peer refuses our messages"

@@ -8,7 +8,8 @@
 //!   snapshots, so that none waits behind another.
 //! * Addresses come from the membership at each connection attempt ([`AddressBook`]): a member that
 //!   moved is found without restarting anything.
-//! * Plaintext for now.
+//! * Both ends show members' certificates: the calling side takes no other ([`Credentials`]), the
+//!   answering side refuses every other role ([`Peers::into_service`]).
 
 mod client;
 mod server;
@@ -18,8 +19,10 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use atoll_api::client::EndpointError;
 use atoll_api::proto::peer_client::PeerClient;
-use tonic::transport::{Channel, Endpoint};
+use atoll_api::{Credentials, Endpoint};
+use tonic::transport::Channel;
 
 use crate::member::Member;
 use crate::types::Metrics;
@@ -36,17 +39,13 @@ const SNAPSHOT_CHUNK: usize = 512 << 10;
 /// HTTP/2 keep-alive: what notices a dead peer on a stream, where nothing times out.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A client for `address` (`host:port`); it connects when it is first used.
-pub(crate) fn connect(address: &str) -> Result<PeerClient<Channel>, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true);
-    Ok(PeerClient::new(endpoint.connect_lazy())
+pub(crate) fn connect(
+    address: &str,
+    credentials: &Credentials,
+) -> Result<PeerClient<Channel>, EndpointError> {
+    let channel = address.parse::<Endpoint>()?.connect_lazy(credentials, KEEP_ALIVE);
+    Ok(PeerClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
@@ -54,7 +53,8 @@ pub(crate) fn connect(address: &str) -> Result<PeerClient<Channel>, tonic::trans
 /// What member `id` has after the mark at `index`; nothing if it does not know, or does not answer.
 pub(crate) async fn ask_digest(member: &Member, id: u64, index: u64) -> Option<u128> {
     let identity = &member.shown.identity;
-    let mut client = connect(&member.addresses.get(id)?).ok()?;
+    let address = member.addresses.get(id)?;
+    let mut client = connect(&address, &member.options.credentials).ok()?;
     let question = wire::message(identity, id, wire::encode(&index));
     let answer = client.digest(question).await.ok()?.into_inner();
     wire::check(identity, &answer).ok()?;

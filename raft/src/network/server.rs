@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use atoll_api::answer;
+use atoll_api::identity::{Caller, Identity};
 use atoll_api::proto::peer_server::{Peer, PeerServer};
 use atoll_api::proto::{
     EnlistRequest, EnlistResponse, HelloRequest, HelloResponse, JoinRequest, JoinResponse,
@@ -14,6 +16,7 @@ use futures::{Stream, StreamExt as _};
 use openraft::errors::Fatal;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tonic::service::{Interceptor, interceptor::InterceptedService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::client::SnapshotStart;
@@ -33,12 +36,14 @@ impl Peers {
         Self { member }
     }
 
-    /// As a tonic service, with the message sizes that it needs.
+    /// As a tonic service, with the message sizes that it needs. Refuses whoever is no member, and
+    /// everybody if the listener does not say who calls ([`atoll_api::Credentials::listen`]).
     #[must_use]
-    pub fn into_service(self) -> PeerServer<Self> {
-        PeerServer::new(self)
+    pub fn into_service(self) -> InterceptedService<PeerServer<Self>, OnlyMembers> {
+        let service = PeerServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        InterceptedService::new(service, OnlyMembers(()))
     }
 
     fn raft(&self) -> &Raft {
@@ -51,6 +56,36 @@ impl Peers {
 
     fn answer(&self, to: u64, payload: &impl Serialize) -> Response<PeerMessage> {
         Response::new(wire::message(&self.shown().identity, to, wire::encode(payload)))
+    }
+}
+
+/// Lets only members in.
+#[derive(Debug, Clone)]
+pub struct OnlyMembers(());
+
+impl Interceptor for OnlyMembers {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        match request.extensions().get::<Caller>() {
+            Some(Caller::Verified(Identity::Member(_)) | Caller::Unverified) => Ok(request),
+            Some(other) => Err(answer::denied(format!(
+                "{other} may not speak as a member; this needs a member's certificate \
+                 (atolld pki issue --role member)"
+            ))),
+            None => Err(answer::denied("nobody knows who calls")),
+        }
+    }
+}
+
+/// A member asks to be taken in under the name in its certificate: with another one it could take
+/// a silent member's place.
+fn check_name(caller: Option<&Caller>, name: &str) -> Result<(), Status> {
+    match caller {
+        Some(Caller::Verified(identity)) if identity.name() != name => {
+            Err(answer::denied(format!(
+                "{identity} may not be taken in as member {name}: the certificate is another member's"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -79,6 +114,7 @@ impl Peer for Peers {
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        check_name(request.extensions().get(), &request.get_ref().name)?;
         let cluster = self.member.clone().admit(request.into_inner()).await?;
         Ok(Response::new(JoinResponse { cluster: cluster.to_string() }))
     }

@@ -1,4 +1,4 @@
-//! Members in one process: real disks in temporary directories, real gRPC over loopback.
+//! Members in one process: real disks in temporary directories, real gRPC and TLS over loopback.
 //!
 //! Each member has a runtime of its own. Killing one drops that runtime, and with it every task
 //! and every connection, as the end of a process would.
@@ -7,21 +7,24 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use atoll_api::pki::{Authority, write_pair};
+use atoll_api::tls::Listener;
+use atoll_api::{CertificateFiles, Credentials};
 use atoll_model::{Actor, MemberName, NamespaceName, Operation, Outcome, Revision, Txn};
 use atoll_raft::{OpenError, Phase, ProposeError, RaftOptions, Store, Timing};
 use tokio::runtime::Runtime;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// Nothing in these tests takes longer on a healthy build.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Lab {
     pub(crate) directory: tempfile::TempDir,
+    pub(crate) authority: Authority,
     pub(crate) members: Vec<Member>,
 }
 
@@ -38,9 +41,26 @@ fn network() -> String {
     format!("127.{}.{}", 1 + process % 250, (process / 250 + number * 61) % 250)
 }
 
+/// An authority of its own.
+pub(crate) fn authority() -> Authority {
+    Authority::open(&Authority::create("lab").unwrap()).unwrap()
+}
+
+/// The files of a certificate for `identity`, new at each call.
+pub(crate) fn certificate(
+    directory: &Path,
+    authority: &Authority,
+    identity: &str,
+) -> CertificateFiles {
+    let pair = authority.issue(&identity.parse().unwrap(), &[], 1).unwrap();
+    let directory = tempfile::tempdir_in(directory).unwrap().keep();
+    write_pair(&directory, authority.cert(), &pair).unwrap()
+}
+
 impl Lab {
     pub(crate) fn new(count: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let authority = authority();
         let network = network();
         let addresses: Vec<String> = (1..=count).map(|n| format!("{network}.{n}:7400")).collect();
         let options = |at: usize| RaftOptions {
@@ -50,10 +70,14 @@ impl Lab {
             peers: addresses.clone(),
             expected_members: count,
             formation_marker: directory.path().join("marker"),
+            credentials: {
+                let identity = format!("member/m{}", at + 1);
+                Credentials::load(&certificate(directory.path(), &authority, &identity)).unwrap()
+            },
             timing: Timing { replace_after: Duration::from_secs(2), ..Timing::default() },
         };
         let members = (0..count).map(|at| Member { options: options(at), running: None }).collect();
-        Self { directory, members }
+        Self { directory, authority, members }
     }
 
     pub(crate) async fn start_all(&mut self) {
@@ -101,6 +125,12 @@ impl Lab {
         .await
     }
 
+    /// Credentials of this lab's authority.
+    pub(crate) fn credentials(&self, identity: &str) -> Credentials {
+        let files = certificate(self.directory.path(), &self.authority, identity);
+        Credentials::load(&files).unwrap()
+    }
+
     pub(crate) fn store(&self, at: usize) -> &Store {
         self.members[at].store()
     }
@@ -145,8 +175,9 @@ impl Member {
                 return Err(error);
             }
         };
+        let credentials = options.credentials.clone();
         runtime.spawn(async move {
-            let incoming = TcpIncoming::bind(address).unwrap().with_nodelay(Some(true));
+            let incoming = credentials.listen(Listener::tcp(address).unwrap()).unwrap();
             let service = Server::builder().add_service(peers.into_service());
             service.serve_with_incoming(incoming).await.unwrap();
         });

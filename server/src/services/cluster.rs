@@ -10,6 +10,7 @@ use atoll_model::MemberId;
 use atoll_raft::{MemberStatus, Phase, Role, Store};
 use tonic::{Request, Response, Status};
 
+use super::authority::{caller, may_operate};
 use crate::central::LocalCentral;
 
 /// The `Cluster` service of one member.
@@ -73,6 +74,7 @@ fn why(phase: &Phase) -> String {
 fn role(role: Role) -> &'static str {
     match role {
         Role::Leader => "leader",
+        Role::LeaderWithoutLease => "leader-without-lease",
         Role::Follower => "follower",
         Role::Candidate => "candidate",
         Role::Learner => "learner",
@@ -82,7 +84,11 @@ fn role(role: Role) -> &'static str {
 
 #[tonic::async_trait]
 impl ClusterApi for ClusterService {
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        caller(&request)?;
         let status = self.store.status();
         let published = self.store.published().borrow().clone();
         let processes = self.central.as_ref().map(|central| {
@@ -133,6 +139,7 @@ impl ClusterApi for ClusterService {
         &self,
         request: Request<TransferRequest>,
     ) -> Result<Response<TransferResponse>, Status> {
+        may_operate(&request)?;
         let to = request.get_ref().to.map(MemberId);
         let leadership = self.store.leadership();
         if !leadership.borrow().is_leader {

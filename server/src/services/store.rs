@@ -8,17 +8,14 @@ use atoll_api::proto::{
     SubnetUsage, TxnRequest, TxnResponse, WatchRequest, WatchResponse,
 };
 use atoll_codec::DecodeError;
-use atoll_model::{Actor, NodeName, Object, ObjectKey, Operation, SubnetName, Txn};
+use atoll_model::{NodeName, Object, ObjectKey, Operation, SubnetName, Txn};
 use atoll_raft::{ProposeError, Published, ReadError, Store};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::authority::authorize;
-
-/// Longest name by which a caller may call itself, in characters.
-const ACTOR_LENGTH_MAX: usize = 128;
+use super::authority::{may_read, may_watch, may_write};
 
 /// The `Store` service of one member.
 #[derive(Debug, Clone)]
@@ -39,18 +36,11 @@ fn undecodable(error: DecodeError) -> Status {
 }
 
 /// The transaction of a request, checked for who asks; times are stamped by the proposer.
-fn transaction(request: &TxnRequest) -> Result<Txn, Status> {
-    let actor = match &request.node {
-        Some(node) => {
-            Actor::Node(NodeName::new(node).map_err(|error| answer::invalid(error.to_string()))?)
-        }
-        None => Actor::Operator(request.actor.chars().take(ACTOR_LENGTH_MAX).collect()),
-    };
-    let operations = request.operations.iter().map(TryInto::try_into);
+fn transaction(request: &Request<TxnRequest>) -> Result<Txn, Status> {
+    let operations = request.get_ref().operations.iter().map(TryInto::try_into);
     let operations = operations.collect::<Result<Vec<Operation>, _>>().map_err(undecodable)?;
-    for operation in &operations {
-        authorize(&actor, operation).map_err(answer::denied)?;
-    }
+    let actor = may_write(request, &operations)?;
+    let request = request.get_ref();
     let preconditions = request.preconditions.iter().map(TryInto::try_into);
     let request_id = request.request.as_ref().map(TryInto::try_into).transpose();
     Ok(Txn {
@@ -129,7 +119,7 @@ impl StoreApi for StoreService {
     type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let txn = transaction(request.get_ref())?;
+        let txn = transaction(&request)?;
         match self.store.propose(txn).await {
             Ok(outcome) => Ok(Response::new(TxnResponse { outcome: Some((&outcome).into()) })),
             Err(ProposeError::NotLeader { leader }) => {
@@ -142,6 +132,7 @@ impl StoreApi for StoreService {
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
+        may_read(&request)?;
         let request = request.into_inner();
         let published = self.published(&request).await?;
         let objects: Vec<Object> = match &request.key {
@@ -171,7 +162,10 @@ impl StoreApi for StoreService {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let receiver = super::watch::start(self.store.clone(), request.get_ref())?;
+        let asked = request.get_ref().node.as_deref().map(NodeName::new).transpose();
+        let asked = asked.map_err(|error| answer::invalid(error.to_string()))?;
+        let node = may_watch(&request, asked)?;
+        let receiver = super::watch::start(self.store.clone(), request.get_ref(), node)?;
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
 
@@ -179,6 +173,7 @@ impl StoreApi for StoreService {
         &self,
         request: Request<HistoryRequest>,
     ) -> Result<Response<HistoryResponse>, Status> {
+        may_read(&request)?;
         let history = self.store.history();
         let failed = |error: atoll_raft::HistoryError| answer::unavailable(error.to_string());
         let mut response = HistoryResponse::default();

@@ -21,19 +21,16 @@ const PART: usize = 1_000;
 /// Messages that wait for one reader.
 const QUEUE: usize = 256;
 
-/// Starts the stream.
+/// Starts the stream, of what one node needs or of everything.
 ///
 /// # Errors
 ///
-/// Invalid names; nothing published yet.
+/// Nothing published yet.
 pub(super) fn start(
     store: Store,
     request: &WatchRequest,
+    node: Option<NodeName>,
 ) -> Result<mpsc::Receiver<Result<WatchResponse, Status>>, Status> {
-    let node = match request.node.as_deref().map(NodeName::new).transpose() {
-        Ok(node) => node,
-        Err(error) => return Err(answer::invalid(error.to_string())),
-    };
     let now = store.published().borrow().clone();
     if !now.is_formed() {
         return Err(answer::unavailable("this member is in no cluster yet"));
@@ -167,6 +164,7 @@ mod tests {
             advertise,
             expected_members: 1,
             formation_marker: directory.join("marker"),
+            credentials: atoll_api::Credentials::insecure_dev(),
             timing: Timing::default(),
         };
         let (store, _peers) = Store::open(options).await.unwrap();
@@ -224,8 +222,8 @@ mod tests {
         apply(&store, vec![node("n1"), node("n2")]).await;
         apply(&store, vec![pod("mine", "n1")]).await;
         apply(&store, vec![pod("other", "n2")]).await;
-        let request = WatchRequest { node: Some("n1".to_owned()), ..WatchRequest::default() };
-        let mut watch = start(store.clone(), &request).unwrap();
+        let me = NodeName::new("n1").ok();
+        let mut watch = start(store.clone(), &WatchRequest::default(), me).unwrap();
         let all = keys(&mut watch).await;
         assert!(all.contains(&"allocation mine.tenant".to_owned()), "{all:?}");
         assert!(!all.iter().any(|key| key.contains("other")), "{all:?}");

@@ -4,8 +4,10 @@ use std::env;
 use std::ffi::OsString;
 
 use anyhow::{Context, Result};
+use atoll_api::CertificateFiles;
 
 use super::Lab;
+use super::pki::OPERATOR;
 
 /// The databases of the member whose ovn-central serves, for a client on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,10 @@ impl Lab {
         let endpoints: Vec<_> = self.members().map(|member| member.endpoint()).collect();
         if !self.state.bare {
             variables.push(("ATOLL_ENDPOINTS", endpoints.join(",").into()));
+            let CertificateFiles { ca, cert, key } = self.certificate(OPERATOR);
+            variables.push(("ATOLL_CA", ca.into()));
+            variables.push(("ATOLL_CERT", cert.into()));
+            variables.push(("ATOLL_KEY", key.into()));
             if let Ok(central) = self.central().await {
                 variables.push(("OVN_NB_DB", central.nb.into()));
                 variables.push(("OVN_SB_DB", central.sb.into()));

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use super::fabric::set_cable;
 use super::files::remove_if_there;
 use super::names::{API_PORT, LabName, Underlay, member_address};
+use super::pki::{self, TlsConfig};
 use super::process::{Daemon, is_running};
 use super::shell::{Envs, Space, ovs_envs};
 use super::state::State;
@@ -197,7 +198,7 @@ impl Member {
             peers: (1..=self.members).map(address).collect(),
             expected_members: self.members,
             formation_marker: self.lab_dir.join("formed"),
-            insecure_dev: true,
+            tls: pki::files(&self.lab_dir, &format!("member/{}", self.name())).into(),
             central: CentralConfig {
                 mode: "warm",
                 run_dir: self.ovn_dir(),
@@ -241,7 +242,7 @@ struct Config {
     peers: Vec<String>,
     expected_members: u8,
     formation_marker: PathBuf,
-    insecure_dev: bool,
+    tls: TlsConfig,
     central: CentralConfig,
 }
 

@@ -22,6 +22,8 @@
 //! * Nothing here holds a lock: hundreds of pods may be made at once, from several programs.
 //! * A process is only ever signalled after it was seen to live in one of the lab's namespaces.
 //!
+//! Every process has a certificate of the lab's own authority; nothing speaks plaintext.
+//!
 //! Deliberately absent: Kubernetes, QoS of the underlay, and any knowledge of how Atoll works
 //! inside. The lab speaks to it as an operator does ([`store`]) and as kubelet does ([`Lab::run_pod`]).
 
@@ -37,6 +39,7 @@ mod member;
 mod names;
 mod node;
 mod options;
+mod pki;
 mod place;
 mod pod;
 mod process;
@@ -61,6 +64,7 @@ pub use member::Member;
 pub use names::{LabName, Underlay};
 pub use node::Node;
 pub use options::{NODES_MAX, Options};
+pub use pki::{OPERATOR, VIEWER};
 pub use place::Place;
 pub use pod::{Pod, PodName, PodOptions, PodPhase};
 pub use process::{Daemon, Process};
@@ -177,7 +181,7 @@ impl Lab {
             return Err(Refused(format!("lab '{}' is bare: it has no store", self.name())).into());
         }
         let endpoints: Vec<_> = self.members().map(|member| member.endpoint()).collect();
-        let store = Store::new(&endpoints)?;
+        let store = Store::new(&endpoints, &self.credentials()?)?;
         Ok(self.store.get_or_init(|| store))
     }
 

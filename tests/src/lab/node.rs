@@ -17,6 +17,7 @@ use super::fabric::set_cable;
 use super::files::remove_if_there;
 use super::member::wait_for_socket;
 use super::names::{API_PORT, LabName, Underlay, V4_LEN, member_address, tunnel_address};
+use super::pki::{self, TlsConfig};
 use super::process::{Daemon, MARKER};
 use super::shell::{Envs, Space, ip_batch, ovs_envs, run};
 use super::state::State;
@@ -290,7 +291,7 @@ impl Node {
             encap_ip: tunnel_address(self.index).to_string(),
             datapath_type: "netdev",
             mtu: POD_MTU,
-            insecure_dev: true,
+            tls: pki::files(&self.lab_dir, &format!("node/{}", self.name())).into(),
         }
     }
 
@@ -329,5 +330,5 @@ struct AgentConfig {
     encap_ip: String,
     datapath_type: &'static str,
     mtu: u16,
-    insecure_dev: bool,
+    tls: TlsConfig,
 }

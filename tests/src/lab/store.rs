@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use atoll_api::proto::{Kind, StatusResponse};
-use atoll_api::{Client, Endpoint};
+use atoll_api::{Client, Credentials, Endpoint};
 use atoll_model::{
     Allocation, NamespaceName, NodeName, NodeSpec as ModelNodeSpec, Object, ObjectKey, Operation,
     Outcome, PodKey, PodSpec as ModelPodSpec, PortName, Precondition, Refusal, Uid,
@@ -18,9 +18,6 @@ use atoll_model::{
 use super::error::Refused;
 use super::request;
 use crate::wait::wait_until;
-
-/// How the lab is named in the history.
-const ACTOR: &str = "atoll-lab";
 
 /// How long one call may take. A failover is over in a second; this is for a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -117,9 +114,9 @@ impl Store {
     /// # Errors
     ///
     /// If one of them is no endpoint, or there is none.
-    pub fn new(endpoints: &[String]) -> Result<Self> {
+    pub fn new(endpoints: &[String], credentials: &Credentials) -> Result<Self> {
         let endpoints = endpoints.iter().map(|it| it.parse()).collect::<Result<Vec<Endpoint>, _>>();
-        Ok(Self { client: Client::new(endpoints?, ACTOR)?.with_timeout(TIMEOUT) })
+        Ok(Self { client: Client::new(endpoints?, credentials)?.with_timeout(TIMEOUT) })
     }
 
     /// Waits until the store takes writes and an active central is chosen.
@@ -393,7 +390,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_is_not_there_is_named_with_its_endpoint() {
-        let store = Store::new(&["unix:/nowhere/api.sock".to_owned()]).unwrap();
+        let store =
+            Store::new(&["unix:/nowhere/api.sock".to_owned()], &Credentials::insecure_dev())
+                .unwrap();
         let error = store.status().await.unwrap_err();
         assert!(error.to_string().contains("/nowhere/api.sock"), "{error:#}");
         let error = store.wait_ready(Duration::ZERO).await.unwrap_err();

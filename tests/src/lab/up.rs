@@ -17,7 +17,7 @@ use super::node::Node;
 use super::options::{Options, check_dir};
 use super::state::{State, taken};
 use super::store::NodeSpec;
-use super::{Lab, binaries, down, fabric, process};
+use super::{Lab, binaries, down, fabric, pki, process};
 
 /// How long the members may take from answering to a cluster that takes writes.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -86,6 +86,9 @@ impl Lab {
         let state = &self.state;
         state.claim_dir()?;
         fs::create_dir(state.pods_dir()).context("cannot make the directory of pods")?;
+        if !state.bare {
+            pki::set_up(state).await.context("cannot make the certificates")?;
+        }
         fabric::build(state).await?;
         try_join!(self.start_members(), self.start_nodes())?;
         if state.bare {
