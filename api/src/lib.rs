@@ -6,6 +6,7 @@
 //! * [`identity`]: role and name of whoever is at the other end.
 //! * [`tls`]: connections and listeners on which both ends have shown who they are.
 //! * `pki` (a feature): authorities and certificates.
+//! * [`allocations`]: which addresses are held, by whom: the question and the answer.
 //! * [`client`]: finds the leader, retries safely under one request id, resumes watches.
 //! * [`saved`]: a state on a client's disk.
 //! * [`manifest`]: the `kubeovn.io/v1` forms of Subnet and IP, as `kubectl` shows them.
@@ -13,6 +14,7 @@
 //! Absent on purpose: what a role may do (`atolld`), raft, and any rule of the state machine.
 #![warn(missing_docs)]
 
+pub mod allocations;
 pub mod answer;
 pub mod client;
 pub mod identity;
@@ -36,6 +38,8 @@ pub mod proto {
     tonic::include_proto!("atoll.v1");
 }
 
-pub use client::{Client, ClientError, Endpoint, ReadResult, WatchEvent};
+pub use client::{
+    Checked, Client, ClientError, Endpoint, HeldResult, Past, Plan, ReadResult, WatchEvent,
+};
 pub use identity::{Caller, Identity, Role};
 pub use tls::{CertificateFiles, Credentials};

@@ -6,6 +6,8 @@ use std::time::Duration;
 use atoll_api::{CertificateFiles, Credentials};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::allocations::Filter;
+
 /// The command line of the Atoll pod network.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused.")]
@@ -94,9 +96,14 @@ pub(crate) enum Command {
     /// Members, leader, active ovn-central and projection.
     #[command(after_help = "Example:\n  atollctl status\n  atollctl status -o json")]
     Status,
-    /// Shows subnets, addresses or nodes.
+    /// Shows subnets, addresses, allocations or nodes.
     #[command(after_help = "Examples:\n  atollctl get subnets\n  atollctl get ips -o wide\n  \
-                            atollctl get ip web-0.tenant -o yaml\n  atollctl get nodes")]
+                            atollctl get ip web-0.tenant -o yaml\n  atollctl get nodes\n  \
+                            atollctl get allocations --node n1 --state draining\n  \
+                            atollctl get alloc --pod tenant/web-0 -o wide\n  \
+                            atollctl get alloc --owner StatefulSet/tenant/web\n  \
+                            atollctl get alloc --address 10.1.0.5 --at 2026-11-23T15:04:05Z\n  \
+                            atollctl get alloc --subnet blue --at 10m")]
     Get(Get),
     /// Creates or changes the objects of manifests (kubeovn.io/v1 Subnet).
     #[command(after_help = "Examples:\n  atollctl create -f subnet.yaml\n  \
@@ -136,12 +143,8 @@ pub(crate) struct Get {
     pub(crate) kind: Kind,
     /// Only this one.
     pub(crate) name: Option<String>,
-    /// Only addresses of this subnet.
-    #[arg(long)]
-    pub(crate) subnet: Option<String>,
-    /// Only addresses on this node.
-    #[arg(long)]
-    pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
 }
 
 /// Kinds of objects, as kubectl spells them.
@@ -156,4 +159,7 @@ pub(crate) enum Kind {
     /// Nodes.
     #[value(alias = "node")]
     Nodes,
+    /// Allocated addresses with their owners, and those that are kept, drain or cool.
+    #[value(alias = "allocation", alias = "alloc")]
+    Allocations,
 }

@@ -77,7 +77,7 @@ async fn delete_one(client: &Client, kind: Kind, name: &str) -> Result<Deletion,
             there_is(client, ObjectKey::Node(node.clone())).await?;
             ("Node", Operation::DeleteNode(node))
         }
-        Kind::Ips => ("IP", release(client, name).await?),
+        Kind::Ips | Kind::Allocations => ("IP", release(client, name).await?),
     };
     Ok((kind, name.to_owned(), operation))
 }

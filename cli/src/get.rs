@@ -6,10 +6,13 @@ use std::sync::Arc;
 use atoll_api::manifest::{ip_object, node_object, subnet_object};
 use atoll_api::proto::Kind as ObjectKind;
 use atoll_api::{Client, ReadResult};
-use atoll_model::{Allocation, Node, Object, Owner, Pod, PodKey, PortName, Subnet, SubnetName};
+use atoll_model::{
+    Allocation, Node, NodeName, Object, Owner, Pod, PodKey, PortName, Subnet, SubnetName,
+};
 use serde_json::Value;
 
 use crate::Failure;
+use crate::allocations;
 use crate::arguments::{Format, Get, Kind};
 use crate::output::{Column, column, objects, wide};
 
@@ -52,16 +55,24 @@ const NODES: &[Column] = &[
 ];
 
 pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<(), Failure> {
+    if get.kind == Kind::Allocations {
+        return allocations::run(client, get.name.as_deref(), &get.filter, format).await;
+    }
+    if let Some(option) = get.filter.only_for_allocations() {
+        let why =
+            format!("{option} asks for allocations; type `atollctl get allocations {option}`");
+        return Err(Failure::Usage(anyhow::Error::msg(why)));
+    }
     let kinds = [ObjectKind::Subnet, ObjectKind::Node, ObjectKind::Pod, ObjectKind::Allocation];
     let wanted = match get.kind {
         Kind::Subnets => &kinds[..1],
         Kind::Nodes => &kinds[1..],
-        Kind::Ips => &kinds[..],
+        Kind::Ips | Kind::Allocations => &kinds[..],
     };
     let view = View::new(client.read(wanted, None).await?);
     let (mut items, columns) = match get.kind {
         Kind::Subnets => (view.subnets(), SUBNETS),
-        Kind::Ips => (view.ips(get), IPS),
+        Kind::Ips | Kind::Allocations => (view.ips(get), IPS),
         Kind::Nodes => (view.nodes(), NODES),
     };
     if let Some(name) = &get.name {
@@ -119,13 +130,13 @@ impl View {
             let subnet = self.subnets.get(&allocation.subnet).map(AsRef::as_ref);
             ip_object(allocation, pod, subnet)
         };
-        let asked = |item: &Value, field: &str, value: &Option<String>| {
-            value.as_ref().is_none_or(|value| item["spec"][field] == value.as_str())
+        let asked = |item: &Value, field: &str, value: Option<&str>| {
+            value.is_none_or(|value| item["spec"][field] == value)
         };
+        let subnet = get.filter.subnet.as_ref().map(SubnetName::as_str);
+        let node = get.filter.node.as_ref().map(NodeName::as_str);
         let mut items: Vec<Value> = self.allocations.values().map(object).collect();
-        items.retain(|item| {
-            asked(item, "subnet", &get.subnet) && asked(item, "nodeName", &get.node)
-        });
+        items.retain(|item| asked(item, "subnet", subnet) && asked(item, "nodeName", node));
         items
     }
 

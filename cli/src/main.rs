@@ -3,9 +3,12 @@
 //! Results go to standard output, everything else to standard error. Exit status: 0 done, 1
 //! failed (unreachable, or outcome unknown), 2 wrong usage or manifest, 3 refused by the store.
 
+mod allocations;
 mod arguments;
 mod change;
 mod get;
+mod key;
+mod moment;
 mod output;
 mod status;
 

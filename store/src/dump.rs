@@ -62,8 +62,10 @@ impl State {
         }
     }
 
-    /// By subnet and family, in order of release. The sequence is the `clock_ms` of the release.
-    fn cooling(&self) -> Vec<CoolingAddress> {
+    /// The released addresses that nobody has got since, by subnet and family, in order of release.
+    /// The sequence is the `clock_ms` of the release. O(n log n) for the n of them.
+    #[must_use]
+    pub fn cooling(&self) -> Vec<CoolingAddress> {
         let mut all = Vec::new();
         for (subnet, pools) in &self.pools {
             for pool in pools.families() {

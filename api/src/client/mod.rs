@@ -6,6 +6,7 @@
 //! * A watch goes on after the last revision it delivered, on whichever member answers.
 
 mod endpoint;
+mod questions;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -24,11 +25,12 @@ use crate::answer::{Verdict, verdict};
 use crate::proto::cluster_client::ClusterClient;
 use crate::proto::store_client::StoreClient;
 use crate::proto::{
-    HistoryRequest, HistoryResponse, Kind, ReadRequest, StatusRequest, StatusResponse, SubnetUsage,
-    TransferRequest, TxnRequest,
+    Kind, ReadRequest, ReadResponse, StatusRequest, StatusResponse, SubnetUsage, TransferRequest,
+    TxnRequest,
 };
 use crate::tls::{Credentials, NotLoopback};
 pub use endpoint::{Endpoint, EndpointError};
+pub use questions::{Checked, HeldResult, Past, Plan};
 pub(crate) use watch::lineage_of;
 pub use watch::{BOOKMARK, Watch, WatchEvent};
 
@@ -234,30 +236,22 @@ impl Client {
             stale: false,
             min_revision: 0,
         };
-        let answer = self
-            .ask(|channel| {
+        let parts: Vec<ReadResponse> = self
+            .ask_long(|channel| {
                 let request = request.clone();
-                async move { store(channel).read(request).await.map(tonic::Response::into_inner) }
+                async move { parts(store(channel).list(request).await?.into_inner()).await }
             })
             .await?;
-        let objects = answer.objects.iter().map(Object::try_from);
-        let objects = objects.collect::<Result<_, _>>().map_err(ClientError::Protocol)?;
-        let revision = Revision(answer.revision);
+        let revision = Revision(parts.first().map_or(0, |part| part.revision));
         self.saw(revision);
-        Ok(ReadResult { revision, objects, usage: answer.usage })
-    }
-
-    /// Who held an address, or every change of an object.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::read`].
-    pub async fn history(&self, request: HistoryRequest) -> Result<HistoryResponse, ClientError> {
-        self.ask(|channel| {
-            let request = request.clone();
-            async move { store(channel).history(request).await.map(tonic::Response::into_inner) }
-        })
-        .await
+        let mut result = ReadResult { revision, objects: Vec::new(), usage: Vec::new() };
+        for part in parts {
+            for object in &part.objects {
+                result.objects.push(object.try_into().map_err(ClientError::Protocol)?);
+            }
+            result.usage.extend(part.usage);
+        }
+        Ok(result)
     }
 
     /// Follows the state from a revision on; `None` starts with the full state.
@@ -268,10 +262,17 @@ impl Client {
 
     /// What each member says of itself, in the order of the endpoints.
     pub async fn statuses(&self) -> Vec<(Endpoint, Result<StatusResponse, String>)> {
+        self.each(|channel| async move { cluster(channel).status(StatusRequest {}).await }).await
+    }
+
+    /// What each member answers, in the order of the endpoints.
+    async fn each<T, Fut>(&self, ask: impl Fn(Channel) -> Fut) -> Vec<(Endpoint, Result<T, String>)>
+    where
+        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
         let ask = |member: &Member| {
-            let (endpoint, channel) = (member.endpoint.clone(), member.channel.clone());
+            let (endpoint, call) = (member.endpoint.clone(), ask(member.channel.clone()));
             async move {
-                let call = async { cluster(channel).status(StatusRequest {}).await };
                 let answer = match tokio::time::timeout(ATTEMPT, call).await {
                     Ok(Ok(answer)) => Ok(answer.into_inner()),
                     Ok(Err(status)) => Err(why(verdict(&status))),
@@ -323,6 +324,16 @@ impl Client {
         self.call(Effect::None, send).await.map(|(answer, _)| answer)
     }
 
+    /// [`Client::ask`] for answers that take long: one attempt may last as long as the call, so a
+    /// member that is silent, and not only gone, holds it up.
+    async fn ask_long<T, F, Fut>(&self, send: F) -> Result<T, ClientError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<T, tonic::Status>>,
+    {
+        self.call(Effect::Long, send).await.map(|(answer, _)| answer)
+    }
+
     /// Asks one member after another until one answers or the deadline has come. True beside an
     /// answer if an earlier attempt may have had its effect.
     async fn call<T, F, Fut>(&self, effect: Effect, send: F) -> Result<(T, bool), ClientError>
@@ -341,7 +352,7 @@ impl Client {
                 break;
             }
             let channel = shared.members[at].channel.clone();
-            let allowed = left.min(ATTEMPT);
+            let allowed = if effect == Effect::Long { left } else { left.min(ATTEMPT) };
             let answer = tokio::time::timeout(allowed, send(channel)).await;
             // It says less than the attempt before it.
             let was_cut_short = answer.is_err() && allowed < ATTEMPT && attempt > 1;
@@ -387,6 +398,8 @@ impl Client {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
     None,
+    /// None, but an answer may take long.
+    Long,
     Write,
 }
 
@@ -409,6 +422,15 @@ fn store(channel: Channel) -> StoreClient<Channel> {
 
 fn cluster(channel: Channel) -> ClusterClient<Channel> {
     ClusterClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// All messages of a stream.
+async fn parts<T>(mut stream: tonic::Streaming<T>) -> Result<Vec<T>, tonic::Status> {
+    let mut all = Vec::new();
+    while let Some(part) = stream.message().await? {
+        all.push(part);
+    }
+    Ok(all)
 }
 
 /// 128 random bits for a request id.

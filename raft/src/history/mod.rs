@@ -22,6 +22,9 @@
 //! snapshot was installed from the leader, older changes are not known here (`floor`).
 
 mod intervals;
+mod past;
+#[cfg(test)]
+mod past_test;
 mod rows;
 mod writer;
 
@@ -33,6 +36,7 @@ use atoll_model::{ChangeSet, MacAddress, ObjectKey, Owner, PortName, Revision, S
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::machine::{Published, blocking};
+pub use past::{Moment, Past, PastError};
 use rows::Rows;
 use writer::Request;
 
@@ -246,6 +250,28 @@ impl History {
         self.archive.written().await?;
         let (rows, subnet) = (self.archive.rows()?, subnet.clone());
         read(move || intervals::ownership(&rows, &state, &subnet, address)).await
+    }
+
+    /// The objects as they were at a moment.
+    ///
+    /// As of a state that includes every entry applied when this is called. Cost: reads the changes
+    /// since that moment, and holds one copy of each object that they changed.
+    ///
+    /// # Errors
+    ///
+    /// [`PastError`]: the moment is not known here, or nothing can be said.
+    pub async fn at(&self, moment: Moment) -> Result<Past, PastError> {
+        let state = self.published.borrow().state.clone();
+        self.archive.written().await?;
+        let (rows, progress) = (self.archive.rows()?, self.archive.progress());
+        let look = move || Ok(past::look_back(&rows, &progress, state, moment));
+        read(look).await?
+    }
+
+    /// Changes at or below this revision are not known here.
+    #[must_use]
+    pub fn floor(&self) -> Revision {
+        self.archive.progress.floor()
     }
 
     /// Every revision that changed this object, oldest first, with only this object's change.

@@ -130,6 +130,32 @@ impl Rows {
         })
     }
 
+    /// The changes up to `until`, the newest first.
+    pub(super) fn changes_back(
+        &self,
+        until: Revision,
+    ) -> impl Iterator<Item = Result<ChangeSet, HistoryError>> + use<> {
+        let mut rows = self.changes.range(..change_key(until, u32::MAX)).rev();
+        let rows_of_this = self.clone();
+        std::iter::from_fn(move || {
+            let key = match rows.next()? {
+                Ok((key, _)) => key,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let Some((revision, part)) = split_key(&key) else {
+                return Some(Err(damaged(&format!("changes row {key:02x?}"), "its key")));
+            };
+            // The last part came first; the others are between it and the next revision.
+            for _ in 0..part & !LAST_PART {
+                if let Err(error) = rows.next().transpose() {
+                    return Some(Err(error.into()));
+                }
+            }
+            let missing = || damaged(&format!("changes of revision {revision}"), "a part of it");
+            Some(rows_of_this.changes_of(revision).and_then(|set| set.ok_or_else(missing)))
+        })
+    }
+
     /// One revision's changes, if they are known.
     pub(super) fn changes_of(&self, revision: Revision) -> Result<Option<ChangeSet>, HistoryError> {
         self.changes(Revision(revision.0.saturating_sub(1)), revision).next().transpose()

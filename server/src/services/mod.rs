@@ -1,5 +1,6 @@
 //! What clients ask of a member.
 
+mod allocations;
 mod authority;
 mod cluster;
 mod store;

@@ -1,33 +1,47 @@
-//! `Store`: transactions, reads, watches, history.
+//! `Store`: transactions, reads, watches, history, and what an operator asks.
+//!
+//! What grows with the state is computed on a blocking thread, from a fork: consensus goes on.
 
+use std::sync::Arc;
+
+use atoll_api::allocations::{AllocationQuery, At, HeldState};
 use atoll_api::answer;
 use atoll_api::proto::history_request::Of;
 use atoll_api::proto::store_server::Store as StoreApi;
 use atoll_api::proto::{
-    FamilyUsage, HistoryRequest, HistoryResponse, Interval, Kind, ReadRequest, ReadResponse,
-    SubnetUsage, TxnRequest, TxnResponse, WatchRequest, WatchResponse,
+    AllocationsRequest, AllocationsResponse, CheckRequest, CheckResponse, DigestRequest,
+    DigestResponse, FamilyUsage, HistoryRequest, HistoryResponse, Interval, Kind, PlanResponse,
+    ReadRequest, ReadResponse, SubnetUsage, TxnRequest, TxnResponse, WatchRequest, WatchResponse,
 };
 use atoll_codec::DecodeError;
-use atoll_model::{NodeName, Object, ObjectKey, Operation, SubnetName, Txn};
-use atoll_raft::{ProposeError, Published, ReadError, Store};
+use atoll_model::{ChangeSet, NodeName, Object, ObjectKey, Operation, SubnetName, Txn};
+use atoll_raft::{Moment, Past, PastError, ProposeError, Published, ReadError, Store};
+use atoll_store::State;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::allocations;
 use super::authority::{may_read, may_watch, may_write};
+
+/// Objects per part of a large answer: some 200 KiB, far below the message limit.
+const PART: usize = 1_000;
 
 /// The `Store` service of one member.
 #[derive(Debug, Clone)]
 pub struct StoreService {
     store: Store,
+    /// One check at a time: each reads the whole state.
+    checks: Arc<Semaphore>,
 }
 
 impl StoreService {
     /// Serves `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, checks: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -88,15 +102,55 @@ fn usage(published: &Published, subnet: &SubnetName) -> Option<SubnetUsage> {
     })
 }
 
+fn not_read(error: ReadError) -> Status {
+    match error {
+        ReadError::NotLeader { leader } => {
+            answer::not_leader(leader.as_ref().map(|leader| leader.address.as_str()))
+        }
+        other => answer::unavailable(other.to_string()),
+    }
+}
+
+/// Beside the member's own work.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| answer::unavailable("this member is shutting down"))
+}
+
+/// The objects that are asked for: one by its key, or all of some kinds.
+fn select(state: &State, request: &ReadRequest) -> Result<Vec<Object>, Status> {
+    if let Some(key) = &request.key {
+        let key = ObjectKey::try_from(key).map_err(undecodable)?;
+        return Ok(state.get(&key).into_iter().collect());
+    }
+    let wanted = |object: &Object| {
+        request.kinds.is_empty() || request.kinds.contains(&i32::from(kind_of(object)))
+    };
+    Ok(state.objects().filter(wanted).collect())
+}
+
+/// Objects of one state, as they are sent.
+fn part(published: &Published, objects: &[Object]) -> ReadResponse {
+    let subnets = objects.iter().filter_map(|object| match object {
+        Object::Subnet(subnet) => usage(published, &subnet.spec.name),
+        _ => None,
+    });
+    ReadResponse {
+        revision: published.state.applied().0,
+        usage: subnets.collect(),
+        objects: objects.iter().map(Into::into).collect(),
+    }
+}
+
+/// Parts of an answer as a stream; an empty answer is one empty part.
+fn stream<T: Send + 'static>(parts: Vec<T>) -> Response<BoxStream<'static, Result<T, Status>>> {
+    Response::new(futures::stream::iter(parts.into_iter().map(Ok)).boxed())
+}
+
 impl StoreService {
     async fn published(&self, request: &ReadRequest) -> Result<Published, Status> {
         if !request.stale {
-            return self.store.linearizable().await.map_err(|error| match error {
-                ReadError::NotLeader { leader } => {
-                    answer::not_leader(leader.as_ref().map(|leader| leader.address.as_str()))
-                }
-                other => answer::unavailable(other.to_string()),
-            });
+            return self.store.linearizable().await.map_err(not_read);
         }
         let now = self.store.published().borrow().clone();
         if !now.is_formed() {
@@ -117,6 +171,8 @@ impl StoreService {
 #[tonic::async_trait]
 impl StoreApi for StoreService {
     type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
+    type ListStream = BoxStream<'static, Result<ReadResponse, Status>>;
+    type AllocationsStream = BoxStream<'static, Result<AllocationsResponse, Status>>;
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let txn = transaction(&request)?;
@@ -135,26 +191,107 @@ impl StoreApi for StoreService {
         may_read(&request)?;
         let request = request.into_inner();
         let published = self.published(&request).await?;
-        let objects: Vec<Object> = match &request.key {
-            Some(key) => {
-                let key = ObjectKey::try_from(key).map_err(undecodable)?;
-                published.state.get(&key).into_iter().collect()
-            }
-            None => {
-                let wanted = |object: &Object| {
-                    request.kinds.is_empty() || request.kinds.contains(&i32::from(kind_of(object)))
-                };
-                published.state.objects().filter(wanted).collect()
-            }
-        };
-        let subnets = objects.iter().filter_map(|object| match object {
-            Object::Subnet(subnet) => usage(&published, &subnet.spec.name),
-            _ => None,
+        let answer = aside(move || {
+            select(&published.state, &request).map(|objects| part(&published, &objects))
         });
-        Ok(Response::new(ReadResponse {
-            revision: published.state.applied().0,
-            usage: subnets.collect(),
-            objects: objects.iter().map(Into::into).collect(),
+        Ok(Response::new(answer.await??))
+    }
+
+    async fn list(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        may_read(&request)?;
+        let request = request.into_inner();
+        let published = self.published(&request).await?;
+        let parts = aside(move || {
+            let objects = select(&published.state, &request)?;
+            let mut parts: Vec<_> =
+                objects.chunks(PART).map(|objects| part(&published, objects)).collect();
+            if parts.is_empty() {
+                parts.push(part(&published, &[]));
+            }
+            Ok::<_, Status>(parts)
+        });
+        Ok(stream(parts.await??))
+    }
+
+    async fn allocations(
+        &self,
+        request: Request<AllocationsRequest>,
+    ) -> Result<Response<Self::AllocationsStream>, Status> {
+        may_read(&request)?;
+        let query = AllocationQuery::try_from(request.get_ref()).map_err(undecodable)?;
+        let now = self.store.linearizable().await.map_err(not_read)?;
+        let moment = query.at.map(|at| match at {
+            At::Revision(revision) => Moment::Revision(revision),
+            At::WallMs(ms) => Moment::WallMs(ms),
+        });
+        if moment.is_some() && query.state == Some(HeldState::Cooling) {
+            let why = "which addresses cooled is not in the history; ask for those that cool now";
+            return Err(answer::invalid(why));
+        }
+        let past = match moment {
+            None => Past::now(now.state),
+            Some(moment) => self.store.history().at(moment).await.map_err(|error| match error {
+                PastError::History(error) => answer::unavailable(error.to_string()),
+                error => answer::invalid(error.to_string()),
+            })?,
+        };
+        Ok(stream(aside(move || allocations::parts(&past, &query, PART)).await?))
+    }
+
+    async fn plan(&self, request: Request<TxnRequest>) -> Result<Response<PlanResponse>, Status> {
+        let mut txn = transaction(&request)?;
+        let now = self.store.linearizable().await.map_err(not_read)?;
+        txn.clock_ms = now.state.clock_ms();
+        let actor = txn.actor.clone();
+        let revision = now.state.applied();
+        let plan = aside(move || atoll_store::plan(&now.state, &txn)).await?;
+        let changes = ChangeSet { revision, actor, wall_ms: 0, changes: plan.changes };
+        Ok(Response::new(PlanResponse {
+            outcome: Some((&plan.outcome).into()),
+            changes: Some((&changes).into()),
+            pods: plan.pods.iter().map(Into::into).collect(),
+            effect: plan.effect.to_be_bytes().to_vec().into(),
+            revision: revision.0,
+        }))
+    }
+
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        may_read(&request)?;
+        let Ok(turn) = self.checks.clone().try_acquire_owned() else {
+            let why = "another check is under way on this member; try again when it is done";
+            return Err(answer::unavailable(why));
+        };
+        let now = self.store.linearizable().await.map_err(not_read)?;
+        let checked = aside(move || {
+            let _turn = turn;
+            CheckResponse {
+                applied: now.state.applied().0,
+                digest: now.state.digest().to_be_bytes().to_vec().into(),
+                broken: now.state.check().err(),
+                objects: now.state.objects().count() as u64,
+            }
+        });
+        Ok(Response::new(checked.await?))
+    }
+
+    async fn digest(
+        &self,
+        request: Request<DigestRequest>,
+    ) -> Result<Response<DigestResponse>, Status> {
+        may_read(&request)?;
+        let now = self.store.published().borrow().clone();
+        if !now.is_formed() {
+            return Err(answer::unavailable("this member is in no cluster yet"));
+        }
+        Ok(Response::new(DigestResponse {
+            applied: now.state.applied().0,
+            digest: now.state.digest().to_be_bytes().to_vec().into(),
         }))
     }
 
@@ -174,6 +311,8 @@ impl StoreApi for StoreService {
         request: Request<HistoryRequest>,
     ) -> Result<Response<HistoryResponse>, Status> {
         may_read(&request)?;
+        // A member that lags behind would leave out what was acknowledged.
+        self.store.linearizable().await.map_err(not_read)?;
         let history = self.store.history();
         let failed = |error: atoll_raft::HistoryError| answer::unavailable(error.to_string());
         let mut response = HistoryResponse::default();
@@ -193,6 +332,8 @@ impl StoreApi for StoreService {
             }
             None => return Err(answer::invalid("ask for an address or an object")),
         }
+        // Looked at after reading: what has gone meanwhile is not in the answer.
+        response.floor = history.floor().0;
         Ok(Response::new(response))
     }
 }

@@ -211,6 +211,14 @@ pub(crate) fn pod_key(
         .map_err(|error| DecodeError::bad(field, error))
 }
 
+impl TryFrom<&proto::PodKey> for model::PodKey {
+    type Error = DecodeError;
+
+    fn try_from(key: &proto::PodKey) -> Result<Self, DecodeError> {
+        pod_key("pod", Some(key))
+    }
+}
+
 impl TryFrom<&proto::PodSpec> for model::PodSpec {
     type Error = DecodeError;
 
