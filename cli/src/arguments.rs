@@ -7,6 +7,12 @@ use atoll_api::{CertificateFiles, Credentials};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::allocations::Filter;
+use crate::history::Question;
+use crate::janitor::Janitor;
+use crate::member::Member;
+use crate::node::Node;
+use crate::plan::{self, Planned};
+use crate::watch::Watch;
 
 /// The command line of the Atoll pod network.
 #[derive(Debug, Parser)]
@@ -109,20 +115,75 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  atollctl create -f subnet.yaml\n  \
                             cat subnets.yaml | atollctl create -f -")]
     Create {
-        /// A manifest, YAML or JSON, one or more documents; `-` reads standard input.
-        #[arg(short = 'f', long = "filename", required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
+        #[command(flatten)]
+        files: Files,
+        /// Only if it does what `atollctl plan create` showed; then all at once or nothing.
+        #[arg(long, value_name = "HASH", value_parser = plan::effect)]
+        effect: Option<u128>,
     },
     /// Deletes objects, by manifest or by name.
     #[command(after_help = "Examples:\n  atollctl delete subnet blue\n  \
+                            atollctl delete subnet blue --when-empty\n  \
                             atollctl delete -f subnet.yaml\n  atollctl delete ip web-0.tenant")]
     Delete {
-        /// Manifests whose objects are deleted.
-        #[arg(short = 'f', long = "filename", value_name = "FILE")]
-        files: Vec<PathBuf>,
         #[command(flatten)]
-        target: Target,
+        deletion: Deletion,
+        /// Only if it does what `atollctl plan delete` showed; then all at once or nothing.
+        #[arg(long, value_name = "HASH", value_parser = plan::effect)]
+        effect: Option<u128>,
     },
+    /// Shows what a change would do: what differs, the pods that notice, and a hash of the effect.
+    #[command(after_help = "Examples:\n  atollctl plan create -f subnet.yaml\n  \
+                            atollctl create -f subnet.yaml --effect HASH\n  \
+                            atollctl plan delete subnet blue")]
+    Plan {
+        #[command(subcommand)]
+        planned: Planned,
+    },
+    /// Shows who held an address, or every change of an object.
+    #[command(after_help = "Examples:\n  atollctl history address blue 10.1.0.5\n  \
+                            atollctl history subnet blue\n  \
+                            atollctl history pod tenant/web-0 -o json\n  \
+                            atollctl history settings")]
+    History(Question),
+    /// Shows changes as they happen, a line each (`-o json`: a line of JSON per revision).
+    #[command(after_help = "Examples:\n  atollctl watch\n  atollctl watch subnets pods\n  \
+                            atollctl watch --node n1\n  \
+                            atollctl watch allocations --from 1200 -o json")]
+    Watch(Watch),
+    /// Checks every invariant of the store's state, on the leader, beside its work.
+    #[command(after_help = "Examples:\n  atollctl check\n  atollctl check -o json")]
+    Check,
+    /// The members of the store.
+    #[command(subcommand)]
+    Member(Member),
+    /// What an operator vouches for of a node.
+    #[command(subcommand)]
+    Node(Node),
+    /// What ends pods that nobody reports as gone.
+    #[command(subcommand)]
+    Janitor(Janitor),
+}
+
+/// Manifests.
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// A manifest, YAML or JSON, one or more documents; `-` reads standard input.
+    #[arg(short = 'f', long = "filename", required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// What to delete.
+#[derive(Debug, Args)]
+pub(crate) struct Deletion {
+    /// Manifests whose objects are deleted.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// A subnet that is in use goes when its last user goes, and takes no new ones.
+    #[arg(long)]
+    pub(crate) when_empty: bool,
 }
 
 /// Objects by name.

@@ -12,39 +12,75 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::Failure;
-use crate::arguments::{Format, Kind, Target};
+use crate::arguments::{Deletion, Files, Format, Kind};
+use crate::plan;
+
+/// Kind and name of an object, and what is done to it.
+type Step = (&'static str, String, Operation);
 
 pub(crate) async fn create(
     client: &Client,
-    files: &[PathBuf],
+    files: &Files,
+    effect: Option<u128>,
     format: Format,
 ) -> Result<(), Failure> {
-    // All are read before the first is sent: a typing error in one must not leave half of them.
-    let parsed = read_all(files)?.iter().map(manifest::parse).collect::<Result<Vec<_>, _>>();
-    for Manifest::Subnet(spec, notes) in parsed.map_err(|error| Failure::Usage(error.into()))? {
-        for note in notes {
-            writeln!(std::io::stderr(), "atollctl: note: {note}")?;
-        }
-        let name = spec.name.clone();
-        let operations = vec![Operation::PutSubnet(spec, Origin::Api)];
-        carried_out(client.txn(Vec::new(), operations).await?)?;
-        said("Subnet", name.as_str(), "configured", format)?;
-    }
-    Ok(())
+    carry_out(client, creations(files)?, effect, "configured", format).await
 }
 
 pub(crate) async fn delete(
     client: &Client,
-    files: &[PathBuf],
-    target: &Target,
+    deletion: &Deletion,
+    effect: Option<u128>,
     format: Format,
 ) -> Result<(), Failure> {
-    let mut operations = Vec::new();
-    for value in read_all(files)? {
+    let steps = deletions(client, deletion).await?;
+    let what = if deletion.when_empty { "goes when it is empty" } else { "deleted" };
+    carry_out(client, steps, effect, what, format).await
+}
+
+/// One transaction each, in order; or a single one for all if it has to do what was planned.
+async fn carry_out(
+    client: &Client,
+    steps: Vec<Step>,
+    effect: Option<u128>,
+    what: &str,
+    format: Format,
+) -> Result<(), Failure> {
+    if let Some(effect) = effect {
+        let all = steps.iter().map(|(_, _, operation)| operation.clone()).collect();
+        plan::apply(client, all, effect, format).await?;
+        return steps.iter().try_for_each(|(kind, name, _)| said(kind, name, what, format));
+    }
+    for (kind, name, operation) in steps {
+        carried_out(client.txn(Vec::new(), vec![operation]).await?)?;
+        said(kind, &name, what, format)?;
+    }
+    Ok(())
+}
+
+/// What `create` does, in order. All files are read before anything is sent: a typing error in one
+/// must not leave half of them.
+pub(crate) fn creations(files: &Files) -> Result<Vec<Step>, Failure> {
+    let parsed = read_all(&files.files)?.iter().map(manifest::parse).collect::<Result<Vec<_>, _>>();
+    let mut steps = Vec::new();
+    for Manifest::Subnet(spec, notes) in parsed.map_err(|error| Failure::Usage(error.into()))? {
+        for note in notes {
+            writeln!(std::io::stderr(), "atollctl: note: {note}")?;
+        }
+        let name = spec.name.to_string();
+        steps.push(("Subnet", name, Operation::PutSubnet(spec, Origin::Api)));
+    }
+    Ok(steps)
+}
+
+/// What `delete` does, in order.
+pub(crate) async fn deletions(client: &Client, deletion: &Deletion) -> Result<Vec<Step>, Failure> {
+    let mut steps = Vec::new();
+    for value in read_all(&deletion.files)? {
         let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         match value.get("kind").and_then(Value::as_str) {
-            Some("Subnet") => operations.push(delete_one(client, Kind::Subnets, name).await?),
-            Some("IP") => operations.push(delete_one(client, Kind::Ips, name).await?),
+            Some("Subnet") => steps.push(delete_one(client, Kind::Subnets, name).await?),
+            Some("IP") => steps.push(delete_one(client, Kind::Ips, name).await?),
             kind => {
                 let kind = kind.unwrap_or("(no kind)");
                 let why = format!("{kind} cannot be deleted here; {API_VERSION} Subnet and IP can");
@@ -52,19 +88,25 @@ pub(crate) async fn delete(
             }
         }
     }
-    if let (Some(kind), Some(name)) = (target.kind, &target.name) {
-        operations.push(delete_one(client, kind, name).await?);
+    if let (Some(kind), Some(name)) = (deletion.target.kind, &deletion.target.name) {
+        steps.push(delete_one(client, kind, name).await?);
     }
-    for (kind, name, operation) in operations {
-        carried_out(client.txn(Vec::new(), vec![operation]).await?)?;
-        said(kind, &name, "deleted", format)?;
+    if deletion.when_empty {
+        steps.iter_mut().try_for_each(when_empty)?;
     }
+    Ok(steps)
+}
+
+fn when_empty((kind, name, operation): &mut Step) -> Result<(), Failure> {
+    let Operation::DeleteSubnet(subnet) = operation else {
+        let why = format!("--when-empty is for subnets; {} {name} is none", kind.to_lowercase());
+        return Err(Failure::Usage(anyhow::Error::msg(why)));
+    };
+    *operation = Operation::DeleteSubnetWhenEmpty(subnet.clone());
     Ok(())
 }
 
-type Deletion = (&'static str, String, Operation);
-
-async fn delete_one(client: &Client, kind: Kind, name: &str) -> Result<Deletion, Failure> {
+async fn delete_one(client: &Client, kind: Kind, name: &str) -> Result<Step, Failure> {
     let usage = |error: atoll_model::NameError| Failure::Usage(error.into());
     let (kind, operation) = match kind {
         Kind::Subnets => {
@@ -83,7 +125,7 @@ async fn delete_one(client: &Client, kind: Kind, name: &str) -> Result<Deletion,
 }
 
 /// To the store, deleting what is gone is done already; to a person, it is a typing error.
-async fn there_is(client: &Client, key: ObjectKey) -> Result<(), Failure> {
+pub(crate) async fn there_is(client: &Client, key: ObjectKey) -> Result<(), Failure> {
     match client.read(&[], Some(&key)).await?.objects.is_empty() {
         false => Ok(()),
         true => Err(Failure::Refused(format!("{key} does not exist"))),
@@ -113,14 +155,14 @@ async fn release(client: &Client, name: &str) -> Result<Operation, Failure> {
     }
 }
 
-fn carried_out(outcome: Outcome) -> Result<(), Failure> {
+pub(crate) fn carried_out(outcome: Outcome) -> Result<(), Failure> {
     match outcome {
         Outcome::Applied { .. } => Ok(()),
         Outcome::Refused { refusal, .. } => Err(Failure::Refused(refusal.to_string())),
     }
 }
 
-fn said(kind: &str, name: &str, what: &str, format: Format) -> Result<(), Failure> {
+pub(crate) fn said(kind: &str, name: &str, what: &str, format: Format) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let kind = kind.to_lowercase();
     match format {
@@ -188,7 +230,8 @@ mod tests {
         let nobody = vec!["127.0.0.1:1".parse().unwrap()];
         let plain = atoll_api::Credentials::insecure_dev();
         let client = Client::new(nobody, &plain).unwrap().with_timeout(std::time::Duration::ZERO);
-        let failure = create(&client, &[file], Format::Table).await.unwrap_err();
+        let failure =
+            create(&client, &Files { files: vec![file] }, None, Format::Table).await.unwrap_err();
         let Failure::Usage(error) = failure else { panic!("{failure:?}") };
         assert!(error.to_string().contains("cidrBlok"), "{error}");
     }

@@ -149,10 +149,9 @@ fn mirror(text: &str) -> Result<MirrorTarget, String> {
     .map_err(|error| error.to_string())
 }
 
-/// As it is typed: kind and name.
-pub(crate) fn text(key: &ObjectKey) -> String {
-    let kind = ObjectKind::of(key).word();
-    let name = match key {
+/// The name of an object as it is typed; empty if there is only one of its kind.
+pub(crate) fn name(key: &ObjectKey) -> String {
+    match key {
         ObjectKey::Workload(WorkloadKey { namespace, kind, name }) => {
             format!("{kind}/{namespace}/{name}")
         }
@@ -167,10 +166,14 @@ pub(crate) fn text(key: &ObjectKey) -> String {
         ObjectKey::Reservation(name) => name.to_string(),
         ObjectKey::Qos(name) => name.to_string(),
         ObjectKey::Settings | ObjectKey::Central | ObjectKey::Janitor | ObjectKey::Reconciling => {
-            return kind;
+            String::new()
         }
-    };
-    format!("{kind} {name}")
+    }
+}
+
+/// Kind and name, as they are typed.
+pub(crate) fn text(key: &ObjectKey) -> String {
+    format!("{} {}", ObjectKind::of(key).word(), name(key)).trim_end().to_owned()
 }
 
 #[cfg(test)]

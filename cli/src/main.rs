@@ -6,11 +6,20 @@
 mod allocations;
 mod arguments;
 mod change;
+mod check;
+mod conditions;
+mod describe;
 mod get;
+mod history;
+mod janitor;
 mod key;
+mod member;
 mod moment;
+mod node;
 mod output;
+mod plan;
 mod status;
+mod watch;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -73,9 +82,20 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Status => status::run(&client, arguments.output).await,
         Command::Get(get) => get::run(&client, get, arguments.output).await,
-        Command::Create { files } => change::create(&client, files, arguments.output).await,
-        Command::Delete { files, target } => {
-            change::delete(&client, files, target, arguments.output).await
+        Command::Create { files, effect } => {
+            change::create(&client, files, *effect, arguments.output).await
         }
+        Command::Delete { deletion, effect } => {
+            change::delete(&client, deletion, *effect, arguments.output).await
+        }
+        Command::Plan { planned } => plan::run(&client, planned, arguments.output).await,
+        Command::History(question) => history::run(&client, question, arguments.output).await,
+        Command::Watch(asked) => {
+            watch::run(client, asked, arguments.timeout(), arguments.output).await
+        }
+        Command::Check => check::run(&client, arguments.output).await,
+        Command::Member(member) => member::run(&client, member, arguments.output).await,
+        Command::Node(node) => node::run(&client, node, arguments.output).await,
+        Command::Janitor(janitor) => janitor::run(&client, janitor, arguments.output).await,
     }
 }

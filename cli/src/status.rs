@@ -8,13 +8,30 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::arguments::Format;
+use crate::conditions::Conditions;
 use crate::output::{document, rows};
 
 pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> {
     let statuses = client.statuses().await;
-    let any = statuses.iter().any(|(_, status)| status.is_ok());
+    let known = || statuses.iter().filter_map(|(_, status)| status.as_ref().ok());
+    let any = known().next().is_some();
+    // What they wait for is worth less than what they are: without it the rest is still shown.
+    let conditions = match Conditions::ask(client, known()).await {
+        Ok(conditions) => conditions,
+        Err(error) => {
+            writeln!(
+                std::io::stderr(),
+                "atollctl: what the store waits for is not known: {error}"
+            )?;
+            None
+        }
+    };
     match format {
-        Format::Json | Format::Yaml => document(&as_value(&statuses), format)?,
+        Format::Json | Format::Yaml => {
+            let mut value = as_value(&statuses);
+            value["conditions"] = conditions.as_ref().map(Conditions::as_value).into();
+            document(&value, format)?;
+        }
         Format::Name => {
             let mut out = std::io::stdout().lock();
             for (_, status) in &statuses {
@@ -23,7 +40,12 @@ pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> 
                 }
             }
         }
-        Format::Table | Format::Wide => table(&statuses, format == Format::Wide)?,
+        Format::Table | Format::Wide => {
+            table(&statuses, format == Format::Wide)?;
+            let mut out = std::io::stdout().lock();
+            let lines = conditions.iter().flat_map(Conditions::lines);
+            lines.into_iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        }
     }
     match any {
         true => Ok(()),
