@@ -36,6 +36,6 @@ pub mod proto {
     tonic::include_proto!("atoll.v1");
 }
 
-pub use client::{Client, ClientError, Endpoint, ReadResult, WatchEvent};
+pub use client::{Backup, Client, ClientError, Endpoint, ReadResult, WatchEvent};
 pub use identity::{Caller, Identity, Role};
 pub use tls::{CertificateFiles, Credentials};

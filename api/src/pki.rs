@@ -256,11 +256,11 @@ pub fn write_pair(dir: &Path, ca: &str, pair: &Pair) -> Result<CertificateFiles,
 /// # Errors
 ///
 /// [`WriteError`]; [`WriteError::is_there_already`] tells whether it would have overwritten.
-pub fn write_new(path: &Path, text: &str) -> Result<(), WriteError> {
+pub fn write_new(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), WriteError> {
     let failed = |source| WriteError { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.write_all(bytes.as_ref()).map_err(failed)?;
     file.sync_all().map_err(failed)
 }
 

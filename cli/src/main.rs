@@ -4,6 +4,7 @@
 //! failed (unreachable, or outcome unknown), 2 wrong usage or manifest, 3 refused by the store.
 
 mod arguments;
+mod backup;
 mod change;
 mod get;
 mod output;
@@ -39,6 +40,12 @@ impl From<ClientError> for Failure {
     }
 }
 
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.into())
@@ -69,6 +76,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let client = Client::new(endpoints, &credentials)?.with_timeout(arguments.timeout());
     match &arguments.command {
         Command::Status => status::run(&client, arguments.output).await,
+        Command::Backup { file } => backup::run(&client, file).await,
         Command::Get(get) => get::run(&client, get, arguments.output).await,
         Command::Create { files } => change::create(&client, files, arguments.output).await,
         Command::Delete { files, target } => {

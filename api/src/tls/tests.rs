@@ -11,7 +11,9 @@ use crate::client::{Client, ClientError};
 use crate::identity::Caller;
 use crate::pki::{Authority, Pair, leaf, write_pair};
 use crate::proto::cluster_server::{Cluster, ClusterServer};
-use crate::proto::{StatusRequest, StatusResponse, TransferRequest, TransferResponse};
+use crate::proto::{
+    BackupRequest, BackupResponse, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
+};
 
 /// An authority, and directories for what it issues.
 struct Pki {
@@ -83,6 +85,15 @@ impl Cluster for Mirror {
         &self,
         _: Request<TransferRequest>,
     ) -> Result<Response<TransferResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    type BackupStream = futures::stream::Empty<Result<BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        _: Request<BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }
