@@ -9,7 +9,6 @@ use atoll_model::{
     PodPhase, PortName, ReservationSpec, Revision, Subnet, SubnetName, Uid,
 };
 
-use crate::hashed::Hashed;
 use crate::index::Indexes;
 use crate::interfaces::ports;
 use crate::reservation::port_of;
@@ -110,7 +109,7 @@ impl State {
                 return false;
             }
         }
-        self.indexes.pods_by_uid.len() == self.pods.len() && served == expected
+        self.indexes.pods_by_uid.are_apart(&self.pods) && served == expected
     }
 
     /// No object was changed by an entry that is still to come, or before it was made.
@@ -167,7 +166,7 @@ impl State {
             let (found, expected): (&Indexes, _) = (&self.indexes, &again.indexes);
             return Err(format!("indexes differ from a recount: {found:?} is not {expected:?}"));
         }
-        if self.indexes.pods_by_uid.len() != self.pods.len() {
+        if !self.indexes.pods_by_uid.are_apart(&self.pods) {
             return Err("two pods have one uid".into());
         }
         Ok(())
@@ -279,7 +278,8 @@ impl State {
     /// Every pod has an allocation or waits, never both; it is on a node that is there; it is bound
     /// only if it has an allocation.
     fn check_pods(&self) -> Checked {
-        for (key, pod) in &self.pods {
+        for pod in self.pods() {
+            let key = &pod.spec.key;
             let owner = Owner::Pod(key.clone(), pod.spec.uid.clone());
             for port in ports(&pod.spec) {
                 let allocation = self.allocations.get(&port);
@@ -360,8 +360,7 @@ impl State {
         let mut draining = BTreeMap::new();
         for it in self.drainings() {
             let Draining { uid, node, key, .. } = &**it;
-            let pod = self.indexes.pods_by_uid.get(&Hashed::new(uid.clone()));
-            let pod = pod.and_then(|key| self.pods.get(key));
+            let pod = self.indexes.pods_by_uid.find(uid, &self.pods);
             if pod.is_some_and(|pod| pod.spec.phase == PodPhase::Running) {
                 return Err(format!("pod uid {uid} lives and drains"));
             }

@@ -116,7 +116,7 @@ impl State {
             known.iter().map(|(name, it)| (name, (&**it, Rows::default()))).collect();
         let unknown = |name: &SubnetName| RestoreError::SubnetUnknown(name.clone());
         let allocations = self.allocations.clone();
-        for allocation in allocations.values() {
+        for allocation in allocations.unordered() {
             let name = &allocation.subnet;
             rows.get_mut(name).ok_or_else(|| unknown(name))?.1.allocations.push(allocation);
         }
@@ -154,7 +154,8 @@ impl State {
     /// Queues whoever waits. Whoever could be served was left over by the last entry.
     fn restore_waiting(&mut self) {
         let pods = self.pods.clone();
-        for pod in pods.values().filter(|pod| pod.waiting.is_some()) {
+        let waiting = pods.unordered().filter(|pod| pod.waiting.is_some());
+        for pod in waiting {
             let turn = (pod.created, pod.spec.key.clone());
             match choose(self, &pod.spec) {
                 Err(blocked) => self.waiting.enqueue(turn, blocked.blocker),

@@ -76,6 +76,8 @@ mod port_keys;
 mod ports;
 mod seed;
 mod selector;
+mod table;
+mod uids;
 
 mod check;
 mod digest;
