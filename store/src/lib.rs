@@ -77,6 +77,7 @@ mod ports;
 mod seed;
 mod selector;
 mod table;
+mod trie;
 mod uids;
 
 mod check;

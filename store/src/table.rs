@@ -1,16 +1,15 @@
 //! The large tables: objects in the order of a hash of their keys.
 //!
 //! A table of a million texts, in their order, compares twenty of them on the way to one, and each
-//! lies somewhere else in memory. In the order of a number beside the row only the text that is
-//! found is looked at. And while a fork is held, a change copies the node that it meets, row by
-//! row: a row is one reference and nothing else. Who wants the order of the keys sorts.
+//! lies somewhere else in memory. By a number beside the row only the text that is found is looked
+//! at. And while a fork is held, a change copies the node that it meets, row by row: a row is one
+//! reference and nothing else. Who wants the order of the keys sorts.
 
 use std::hash::Hash;
 use std::sync::Arc;
 
-use imbl::OrdMap;
-
 use crate::hashed::hash_of;
+use crate::trie::Trie;
 
 /// What knows its own key.
 pub(crate) trait Keyed {
@@ -23,22 +22,19 @@ pub(crate) trait Keyed {
 
 /// Rows by their keys. A clone is O(1) and is a fork.
 #[derive(Debug, Clone)]
-pub(crate) struct Table<R: Keyed> {
-    /// By the hash of the key.
-    rows: OrdMap<u64, Arc<R>>,
-    /// Rows that came when another key had their hash: hardly ever one.
-    more: OrdMap<R::Key, Arc<R>>,
+pub(crate) struct Table<R> {
+    rows: Trie<Arc<R>>,
 }
 
-impl<R: Keyed> Default for Table<R> {
+impl<R> Default for Table<R> {
     fn default() -> Self {
-        Self { rows: OrdMap::new(), more: OrdMap::new() }
+        Self { rows: Trie::default() }
     }
 }
 
 impl<R: Keyed> Table<R> {
     pub(crate) fn len(&self) -> usize {
-        self.rows.len() + self.more.len()
+        self.rows.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -47,49 +43,28 @@ impl<R: Keyed> Table<R> {
 
     /// O(log n).
     pub(crate) fn get(&self, key: &R::Key) -> Option<&Arc<R>> {
-        match self.rows.get(&hash_of(key)) {
-            Some(row) if row.key() == key => Some(row),
-            _ if self.more.is_empty() => None,
-            _ => self.more.get(key),
-        }
+        self.with_hash(hash_of(key)).find(|row| row.key() == key)
     }
 
     /// Stores a row in place of the one that has its key, which is returned. O(log n).
     pub(crate) fn insert(&mut self, row: Arc<R>) -> Option<Arc<R>> {
-        if !self.more.is_empty() && self.more.contains_key(row.key()) {
-            return self.more.insert(row.key().clone(), row);
-        }
-        let hash = hash_of(row.key());
-        let before = self.rows.insert(hash, Arc::clone(&row))?;
-        if before.key() == row.key() {
-            return Some(before);
-        }
-        self.more.insert(row.key().clone(), row);
-        self.rows.insert(hash, before);
-        None
+        let key = row.key().clone();
+        self.rows.insert(hash_of(&key), row, |other| *other.key() == key)
     }
 
     /// Takes a row out. O(log n).
     pub(crate) fn remove(&mut self, key: &R::Key) -> Option<Arc<R>> {
-        if !self.more.is_empty()
-            && let Some(row) = self.more.remove(key)
-        {
-            return Some(row);
-        }
-        let hash = hash_of(key);
-        self.rows.get(&hash).filter(|row| row.key() == key)?;
-        self.rows.remove(&hash)
+        self.rows.remove(hash_of(key), |row| row.key() == key)
     }
 
     /// The rows whose keys have this hash: hardly ever more than one.
     pub(crate) fn with_hash(&self, hash: u64) -> impl Iterator<Item = &Arc<R>> {
-        let more = self.more.values().filter(move |row| hash_of(row.key()) == hash);
-        self.rows.get(&hash).into_iter().chain(more)
+        self.rows.get(hash)
     }
 
     /// All rows, in no order that means anything. O(n).
     pub(crate) fn unordered(&self) -> impl Iterator<Item = &Arc<R>> {
-        self.rows.values().chain(self.more.values())
+        self.rows.iter().map(|(_, row)| row)
     }
 
     /// All rows in the order of their keys. O(n log n), all of it before the first.

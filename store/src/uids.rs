@@ -1,71 +1,61 @@
 //! Which pod has a uid.
 
 use atoll_model::{Pod, PodKey, Uid};
-use imbl::OrdMap;
 
 use crate::hashed::hash_of;
 use crate::table::Table;
+use crate::trie::Trie;
 
 /// Pods by their uids, in hashes of both: the texts are the pods' own. A clone is O(1).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Uids {
     /// Hash of the uid → hash of the key.
-    keys: OrdMap<u64, u64>,
-    /// Pods that came when another one's uid had their hash: hardly ever one.
-    more: OrdMap<Uid, PodKey>,
+    keys: Trie<u64>,
 }
 
 impl Uids {
     /// The pod with this uid, one of `pods`. O(log n).
     pub(crate) fn find<'a>(&self, uid: &Uid, pods: &'a Table<Pod>) -> Option<&'a Pod> {
-        let hash = self.keys.get(&hash_of(uid)).copied();
-        let mut like = hash.into_iter().flat_map(|hash| pods.with_hash(hash));
-        let found = like.find(|pod| pod.spec.uid == *uid);
-        let more = || pods.get(self.more.get(uid)?);
-        found.or_else(more).map(|pod| &**pod)
+        let mut like = self.keys.get(hash_of(uid)).flat_map(|key| pods.with_hash(*key));
+        like.find(|pod| pod.spec.uid == *uid).map(|pod| &**pod)
     }
 
+    /// Adds a pod that is not there.
     pub(crate) fn insert(&mut self, pod: &Pod) {
-        let (uid, key) = (&pod.spec.uid, &pod.spec.key);
-        let hash = hash_of(uid);
-        if let Some(other) = self.keys.insert(hash, hash_of(key)) {
-            self.keys.insert(hash, other);
-            self.more.insert(uid.clone(), key.clone());
-        }
+        self.keys.insert(hash_of(&pod.spec.uid), hash_of(&pod.spec.key), |_| false);
     }
 
     pub(crate) fn remove(&mut self, uid: &Uid, key: &PodKey) {
-        if self.more.get(uid) == Some(key) {
-            self.more.remove(uid);
-        } else {
-            self.keys.remove(&hash_of(uid));
-        }
+        let key = hash_of(key);
+        self.keys.remove(hash_of(uid), |other| *other == key);
     }
 
-    /// Whether this is the table of `pods` by count, and no two of them have one uid.
+    /// Whether no two of `pods`, whose table this is, have one uid. O(n log n).
     pub(crate) fn are_apart(&self, pods: &Table<Pod>) -> bool {
-        let first = |uid: &Uid| {
-            let hash = self.keys.get(&hash_of(uid)).copied();
-            let mut like = hash.into_iter().flat_map(|hash| pods.with_hash(hash));
-            like.any(|pod| pod.spec.uid == *uid)
-        };
-        self.keys.len() + self.more.len() == pods.len() && !self.more.keys().any(first)
+        let rows = self.rows();
+        let alike = rows.chunk_by(|one, other| one.0 == other.0).filter(|rows| rows.len() > 1);
+        let mut uids: Vec<&Uid> = alike
+            .flatten()
+            .flat_map(|(_, key)| pods.with_hash(*key).map(|pod| &pod.spec.uid))
+            .collect();
+        let all = uids.len();
+        uids.sort_unstable();
+        uids.dedup();
+        uids.len() == all && rows.len() == pods.len()
     }
 
     /// Hashes of uid and key, in order.
-    fn pairs(&self) -> Vec<(u64, u64)> {
-        let more = self.more.iter().map(|(uid, key)| (hash_of(uid), hash_of(key)));
-        let mut pairs: Vec<_> =
-            self.keys.iter().map(|(uid, key)| (*uid, *key)).chain(more).collect();
-        pairs.sort_unstable();
-        pairs
+    fn rows(&self) -> Vec<(u64, u64)> {
+        let mut rows: Vec<_> = self.keys.iter().map(|(uid, key)| (uid, *key)).collect();
+        rows.sort_unstable();
+        rows
     }
 }
 
 /// Two tables are of the same pods, in whatever order those came.
 impl PartialEq for Uids {
     fn eq(&self, other: &Self) -> bool {
-        self.pairs() == other.pairs()
+        self.rows() == other.rows()
     }
 }
 
