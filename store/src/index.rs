@@ -1,5 +1,6 @@
 //! Tables that are derived from the objects, so that no operation has to search.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -120,8 +121,12 @@ impl Indexes {
             None => drop(self.pods_by_namespace.insert(key.namespace().clone(), 1)),
         }
         self.pods_by_uid.insert(pod);
+        self.add_to_workload(pod);
+    }
+
+    fn add_to_workload(&mut self, pod: &Pod) {
         if let Some(workload) = workload_of(pod) {
-            self.pods_by_workload.entry(workload).or_default().insert(key.clone());
+            self.pods_by_workload.entry(workload).or_default().insert(pod.spec.key.clone());
         }
     }
 
@@ -185,6 +190,27 @@ impl Indexes {
     fn add_draining(&mut self, draining: &Draining) {
         let uids = self.drainings_by_node.entry(draining.node.clone()).or_default();
         uids.insert(draining.uid.clone());
+    }
+
+    /// The tables of pods and allocations, from nothing: as if all had been added one by one.
+    pub(crate) fn restore(&mut self, pods: &[Arc<Pod>], allocations: &[Arc<Allocation>]) {
+        let mut by_node: BTreeMap<&NodeName, Vec<u64>> = BTreeMap::new();
+        let mut by_namespace: BTreeMap<&NamespaceName, usize> = BTreeMap::new();
+        for pod in pods {
+            let key = &pod.spec.key;
+            by_node.entry(&pod.spec.node).or_default().push(hash_of(key));
+            *by_namespace.entry(key.namespace()).or_default() += 1;
+            self.add_to_workload(pod);
+        }
+        let by_node = by_node.into_iter().map(|(node, mut hashes)| {
+            hashes.sort_unstable();
+            (node.clone(), hashes.into_iter().collect::<OrdSet<u64>>())
+        });
+        self.pods_by_node = by_node.collect();
+        self.pods_by_namespace =
+            by_namespace.into_iter().map(|(name, count)| (name.clone(), count)).collect();
+        self.pods_by_uid = Uids::of(pods);
+        allocations.iter().for_each(|allocation| self.add_allocation(allocation));
     }
 
     fn remove_draining(&mut self, draining: &Draining) {

@@ -266,6 +266,19 @@ impl State {
     /// namespaces, nodes, pods, allocations, drainings, workloads, reservations, QoS
     /// specs, mirrors.
     pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        let pods = self.pods().cloned().map(Object::Pod);
+        let allocations = self.allocations().cloned().map(Object::Allocation);
+        self.before_pods().chain(pods).chain(allocations).chain(self.behind_allocations())
+    }
+
+    /// As [`State::objects`], in no order that means anything. O(n).
+    pub(crate) fn unordered(&self) -> impl Iterator<Item = Object> + '_ {
+        let pods = self.pods.unordered().cloned().map(Object::Pod);
+        let allocations = self.allocations.unordered().cloned().map(Object::Allocation);
+        self.before_pods().chain(pods).chain(allocations).chain(self.behind_allocations())
+    }
+
+    fn before_pods(&self) -> impl Iterator<Item = Object> + '_ {
         let settings = self.settings.iter().cloned().map(Object::Settings);
         let central = self.central.iter().cloned().map(Object::Central);
         settings
@@ -273,9 +286,11 @@ impl State {
             .chain(self.subnets().cloned().map(Object::Subnet))
             .chain(self.namespaces().cloned().map(Object::Namespace))
             .chain(self.nodes().cloned().map(Object::Node))
-            .chain(self.pods().cloned().map(Object::Pod))
-            .chain(self.allocations().cloned().map(Object::Allocation))
-            .chain(self.drainings().cloned().map(Object::Draining))
+    }
+
+    fn behind_allocations(&self) -> impl Iterator<Item = Object> + '_ {
+        let drainings = self.drainings().cloned().map(Object::Draining);
+        drainings
             .chain(self.workloads().cloned().map(Object::Workload))
             .chain(self.reservations().cloned().map(Object::Reservation))
             .chain(self.qos_specs().cloned().map(Object::Qos))

@@ -32,6 +32,13 @@ impl<R> Default for Table<R> {
     }
 }
 
+impl<R: Keyed> FromIterator<Arc<R>> for Table<R> {
+    /// The table of rows whose keys differ.
+    fn from_iter<I: IntoIterator<Item = Arc<R>>>(rows: I) -> Self {
+        Self { rows: rows.into_iter().map(|row| (hash_of(row.key()), row)).collect() }
+    }
+}
+
 impl<R: Keyed> Table<R> {
     pub(crate) fn len(&self) -> usize {
         self.rows.len()

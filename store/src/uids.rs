@@ -1,5 +1,7 @@
 //! Which pod has a uid.
 
+use std::sync::Arc;
+
 use atoll_model::{Pod, PodKey, Uid};
 
 use crate::hashed::hash_of;
@@ -28,6 +30,12 @@ impl Uids {
     pub(crate) fn remove(&mut self, uid: &Uid, key: &PodKey) {
         let key = hash_of(key);
         self.keys.remove(hash_of(uid), |other| *other == key);
+    }
+
+    /// The table of `pods`.
+    pub(crate) fn of(pods: &[Arc<Pod>]) -> Self {
+        let row = |pod: &Arc<Pod>| (hash_of(&pod.spec.uid), hash_of(&pod.spec.key));
+        Self { keys: pods.iter().map(row).collect() }
     }
 
     /// Whether no two of `pods`, whose table this is, have one uid. O(n log n).
