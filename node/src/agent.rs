@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attach::Attacher;
+use crate::attached::Attached;
 use crate::cni::{Attachments as _, DelRequest, Limits, Server};
 use crate::config::Config;
+use crate::inventory::Teller;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, follow, leg};
+use crate::{cache, follow, inventory, leg};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -52,11 +54,14 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         .with_timeout(CALL);
     let queue = Queue::open(&config.state_dir.join("queue")).context("cannot open the queue")?;
     let ovs = Ovs::start(&config.ovs_db, cancel.clone());
+    let attached = Attached::open(&config.state_dir.join("attached"))
+        .context("cannot open the records of what is plugged in")?;
     let attacher = Arc::new(Attacher {
         config: config.clone(),
         views: view.clone(),
         ovs: ovs.clone(),
         queue: queue.clone(),
+        attached: attached.clone(),
     });
     // Bound before tombstones are read: a plugin either reaches us or has left one by now.
     let server = Server::bind(&config.cni_socket, Limits::default()).await?;
@@ -65,6 +70,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     tasks.spawn(follow::run(client.clone(), views, cancel.clone()));
     tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
     tasks.spawn(queue.drain(client.clone(), config.node.clone(), cancel.clone()));
+    let (node, records) = (config.node.clone(), attached);
+    let teller = Teller { node, client: client.clone(), ovs: ovs.clone(), records };
+    tasks.spawn(inventory::keep(teller, view.clone(), cancel.clone()));
     tasks.spawn(leg::keep(config.clone(), client, ovs, view, cancel.clone()));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
-use atoll_model::{Allocation, Binding, Pod, PodKey, PortName, Sandbox, Subnet, Uid};
+use atoll_model::{Allocation, Binding, Lineage, Pod, PodKey, PortName, Sandbox, Subnet, Uid};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::attached::Attached;
 use crate::cni::{AddRequest, Attachments, DelRequest};
 use crate::config::Config;
 use crate::leg::pod_network;
@@ -43,10 +44,13 @@ pub struct Attacher {
     pub ovs: Ovs,
     /// Reports for the store.
     pub queue: Queue,
+    /// What is plugged in.
+    pub attached: Attached,
 }
 
 /// What the store decided for a pod.
 struct Decided {
+    lineage: Lineage,
     pod: Arc<Pod>,
     allocation: Arc<Allocation>,
     subnet: Arc<Subnet>,
@@ -82,7 +86,7 @@ impl Attachments for Attacher {
             let in_use = before.is_some_and(|it| it.installed && it.uid == uid);
             tracing::warn!(pod = %decided.pod.spec.key, %error, in_use, "ADD failed");
             if !in_use {
-                self.undo(&interface, &session).await;
+                self.undo(&interface, &request.container_id, &session).await;
             }
         }
         let added = made?;
@@ -104,7 +108,7 @@ impl Attachments for Attacher {
             })
             // No port, and the store knows of one: an earlier report was lost, or the bridge.
             .or_else(|| self.views.borrow().bound(&request.container_id).map(unplugged));
-        self.unplug(&interface, &session)
+        self.unplug(&interface, &request.container_id, &session)
             .await
             .map_err(|error| failed("the pod could not be unplugged; it is tried again", error))?;
         if let Some(report) = plugged {
@@ -158,8 +162,9 @@ impl Attacher {
         }
         let allocation = view.allocation_of(pod);
         let subnet = allocation.and_then(|allocation| view.subnet(&allocation.subnet));
-        match (allocation, subnet) {
-            (Some(allocation), Some(subnet)) => Ok(Decided {
+        match (allocation, subnet, view.lineage()) {
+            (Some(allocation), Some(subnet), Some(lineage)) => Ok(Decided {
+                lineage: lineage.clone(),
                 pod: pod.clone(),
                 allocation: allocation.clone(),
                 subnet: subnet.clone(),
@@ -176,9 +181,14 @@ impl Attacher {
     ) -> Result<Added, CniError> {
         let spec = self.port(request, decided)?;
         let link = self.link(request, decided)?;
-        let attached = link::attach(&link)
-            .await
-            .map_err(|error| failed("the pod's interface could not be made", error))?;
+        let has = std::slice::from_ref(&decided.allocation);
+        let (recorded, attached) = tokio::join!(
+            self.attached.add(&spec.sandbox, &decided.lineage, &decided.pod, has),
+            link::attach(&link),
+        );
+        recorded.map_err(|error| failed("what the pod has cannot be kept on this node", error))?;
+        let attached =
+            attached.map_err(|error| failed("the pod's interface could not be made", error))?;
         let plan = port::plug(&spec, &session.monitor.replica());
         transact(session, &plan)
             .await
@@ -246,15 +256,22 @@ impl Attacher {
         })
     }
 
-    async fn unplug(&self, interface: &str, session: &Session) -> anyhow::Result<()> {
+    async fn unplug(
+        &self,
+        interface: &str,
+        sandbox: &str,
+        session: &Session,
+    ) -> anyhow::Result<()> {
         transact(session, &port::unplug(interface, &session.monitor.replica())).await?;
         link::detach(interface).await?;
+        // Last: whatever is still there has a record.
+        self.attached.remove(sandbox).await?;
         Ok(())
     }
 
     /// Leaves nothing half made. What cannot be undone now is taken up by the next ADD or DEL.
-    async fn undo(&self, interface: &str, session: &Session) {
-        if let Err(error) = self.unplug(interface, session).await {
+    async fn undo(&self, interface: &str, sandbox: &str, session: &Session) {
+        if let Err(error) = self.unplug(interface, sandbox, session).await {
             tracing::warn!(interface, error = format!("{error:#}"), "could not be undone");
         }
     }

@@ -182,7 +182,9 @@ impl Keeper {
     /// does no pod of this node is plugged in, so this is tried again like any failed pass.
     async fn register(&self, view: &View, chassis: ChassisName) -> anyhow::Result<()> {
         let Some(node) = view.node(&self.config.node) else { return Ok(()) };
-        if node.chassis.as_ref() == Some(&chassis) && node.encap == Some(self.config.encap_ip) {
+        let known = node.chassis.as_ref() == Some(&chassis);
+        // Somebody held this machine for dead: it has to say that it is not.
+        if known && node.encap == Some(self.config.encap_ip) && !node.fenced {
             return Ok(());
         }
         let operation = Operation::RegisterNode {

@@ -8,6 +8,7 @@
 //! * [`agent`]: which loops run; [`config`]: its one file;
 //! * [`view`], [`follow`], [`cache`]: what the store says, watched and kept on disk;
 //! * [`queue`]: what the store must still be told;
+//! * [`attached`], [`inventory`]: what is plugged in here, and the node's word on it when it is asked;
 //! * [`attach`]: one pod, from the plugin's call to packets;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
 //! * [`ovs`]: this node's Open vSwitch;
@@ -24,8 +25,10 @@
 pub mod agent;
 pub mod config;
 
+pub mod attached;
 pub mod cache;
 pub mod follow;
+pub mod inventory;
 pub mod queue;
 pub mod view;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use atoll_model::lineage::LineageError;
 use atoll_model::{
     Allocation, Binding, Central, ChangeSet, Lineage, Node, NodeName, Object, ObjectKey, Owner,
-    Pod, PodKey, PortName, Settings, Subnet, SubnetName, Uid,
+    Pod, PodKey, PortName, Reconciling, Settings, Sighting, Subnet, SubnetName, Uid,
 };
 
 /// The objects that one node needs, at one revision. Cheap to clone.
@@ -55,15 +55,15 @@ impl View {
 
     /// Notes how far the store has come without anything for this node.
     pub fn bookmark(&mut self, lineage: Lineage) {
-        if self.lineage.is_some_and(|mine| mine.accepts(&lineage).is_ok()) {
+        if self.lineage.as_ref().is_some_and(|mine| mine.accepts(&lineage).is_ok()) {
             self.lineage = Some(lineage);
         }
     }
 
     /// Whose state this is; `None` before the first.
     #[must_use]
-    pub fn lineage(&self) -> Option<Lineage> {
-        self.lineage
+    pub fn lineage(&self) -> Option<&Lineage> {
+        self.lineage.as_ref()
     }
 
     /// Everything, for the cache file.
@@ -88,6 +88,23 @@ impl View {
             Some(Object::Central(central)) => Some(central),
             _ => None,
         }
+    }
+
+    /// Set while the store takes in what nodes have, after a restore.
+    #[must_use]
+    pub fn reconciling(&self) -> Option<&Arc<Reconciling>> {
+        match self.objects.get(&ObjectKey::Reconciling) {
+            Some(Object::Reconciling(reconciling)) => Some(reconciling),
+            _ => None,
+        }
+    }
+
+    /// Pods of this node that were absent from an apiserver's list.
+    pub fn sightings(&self) -> impl Iterator<Item = &Arc<Sighting>> {
+        self.objects.values().filter_map(|object| match object {
+            Object::Sighting(sighting) => Some(sighting),
+            _ => None,
+        })
     }
 
     /// A subnet.
@@ -164,6 +181,63 @@ impl View {
     }
 }
 
+/// Objects for tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use atoll_model::{
+        Allocation, AllocationState, MacAddress, Node, NodeSpec, Owner, Pod, PodKey, PodSpec,
+        PortName, Revision,
+    };
+
+    pub(crate) fn pod(key: &str, uid: &str) -> Pod {
+        let key = PodKey::parse(key).unwrap();
+        Pod {
+            spec: PodSpec::new(key, uid.parse().unwrap(), "n1".parse().unwrap()),
+            waiting: None,
+            bound: None,
+            created: Revision(1),
+            changed: Revision(1),
+        }
+    }
+
+    pub(crate) fn allocation(key: &str, uid: &str, last: u8) -> Allocation {
+        let key = PodKey::parse(key).unwrap();
+        Allocation {
+            port: PortName::of_pod(&key),
+            subnet: "blue".parse().unwrap(),
+            owner: Owner::Pod(key, uid.parse().unwrap()),
+            addresses: [[10, 99, 0, last].into()].into_iter().collect(),
+            mac: MacAddress::new([10, 0, 0, 0, 0, last]),
+            port_key: last.into(),
+            interface: None,
+            state: AllocationState::Active,
+            sticky: None,
+            created: Revision(1),
+            changed: Revision(1),
+        }
+    }
+
+    pub(crate) fn node(name: &str) -> Node {
+        Node {
+            spec: NodeSpec {
+                name: name.parse().unwrap(),
+                uid: format!("uid-of-{name}").parse().unwrap(),
+                addresses: Vec::new(),
+                labels: Default::default(),
+            },
+            chassis: None,
+            encap: None,
+            node_epoch: 1,
+            ready: true,
+            fenced: false,
+            inventory_at: None,
+            conflicts: Vec::new(),
+            created: Revision(1),
+            changed: Revision(1),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,7 +248,7 @@ mod tests {
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {
         let (cluster, revision) = (ClusterId(cluster), Revision(revision));
-        Lineage { cluster, parent: None, epoch: 0, revision }
+        Lineage::new(cluster, revision)
     }
 
     fn namespace(name: &str) -> Object {

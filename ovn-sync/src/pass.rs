@@ -24,6 +24,12 @@ pub(crate) enum PassError {
     /// Nothing was sent.
     #[error("the projection is refused")]
     Refused(#[from] DiffError),
+    /// Nothing was sent: a state that may know less than is true decides nothing.
+    #[error(
+        "the store was restored and waits for {missing} nodes to report what is plugged in; the \
+         rows stay as they are until then"
+    )]
+    Reconciling { missing: usize },
     /// Refused by the database, not sent, or outcome unknown: the next pass observes afresh.
     #[error("{operations} operations were not confirmed")]
     Transact {
@@ -75,6 +81,9 @@ impl Memory {
     ) -> Result<Option<Done>, PassError> {
         let Some(rows) = self.plan(desired) else { return Ok(None) };
         let observed = convert::observe(&monitor.replica());
+        if desired.state.reconciling().is_some() && marker(&observed).is_some() {
+            return Err(PassError::Reconciling { missing: desired.state.unreported().count() });
+        }
         let explained = match &self.equal {
             Some(before) => Explained::between(before, &rows),
             None => Explained::since(marker(&observed).as_ref(), &desired.lineage),

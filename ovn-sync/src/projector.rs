@@ -207,7 +207,7 @@ impl Projection {
                 status.error = Some(text);
                 match error {
                     // Only another state, other rows or a person can change it.
-                    PassError::Refused(_) => PERIOD,
+                    PassError::Refused(_) | PassError::Reconciling { .. } => PERIOD,
                     PassError::Transact { .. } => self.retry.next(),
                 }
             }

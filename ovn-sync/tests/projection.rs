@@ -197,14 +197,14 @@ async fn states_that_must_not_erase_a_network_change_nothing() {
     projector.shutdown().await;
 
     let lineage = store.lineage();
-    let older = atoll_model::Lineage { revision: before.revision(), ..lineage };
-    let other = atoll_model::Lineage { cluster: ClusterId(CLUSTER.0 + 1), ..lineage };
+    let older = atoll_model::Lineage { revision: before.revision(), ..lineage.clone() };
+    let other = atoll_model::Lineage { cluster: ClusterId(CLUSTER.0 + 1), ..lineage.clone() };
     let (state, none) = (before.clone(), atoll_store::State::default());
     for (state, lineage, refused) in [
         (state.clone(), older, "older"),
         (state.clone(), other, "is not cluster"),
         // As if the rows were forgotten without any entry that says so.
-        (state, lineage, "unexplained"),
+        (state, lineage.clone(), "unexplained"),
     ] {
         let (_sender, receiver) = watch::channel(Some(Desired { state, lineage }));
         let projector = Projector::start(receiver, nb.endpoint()).unwrap();
@@ -241,4 +241,53 @@ async fn deletions_that_the_log_explains_pass_however_many_they_are() {
     store.apply(delete());
     let _projector = Projector::start(store.follow(), nb.endpoint()).unwrap();
     nb.becomes(&store.rows()).await;
+}
+
+/// A restored state may know less than is plugged in: until the nodes have told, no row changes.
+#[tokio::test]
+async fn a_state_that_is_reconciling_changes_no_row_and_an_empty_database_is_still_filled() {
+    let (nb, mut store) = (Northbound::start(), Store::with_pods());
+    let before = store.state.clone();
+    store.apply(vec![put_pod("default/newer", "n1")]);
+    let projector = Projector::start(store.follow(), nb.endpoint()).unwrap();
+    nb.becomes(&store.rows()).await;
+    projector.shutdown().await;
+    let rows = store.rows();
+
+    let mut dump = before.dump();
+    dump.ancestors = vec![CLUSTER];
+    dump.applied = atoll_model::Revision(1 << 40);
+    let mut restored = Store::empty();
+    restored.state = atoll_store::State::restore(dump).unwrap();
+    restored.apply(vec![atoll_model::Operation::Reconcile]);
+    let lineage = |store: &Store| atoll_model::Lineage {
+        cluster: ClusterId(CLUSTER.0 + 1),
+        ancestors: vec![CLUSTER],
+        revision: store.state.revision(),
+    };
+    let desired =
+        |store: &Store| Some(Desired { state: store.state.clone(), lineage: lineage(store) });
+    let (sender, receiver) = watch::channel(desired(&restored));
+    let projector = Projector::start(receiver.clone(), nb.endpoint()).unwrap();
+    let waits = |status: &PassStatus| {
+        status.error.as_ref().is_some_and(|error| error.contains("waits for 2 nodes to report"))
+    };
+    let status = status(&projector, "waits", waits).await;
+    assert_eq!((status.transactions, nb.rows().await), (0, rows));
+    let empty = Northbound::start();
+    let other = Projector::start(receiver, empty.endpoint()).unwrap();
+    let own = |store: &Store| {
+        let cluster = ClusterId(CLUSTER.0 + 1);
+        common::without_global(atoll_ovn_plan::desired(cluster, &store.state).unwrap())
+    };
+    empty.becomes(&own(&restored)).await;
+
+    // The nodes have told: now the newer pod is gone for good.
+    for name in ["n1", "n2"] {
+        restored.apply(vec![atoll_model::Operation::WaiveNode(name.parse().unwrap())]);
+    }
+    sender.send_replace(desired(&restored));
+    nb.becomes(&own(&restored)).await;
+    projector.shutdown().await;
+    other.shutdown().await;
 }

@@ -1,8 +1,8 @@
 //! One entry of the log: the only way in which the state changes.
 
 use atoll_model::{
-    ChangeSet, Object, ObjectKey, Operation, Outcome, Precondition, Refusal, Reply, Revision, Txn,
-    limits,
+    Actor, ChangeSet, Object, ObjectKey, Operation, Outcome, Precondition, Refusal, Reply,
+    Revision, Txn, limits,
 };
 
 use crate::binding::Unplugged;
@@ -120,6 +120,9 @@ impl State {
             Object::Reservation(reservation) => Some(reservation.changed),
             Object::Qos(qos) => Some(qos.changed),
             Object::Mirror(mirror) => Some(mirror.created),
+            Object::Sighting(sighting) => Some(sighting.changed),
+            Object::Janitor(janitor) => Some(janitor.changed),
+            Object::Reconciling(it) => Some(it.since),
         }
     }
 }
@@ -133,22 +136,32 @@ impl Transaction {
         }
         if self.state.has_expired() {
             self.expire();
-            self.serve_waiting();
+            self.settle();
         }
         let mut replies = Vec::with_capacity(txn.operations.len());
         for (position, operation) in (0..).zip(&txn.operations) {
-            let reply = self.operate(operation).map_err(|refusal| (Some(position), refusal))?;
+            let reply = self.operate(operation, &txn.actor);
+            let reply = reply.map_err(|refusal| (Some(position), refusal))?;
             replies.push(reply);
             // At once, so that no later operation overtakes who waits.
-            self.serve_waiting();
+            self.settle();
         }
         Ok(replies)
     }
 
-    fn operate(&mut self, operation: &Operation) -> Result<Reply, Refusal> {
+    /// What follows from an operation.
+    fn settle(&mut self) {
+        self.end_reconciling();
+        self.serve_waiting();
+        while self.delete_emptied() {
+            self.serve_waiting();
+        }
+    }
+
+    fn operate(&mut self, operation: &Operation, actor: &Actor) -> Result<Reply, Refusal> {
         match operation {
             Operation::PutSubnet(spec, origin) => self.put_subnet(spec, *origin),
-            Operation::DeleteSubnet(name) => self.delete_subnet(name),
+            Operation::DeleteSubnet(name) => self.delete_subnet(name, actor),
             Operation::PutNamespace(name, labels) => self.put_namespace(name, labels),
             Operation::DeleteNamespace(name) => self.delete_namespace(name),
             Operation::PutNode(spec) => self.put_node(spec),
@@ -177,7 +190,15 @@ impl Transaction {
             Operation::DeleteWorkload(key, uid) => Ok(self.delete_workload(key, uid)),
             Operation::PutReservation(spec) => self.put_reservation(spec),
             Operation::DeleteReservation(name) => Ok(self.delete_reservation(name)),
-            Operation::Tick => Ok(Reply::Done),
+            Operation::Inventory(inventory) => self.take_inventory(inventory),
+            Operation::FenceNode { node, node_epoch } => self.fence_node(node, *node_epoch),
+            Operation::WaiveNode(node) => self.waive_node(node),
+            Operation::ObserveAbsence { list, absent } => self.observe_absence(list, absent),
+            Operation::ResumeJanitor { apiserver } => Ok(self.resume_janitor(apiserver)),
+            Operation::Reconcile => self.reconcile(),
+            Operation::DeleteSubnetWhenEmpty(name) => self.delete_subnet_when_empty(name, actor),
+            // A mark is taken by whoever reads the log; the time is in every transaction.
+            Operation::Tick | Operation::DigestMark => Ok(Reply::Done),
         }
     }
 }

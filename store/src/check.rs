@@ -50,6 +50,7 @@ impl State {
         self.check_drainings()?;
         self.check_kept()?;
         self.check_reservations()?;
+        self.check_sightings()?;
         self.check_pools()?;
         self.outcomes.check()
     }
@@ -67,6 +68,7 @@ impl State {
         self.check_drainings()?;
         self.check_kept()?;
         self.check_reservations()?;
+        self.check_sightings()?;
         self.outcomes.check()
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use atoll_model::limits::DATAPATH_KEY_FIRST;
 use atoll_model::{
-    Allocation, Central, Draining, Family, Mirror, MirrorTarget, Namespace, NamespaceName, Node,
-    NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, RangeSet, Reservation,
-    ReservationName, Revision, Settings, Subnet, SubnetName, Uid, Workload, WorkloadKey,
+    Allocation, Central, ClusterId, Draining, Family, Janitor, Mirror, MirrorTarget, Namespace,
+    NamespaceName, Node, NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName,
+    RangeSet, Reconciling, Reservation, ReservationName, Revision, Settings, Sighting, Subnet,
+    SubnetName, Uid, Workload, WorkloadKey,
 };
 use imbl::OrdMap;
 
@@ -38,7 +39,11 @@ pub struct State {
     pub(crate) reservations: OrdMap<ReservationName, Arc<Reservation>>,
     pub(crate) qos: OrdMap<QosName, Arc<Qos>>,
     pub(crate) mirrors: OrdMap<MirrorTarget, Arc<Mirror>>,
+    pub(crate) sightings: OrdMap<Uid, Arc<Sighting>>,
+    pub(crate) janitor: Option<Arc<Janitor>>,
+    pub(crate) reconciling: Option<Arc<Reconciling>>,
     pub(crate) next_datapath_key: u32,
+    pub(crate) ancestors: Vec<ClusterId>,
     pub(crate) outcomes: Outcomes,
     // Derived from the above, except for the addresses that cool.
     pub(crate) pools: OrdMap<SubnetName, Arc<Pools>>,
@@ -66,7 +71,11 @@ impl Default for State {
             reservations: OrdMap::new(),
             qos: OrdMap::new(),
             mirrors: OrdMap::new(),
+            sightings: OrdMap::new(),
+            janitor: None,
+            reconciling: None,
             next_datapath_key: DATAPATH_KEY_FIRST,
+            ancestors: Vec::new(),
             outcomes: Outcomes::default(),
             pools: OrdMap::new(),
             indexes: Indexes::default(),
@@ -129,6 +138,12 @@ impl State {
     #[must_use]
     pub fn clock_ms(&self) -> u64 {
         self.clock_ms
+    }
+
+    /// The clusters that this state was before it was restored, the oldest first.
+    #[must_use]
+    pub fn ancestors(&self) -> &[ClusterId] {
+        &self.ancestors
     }
 
     /// What holds for the whole cluster; nothing before it is set up.
@@ -262,9 +277,31 @@ impl State {
         self.mirrors.values()
     }
 
+    /// Live pods that were absent from a list, by uid.
+    pub fn sightings(&self) -> impl Iterator<Item = &Arc<Sighting>> {
+        self.sightings.values()
+    }
+
+    /// Whose lists of pods are believed; nothing before the first one came.
+    #[must_use]
+    pub fn janitor(&self) -> Option<&Arc<Janitor>> {
+        self.janitor.as_ref()
+    }
+
+    /// Set after a restore, until every node has told what is plugged in.
+    #[must_use]
+    pub fn reconciling(&self) -> Option<&Arc<Reconciling>> {
+        self.reconciling.as_ref()
+    }
+
+    /// The nodes that have not told yet, or not to the end; nobody unless [`State::reconciling`].
+    pub fn unreported(&self) -> impl Iterator<Item = &NodeName> {
+        self.indexes.unreported.iter()
+    }
+
     /// Everything that can be watched, in the order of the keys: settings, central, subnets,
     /// namespaces, nodes, pods, allocations, drainings, workloads, reservations, QoS
-    /// specs, mirrors.
+    /// specs, mirrors, sightings, janitor, reconciling.
     pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
         let pods = self.pods().cloned().map(Object::Pod);
         let allocations = self.allocations().cloned().map(Object::Allocation);
@@ -295,6 +332,9 @@ impl State {
             .chain(self.reservations().cloned().map(Object::Reservation))
             .chain(self.qos_specs().cloned().map(Object::Qos))
             .chain(self.mirrors().cloned().map(Object::Mirror))
+            .chain(self.sightings().cloned().map(Object::Sighting))
+            .chain(self.janitor.iter().cloned().map(Object::Janitor))
+            .chain(self.reconciling.iter().cloned().map(Object::Reconciling))
     }
 
     /// One object.
@@ -317,6 +357,9 @@ impl State {
             }
             ObjectKey::Qos(name) => self.qos.get(name).cloned().map(Object::Qos),
             ObjectKey::Mirror(target) => self.mirrors.get(target).cloned().map(Object::Mirror),
+            ObjectKey::Sighting(uid) => self.sightings.get(uid).cloned().map(Object::Sighting),
+            ObjectKey::Janitor => self.janitor.clone().map(Object::Janitor),
+            ObjectKey::Reconciling => self.reconciling.clone().map(Object::Reconciling),
         }
     }
 

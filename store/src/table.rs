@@ -53,6 +53,11 @@ impl<R: Keyed> Table<R> {
         self.with_hash(hash_of(key)).find(|row| row.key() == key)
     }
 
+    /// O(log n).
+    pub(crate) fn contains_key(&self, key: &R::Key) -> bool {
+        self.get(key).is_some()
+    }
+
     /// Stores a row in place of the one that has its key, which is returned. O(log n).
     pub(crate) fn insert(&mut self, row: Arc<R>) -> Option<Arc<R>> {
         let key = row.key().clone();

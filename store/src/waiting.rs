@@ -59,6 +59,8 @@ pub(crate) enum Blocker {
     Mac(MacAddress),
     /// No subnet of the group is the one that it would need.
     Structure(Group),
+    /// Not all nodes have told what they have.
+    Reconciling,
 }
 
 impl Blocker {
@@ -66,7 +68,11 @@ impl Blocker {
     /// queue is passed over as soon as one was looked at in vain.
     fn is_common(&self) -> bool {
         match self {
-            Self::Space(_) | Self::Family(..) | Self::Ports(_) | Self::Address(_) => true,
+            Self::Space(_)
+            | Self::Family(..)
+            | Self::Ports(_)
+            | Self::Address(_)
+            | Self::Reconciling => true,
             Self::Mac(_) | Self::List(_) | Self::Structure(_) => false,
         }
     }

@@ -151,6 +151,19 @@ pub fn unplug(interface: &str, replica: &Replica) -> Vec<Operation> {
 #[must_use]
 pub fn plugged(interface: &str, replica: &Replica) -> Option<Plugged> {
     let (_, row) = replica.find("Interface", "name", &Datum::from(interface))?;
+    plugged_by(interface, row)
+}
+
+/// Every pod that is plugged in, in no order.
+#[must_use]
+pub fn all_plugged(replica: &Replica) -> Vec<Plugged> {
+    let named = |row: &Row| plugged_by(row.get("name").and_then(Datum::as_str)?, row);
+    let all = replica.rows("Interface").filter_map(|(_, row)| named(row));
+    // The node's own leg is ours too, and has no sandbox.
+    all.filter(|plugged| !plugged.sandbox.is_empty()).collect()
+}
+
+fn plugged_by(interface: &str, row: &Row) -> Option<Plugged> {
     (id(row, "vendor") == Some(VENDOR)).then(|| {
         let text = |key: &str| id(row, key).unwrap_or_default().to_owned();
         Plugged {

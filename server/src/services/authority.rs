@@ -1,6 +1,6 @@
 //! Who may ask what. A node touches only itself and its own pods.
 
-use atoll_model::{Actor, Operation};
+use atoll_model::{Actor, Inventory, Operation};
 
 /// May `actor` ask for `operation`? The reason if not.
 ///
@@ -15,6 +15,7 @@ pub(super) fn authorize(actor: &Actor, operation: &Operation) -> Result<(), Stri
         }
         (Actor::Operator(_), _) => Ok(()),
         (Actor::Node(me), Operation::RegisterNode { node, .. })
+        | (Actor::Node(me), Operation::Inventory(Inventory { node, .. }))
         | (Actor::Node(me), Operation::Bind { node, .. } | Operation::Unbind { node, .. }) => {
             match node == me {
                 true => Ok(()),
@@ -30,7 +31,7 @@ pub(super) fn authorize(actor: &Actor, operation: &Operation) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atoll_model::{ChassisName, NodeName, SubnetName};
+    use atoll_model::{ChassisName, NodeName, Revision, SubnetName};
 
     #[test]
     fn a_node_speaks_only_for_itself() {
@@ -43,6 +44,12 @@ mod tests {
         let me = Actor::Node(node("n1"));
         assert_eq!(authorize(&me, &register("n1")), Ok(()));
         assert!(authorize(&me, &register("n2")).unwrap_err().contains("n2"));
+        let inventory = |name: &str| {
+            let (node_epoch, seen, pods) = (1, Revision(1), Vec::new());
+            Operation::Inventory(Inventory { node: node(name), node_epoch, seen, pods })
+        };
+        assert_eq!(authorize(&me, &inventory("n1")), Ok(()));
+        assert!(authorize(&me, &inventory("n2")).unwrap_err().contains("n2"));
         let delete = Operation::DeleteSubnet(SubnetName::new("x").unwrap());
         assert!(authorize(&me, &delete).is_err());
         assert_eq!(authorize(&Actor::Operator("a".into()), &delete), Ok(()));

@@ -43,6 +43,8 @@ struct Pod {
     turn: usize,
     address: Option<usize>,
     bound: bool,
+    /// Its set did not want it for a while.
+    loose: bool,
 }
 
 #[derive(Debug, Default)]
@@ -146,7 +148,7 @@ impl Naive {
             if gone.bound {
                 self.addresses[address].drains.push(gone.uid);
             }
-            if self.wants(key) {
+            if self.wants(key) && !gone.loose {
                 self.kept.insert(key.into(), address);
             } else {
                 self.free(address);
@@ -162,7 +164,7 @@ impl Naive {
         self.serve();
         self.turns += 1;
         let (uid, turn) = (uid.to_owned(), self.turns);
-        self.pods.insert(key.into(), Pod { uid, turn, address: None, bound: false });
+        self.pods.insert(key.into(), Pod { uid, turn, address: None, bound: false, loose: false });
         self.give(key);
     }
 
@@ -182,8 +184,17 @@ impl Naive {
     fn put_set(&mut self, replicas: u32, first: u32, uid: &str) {
         let old = |set: &Set| set.uid == uid && set.gone_ms.is_some();
         if !self.set.as_ref().is_some_and(old) {
+            let before = self.set.as_ref().map_or(0..0, |set| set.first..set.first + set.replicas);
             self.set = Some(Set { uid: uid.into(), first, replicas, gone_ms: None, over: false });
             self.drop_kept();
+            for (key, pod) in &mut self.pods {
+                let Some(ordinal) = key.strip_prefix("a/web-") else { continue };
+                let ordinal: u32 = ordinal.parse().unwrap();
+                let now = first..first + replicas;
+                // Who has no address yet has nothing to let go.
+                let had = pod.address.is_some();
+                pod.loose |= had && before.contains(&ordinal) && !now.contains(&ordinal);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ impl Build<'_> {
     /// The options that are ours. The row is shared, so it carries no mark of ours and only these
     /// keys are compared.
     pub(super) fn global(&mut self) {
-        let [prefix, monitor] = macs(self.cluster);
+        let [prefix, monitor] = macs(self.root);
         self.add(
             Table::NbGlobal,
             "",

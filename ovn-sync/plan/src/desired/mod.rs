@@ -20,11 +20,16 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The rows that `state` asks for, or `None` while it is not set up: then nothing may be changed.
 ///
+/// A state that was restored gives rows with the UUIDs that they had before.
+///
 /// Every row is complete: it has all columns of [`Table::columns`]. O(pods + subnets + nodes).
 #[must_use]
 pub fn desired(cluster: ClusterId, state: &State) -> Option<Rows> {
     let settings = state.settings()?;
-    let mut build = Build { cluster, state, settings, rows: Rows::new() };
+    // Rows outlive a restore: a switch with another UUID would be another datapath, and its flows
+    // would go while they are made anew.
+    let root = state.ancestors().first().copied().unwrap_or(cluster);
+    let mut build = Build { cluster, root, state, settings, rows: Rows::new() };
     build.global();
     let mut router = router::Router::default();
     let switches = build.subnets(&mut router);
@@ -36,7 +41,10 @@ pub fn desired(cluster: ClusterId, state: &State) -> Option<Rows> {
 
 /// The rows made so far, and what they are made from.
 struct Build<'a> {
+    /// Whose rows they are.
     cluster: ClusterId,
+    /// Whose they were at first: what UUIDs and MACs are computed from.
+    root: ClusterId,
     state: &'a State,
     settings: &'a Settings,
     rows: Rows,
@@ -50,7 +58,7 @@ impl Build<'_> {
         name: &str,
         columns: [(Column, Value); N],
     ) -> Uuid {
-        let uuid = row_uuid(self.cluster, table, name);
+        let uuid = row_uuid(self.root, table, name);
         let row = BTreeMap::from(columns);
         debug_assert!(table.columns().iter().all(|column| row.contains_key(column)), "{row:?}");
         let earlier = self.rows.insert((table, uuid), row);

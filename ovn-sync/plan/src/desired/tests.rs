@@ -253,3 +253,19 @@ fn tunnel_keys_do_not_collide_on_switches_and_on_the_router() {
     datapath_keys.dedup();
     assert_eq!(datapath_keys.len(), 4);
 }
+
+/// Another UUID would be another datapath, and the flows of running pods would go with the old one.
+#[test]
+fn a_restored_cluster_has_the_rows_that_were_there_before() {
+    let state = cluster(&["n1"]);
+    let before = desired(CLUSTER, &state).unwrap();
+    let mut dump = state.dump();
+    dump.ancestors = vec![CLUSTER, ClusterId(8)];
+    let after = desired(ClusterId(9), &State::restore(dump).unwrap()).unwrap();
+    assert!(after.keys().eq(before.keys()));
+    let marked = |rows: &Rows, cluster: ClusterId| {
+        let of = |row: &Row| row["external_ids"].get("atoll/cluster") == Some(&cluster.to_string());
+        rows.iter().filter(|((table, _), _)| *table != Table::NbGlobal).all(|(_, row)| of(row))
+    };
+    assert!(marked(&before, CLUSTER) && marked(&after, ClusterId(9)), "but they are its own");
+}

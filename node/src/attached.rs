@@ -1,0 +1,190 @@
+//! What is plugged in on this node, and as what: a file for each sandbox.
+//!
+//! Written before the first step of an ADD and removed after the last step of a DEL, so whatever is
+//! on the bridge has a record, whenever the agent dies. The store's own word is not enough: a store
+//! that was restored from a backup may not know the pod any more, and then has to be told all of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use atoll_model::{Allocation, Lineage, LivePod, LivePort, Object, Pod, Sandbox};
+
+use crate::cache::write_durably;
+
+/// The records; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    dir: Arc<Path>,
+}
+
+/// Why a record is of no use.
+#[derive(Debug, thiserror::Error)]
+#[error("the record {path} cannot be used: {why}; delete the pod, so that it is made anew")]
+pub struct BadRecord {
+    /// The file.
+    path: PathBuf,
+    /// What is wrong with it.
+    why: String,
+}
+
+impl Attached {
+    /// The records in a directory.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made.
+    pub fn open(dir: &Path) -> std::io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Ok(Self { dir: dir.into() })
+    }
+
+    /// Notes that `sandbox` is about to use what `pod` has; it is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; there is no record then, or the one from before.
+    pub async fn add(
+        &self,
+        sandbox: &Sandbox,
+        lineage: &Lineage,
+        pod: &Arc<Pod>,
+        allocations: &[Arc<Allocation>],
+    ) -> std::io::Result<()> {
+        let allocations = allocations.iter().cloned().map(Object::Allocation);
+        let objects: Vec<Object> =
+            std::iter::once(Object::Pod(pod.clone())).chain(allocations).collect();
+        let bytes = atoll_api::saved::encode(lineage, &objects);
+        let Some(name) = file_name(sandbox.as_str()) else {
+            let why = format!("sandbox {sandbox} is not a container id as CNI has them");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        };
+        let (dir, name) = (self.dir.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || write_durably(&dir, &name, &bytes))
+            .await
+            .map_err(std::io::Error::other)?
+    }
+
+    /// Notes that a sandbox uses nothing any more; one without a record is no matter.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; the record is then still there, and is removed with the next DEL.
+    pub async fn remove(&self, sandbox: &str) -> std::io::Result<()> {
+        // What gives no name of a file has no record.
+        let Some(name) = file_name(sandbox) else { return Ok(()) };
+        match tokio::fs::remove_file(self.dir.join(name)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every pod that has a record, in the order of their sandboxes.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read, or a record is damaged: then nobody knows all that is plugged
+    /// in.
+    pub fn all(&self) -> Result<Vec<LivePod>, BadRecord> {
+        let bad = |path: &Path, why: &dyn std::fmt::Display| BadRecord {
+            path: path.to_owned(),
+            why: why.to_string(),
+        };
+        let items = std::fs::read_dir(&self.dir).map_err(|error| bad(&self.dir, &error))?;
+        let mut found = Vec::new();
+        for item in items {
+            let path = item.map_err(|error| bad(&self.dir, &error))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            // A record that is being written has no name yet.
+            if name.starts_with('.') {
+                continue;
+            }
+            let sandbox = Sandbox::new(name).map_err(|error| bad(&path, &error))?;
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(bad(&path, &error)),
+            };
+            let (_, objects) =
+                atoll_api::saved::decode(&bytes).map_err(|error| bad(&path, &error))?;
+            let pod = live(sandbox, &objects).ok_or_else(|| bad(&path, &"it names no pod"))?;
+            found.push(pod);
+        }
+        found.sort_unstable_by(|one, other| one.sandbox.cmp(&other.sandbox));
+        Ok(found)
+    }
+}
+
+/// The name of a sandbox's record: itself, if it is one that CNI allows.
+fn file_name(sandbox: &str) -> Option<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let first = sandbox.chars().next()?;
+    (first.is_ascii_alphanumeric() && sandbox.chars().all(plain)).then_some(sandbox)
+}
+
+/// The pod among `objects`, with the allocations among them.
+fn live(sandbox: Sandbox, objects: &[Object]) -> Option<LivePod> {
+    let pod = objects.iter().find_map(|object| match object {
+        Object::Pod(pod) => Some(pod),
+        _ => None,
+    })?;
+    let ports = objects.iter().filter_map(|object| match object {
+        Object::Allocation(allocation) => Some(live_port(allocation)),
+        _ => None,
+    });
+    Some(LivePod { spec: pod.spec.clone(), sandbox, ports: ports.collect() })
+}
+
+/// What an allocation gives to an interface.
+pub(crate) fn live_port(allocation: &Allocation) -> LivePort {
+    LivePort {
+        interface: allocation.interface.clone(),
+        subnet: allocation.subnet.clone(),
+        addresses: allocation.addresses,
+        mac: allocation.mac,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::{ClusterId, Revision};
+
+    use super::*;
+    use crate::view::samples::{allocation, pod};
+
+    #[tokio::test]
+    async fn what_is_noted_is_there_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Attached::open(dir.path()).unwrap();
+        let lineage = Lineage::new(ClusterId(1), Revision(9));
+        let (pod, allocation) = (Arc::new(pod("a/p", "u1")), Arc::new(allocation("a/p", "u1", 2)));
+        for sandbox in ["s2", "s1"] {
+            let sandbox = sandbox.parse().unwrap();
+            records.add(&sandbox, &lineage, &pod, std::slice::from_ref(&allocation)).await.unwrap();
+        }
+        let again = Attached::open(dir.path()).unwrap().all().unwrap();
+        let sandboxes: Vec<&str> = again.iter().map(|it| it.sandbox.as_str()).collect();
+        assert_eq!(sandboxes, ["s1", "s2"]);
+        assert_eq!((&again[0].spec, &again[0].ports), (&pod.spec, &vec![live_port(&allocation)]));
+        for sandbox in ["s1", "s1", "s9", "../etc/passwd", "..", ""] {
+            records.remove(sandbox).await.unwrap();
+        }
+        let odd = "../s3".parse().unwrap();
+        let error = records.add(&odd, &lineage, &pod, &[]).await.unwrap_err().to_string();
+        assert!(error.contains("is not a container id"), "{error}");
+        assert_eq!(records.all().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_is_named_and_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Attached::open(dir.path()).unwrap();
+        std::fs::write(dir.path().join(".s1.new"), b"half").unwrap();
+        assert_eq!(records.all().unwrap(), []);
+        std::fs::write(dir.path().join("s1"), b"nonsense").unwrap();
+        let error = records.all().unwrap_err().to_string();
+        assert!(
+            error.contains("/s1 cannot be used") && error.contains("delete the pod"),
+            "{error}"
+        );
+    }
+}
