@@ -99,6 +99,7 @@ fn pki(command: &Pki) -> ExitCode {
     let (outcome, status) = match command.run(&mut std::io::stdout()) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(error @ PkiError::ThereAlready(_)) => (error, 3),
+        Err(PkiError::Write(error)) if error.is_there_already() => (error.into(), 3),
         Err(error @ (PkiError::Identity(_) | PkiError::Usage(_))) => (error, 2),
         Err(error) => (error, 1),
     };
