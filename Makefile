@@ -45,7 +45,8 @@ vectors: ## The report vectors: recorded answers of another allocator, and ours.
 	$(CARGO) test -p atoll-tests --test vectors -- --nocapture
 
 bench-store: ## The report bench-store: the allocator and the state machine, speed and memory.
-	$(CARGO) run --release -p atoll-tests --bin atoll-bench-store
+	$(CARGO) bench -p atoll-tests --bench heap
+	$(CARGO) bench -p atoll-tests --bench store
 
 report: ## Prints the reports in target/report.
 	@$(CARGO) run --quiet -p atoll-tests --bin atoll-report

@@ -39,7 +39,7 @@ pub mod proto {
 }
 
 pub use client::{
-    Checked, Client, ClientError, Endpoint, HeldResult, Past, Plan, ReadResult, WatchEvent,
+    Backup, Checked, Client, ClientError, Endpoint, HeldResult, Past, Plan, ReadResult, WatchEvent,
 };
 pub use identity::{Caller, Identity, Role};
 pub use tls::{CertificateFiles, Credentials};

@@ -256,11 +256,11 @@ pub fn write_pair(dir: &Path, ca: &str, pair: &Pair) -> Result<CertificateFiles,
 /// # Errors
 ///
 /// [`WriteError`]; [`WriteError::is_there_already`] tells whether it would have overwritten.
-pub fn write_new(path: &Path, text: &str) -> Result<(), WriteError> {
+pub fn write_new(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), WriteError> {
     let failed = |source| WriteError { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.write_all(bytes.as_ref()).map_err(failed)?;
     file.sync_all().map_err(failed)
 }
 
@@ -330,4 +330,49 @@ fn der(pem: &str) -> Result<CertificateDer<'static>, PkiError> {
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkiError> {
     let parsed = X509Certificate::from_der(der);
     parsed.map(|(_, x509)| x509).map_err(|_| PkiError::Unreadable("certificate"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_and_its_key_must_belong_together_and_outlive_what_they_sign() {
+        let pair = Authority::create("a").unwrap();
+        let other = Authority::create("b").unwrap();
+        let mixed = Pair { key: other.key, ..pair.clone() };
+        assert!(Authority::open(&mixed).unwrap_err().to_string().contains("is not the key of"));
+        let authority = Authority::open(&pair).unwrap();
+        let identity: Identity = "node/n1".parse().unwrap();
+        let leaf = authority.issue(&identity, &[], 1).unwrap();
+        assert!(Authority::open(&leaf).unwrap_err().to_string().contains("no authority's"));
+        let error = authority.issue(&identity, &[], 4000).unwrap_err().to_string();
+        assert!(error.contains("valid for 3649 days only"), "{error}");
+    }
+
+    #[test]
+    fn addresses_are_carried_and_nonsense_is_refused() {
+        let authority = Authority::open(&Authority::create("a").unwrap()).unwrap();
+        let identity: Identity = "member/m1".parse().unwrap();
+        let error = authority.issue(&identity, &["a b".to_owned()], 1).unwrap_err().to_string();
+        assert!(error.contains("\"a b\" is neither"), "{error}");
+        let named = ["10.0.0.1", "fd00::1", "m1.example"].map(ToOwned::to_owned);
+        let named = authority.issue(&identity, &named, 1).unwrap();
+        let said = describe(&named.cert).unwrap();
+        assert_eq!(said.identity, Some(identity));
+        assert_eq!(said.addresses, ["10.0.0.1", "fd00::1", "m1.example"]);
+        assert!(said.is_valid_now && !said.is_authority);
+    }
+
+    /// Two commands at once: the second finds the files only when it writes.
+    #[test]
+    fn a_key_that_was_written_meanwhile_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tls.key");
+        write_new(&path, "first").unwrap();
+        assert!(write_new(&path, "second").unwrap_err().is_there_already());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first");
+        let nowhere = write_new(&dir.path().join("no/tls.key"), "x").unwrap_err();
+        assert!(!nowhere.is_there_already());
+    }
 }

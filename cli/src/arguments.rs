@@ -102,6 +102,13 @@ pub(crate) enum Command {
     /// Members, leader, active ovn-central and projection.
     #[command(after_help = "Example:\n  atollctl status\n  atollctl status -o json")]
     Status,
+    /// Writes a backup of everything that was acknowledged before, to a file that is not there yet.
+    /// It is restored with `atolld restore`, checked with `atolld backup-info`.
+    #[command(after_help = "Example:\n  atollctl backup atoll-2026-11-23.backup")]
+    Backup {
+        /// The file.
+        file: PathBuf,
+    },
     /// Shows subnets, addresses, allocations or nodes.
     #[command(after_help = "Examples:\n  atollctl get subnets\n  atollctl get ips -o wide\n  \
                             atollctl get ip web-0.tenant -o yaml\n  atollctl get nodes\n  \

@@ -5,6 +5,7 @@
 
 mod allocations;
 mod arguments;
+mod backup;
 mod change;
 mod check;
 mod conditions;
@@ -51,6 +52,12 @@ impl From<ClientError> for Failure {
     }
 }
 
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.into())
@@ -81,6 +88,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let client = Client::new(endpoints, &credentials)?.with_timeout(arguments.timeout());
     match &arguments.command {
         Command::Status => status::run(&client, arguments.output).await,
+        Command::Backup { file } => backup::run(&client, file).await,
         Command::Get(get) => get::run(&client, get, arguments.output).await,
         Command::Create { files, effect } => {
             change::create(&client, files, *effect, arguments.output).await

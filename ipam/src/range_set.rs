@@ -31,19 +31,19 @@ impl RangeSet {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// How many addresses it holds; counts that a `u128` cannot hold are said as [`u128::MAX`].
+    /// How many addresses it holds, O(1); counts that a `u128` cannot hold are said as [`u128::MAX`].
     #[must_use]
     pub fn count(&self) -> u128 {
         self.v4.count().saturating_add(self.v6.count())
     }
 
-    /// Whether it holds `address`.
+    /// Whether it holds `address`. O(log n) for n ranges.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.of(Family::of(address)).contains(number(address))
     }
 
-    /// Its ranges, ascending, IPv4 first. No two overlap or touch.
+    /// Its ranges, ascending, IPv4 first. No two overlap or touch. O(n) for all of them.
     pub fn iter(&self) -> impl Iterator<Item = AddressRange> + '_ {
         [Family::V4, Family::V6].into_iter().flat_map(|family| {
             self.of(family)
@@ -52,24 +52,27 @@ impl RangeSet {
         })
     }
 
-    /// Adds the addresses of `range`; those that it holds already stay.
+    /// Adds the addresses of `range`; those that it holds already stay, and ranges that now touch
+    /// are one. O(log n) for each range that is swallowed.
     pub fn insert(&mut self, range: impl Into<AddressRange>) {
         let range = range.into();
         self.of_mut(range.family()).insert(range.span());
     }
 
-    /// Takes the addresses of `range` out; those that it does not hold are no matter.
+    /// Takes the addresses of `range` out; those that it does not hold are no matter. O(log n) for
+    /// each range that it meets.
     pub fn remove(&mut self, range: impl Into<AddressRange>) {
         let range = range.into();
         self.of_mut(range.family()).remove(range.span());
     }
 
-    /// Adds the addresses of `other`.
+    /// Adds the addresses of `other`. O(k log n) for the k ranges of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.extend(other.iter());
     }
 
-    /// The addresses that are in this set and not in `other`.
+    /// The addresses that are in this set and not in `other`; both stay as they are. O(k log n) for
+    /// the k ranges of `other`.
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
         Self { v4: self.v4.minus(&other.v4), v6: self.v6.minus(&other.v6) }

@@ -25,7 +25,7 @@ use openraft::{EntryPayload, Membership};
 use crate::files;
 use crate::identity::{IdentityError, IdentityFile, random_cluster};
 use crate::machine::{Head, SnapshotError, Snapshots, blocking, decode_snapshot, encode_snapshot};
-use crate::open::OpenError;
+use crate::open::{self, OpenError};
 use crate::store::{ReadError, Store};
 use crate::types::{LogId, MemberNode, SnapshotMeta, StoredMembership, Vote};
 use crate::wal::{Wal, WalError};
@@ -245,12 +245,14 @@ fn is_lost_and_found(item: &io::Result<std::fs::DirEntry>) -> bool {
 /// What a member that does not run still has, as a backup: its snapshot and all of its log, of which
 /// the end may never have been acknowledged to anybody.
 ///
-/// Changes nothing but what the member itself would mend at its start.
+/// Changes nothing but what the member itself would mend at its start, and holds the directory so
+/// that no member starts meanwhile.
 ///
 /// # Errors
 ///
 /// [`OpenError`] as for the member itself.
 pub async fn remains(data_dir: &Path, name: &MemberName) -> Result<Vec<u8>, OpenError> {
+    let _lock = open::lock(data_dir)?;
     let identity = IdentityFile::open(data_dir, name)?.get();
     let incomplete =
         |what: &str| OpenError::Incomplete { what: what.to_owned(), path: data_dir.to_owned() };

@@ -70,7 +70,10 @@ pub enum OpenError {
 
 /// Opens everything and starts consensus; the lock holds the data directory.
 pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), OpenError> {
-    let lock = lock(&options)?;
+    if options.expected_members == 0 {
+        return Err(OpenError::Options("expected_members must be at least 1".to_owned()));
+    }
+    let lock = lock(&options.data_dir)?;
     let identity = IdentityFile::open(&options.data_dir, &options.name)?;
     let me = identity.get();
     let wal_directory = options.data_dir.join("wal");
@@ -102,11 +105,7 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
 }
 
 /// Takes the data directory for this process.
-fn lock(options: &RaftOptions) -> Result<File, OpenError> {
-    let directory = &options.data_dir;
-    if options.expected_members == 0 {
-        return Err(OpenError::Options("expected_members must be at least 1".to_owned()));
-    }
+pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Directory { action, path, source }
@@ -116,7 +115,7 @@ fn lock(options: &RaftOptions) -> Result<File, OpenError> {
     let file = File::create(&path).map_err(failed("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(directory.clone())),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
     }
 }

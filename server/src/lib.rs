@@ -5,12 +5,14 @@
 //! * [`role`]: which member's ovn-central serves; a pure choice, made by the raft leader.
 //! * [`central`]: this member's ovn-central and the projection into it.
 //! * [`pki`]: `atolld pki`, which makes certificates.
+//! * [`disaster`]: what is done to a data directory while no member runs on it.
 //! * [`member`]: the order in which all of it starts and stops.
 //!
 //! Absent on purpose: rules of the state machine, consensus, OVN rows.
 
 pub mod central;
 pub mod config;
+pub mod disaster;
 pub mod member;
 pub mod pki;
 pub mod role;

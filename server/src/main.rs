@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use atoll_api::Credentials;
 use atolld::config::Config;
+use atolld::disaster::{Disaster, DisasterError};
 use atolld::pki::{Pki, PkiError};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +39,8 @@ enum Command {
     /// Makes the cluster's authority, and certificates for members, nodes and people.
     #[command(subcommand)]
     Pki(Pki),
+    #[command(flatten)]
+    Disaster(Disaster),
 }
 
 /// openraft warns at every attempt to reach a dead peer; `atollctl status` says it once.
@@ -45,8 +48,10 @@ const FILTER: &str = "info,openraft=error";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Pki(command)) = &arguments.command {
-        return pki(command);
+    match &arguments.command {
+        Some(Command::Pki(command)) => return pki(command),
+        Some(Command::Disaster(command)) => return disaster(command),
+        None => {}
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -94,11 +99,28 @@ fn pki(command: &Pki) -> ExitCode {
     let (outcome, status) = match command.run(&mut std::io::stdout()) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(error @ PkiError::ThereAlready(_)) => (error, 3),
+        Err(PkiError::Write(error)) if error.is_there_already() => (error.into(), 3),
         Err(error @ (PkiError::Identity(_) | PkiError::Usage(_))) => (error, 2),
         Err(error) => (error, 1),
     };
     // If even standard error is gone, the exit status still tells.
     let _ = writeln!(std::io::stderr(), "atolld: {:#}", anyhow::Error::new(outcome));
+    ExitCode::from(status)
+}
+
+/// As [`pki`].
+fn disaster(command: &Disaster) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(command.run(&mut std::io::stdout())),
+        Err(error) => Err(DisasterError::Failed(error.into())),
+    };
+    let (error, status) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(DisasterError::Refused(error)) => (error, 3),
+        Err(DisasterError::Failed(error)) => (error, 1),
+    };
+    let _ = writeln!(std::io::stderr(), "atolld: {error:#}");
     ExitCode::from(status)
 }
 

@@ -16,7 +16,6 @@ use atoll_model::{
 };
 
 use crate::choose::Choice;
-use crate::hashed::Hashed;
 use crate::pools::Pools;
 use crate::transaction::Transaction;
 use crate::waiting::Blocker;
@@ -131,8 +130,8 @@ impl Transaction {
         } else if self.state.pods.len() >= limits::PODS_MAX {
             return Err(format!("there are {} pods already", limits::PODS_MAX));
         }
-        let other = self.state.indexes.pods_by_uid.get(&Hashed::new(spec.uid.clone()));
-        if let Some(other) = other.filter(|other| **other != spec.key) {
+        let other = self.state.indexes.pods_by_uid.find(&spec.uid, &self.state.pods);
+        if let Some(other) = other.map(|other| &other.spec.key).filter(|key| **key != spec.key) {
             return Err(format!("its uid is that of pod {other}"));
         }
         for (position, port) in found.pod.ports.iter().enumerate() {

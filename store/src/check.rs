@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use atoll_ipam::Slot;
 use atoll_model::{
-    Addresses, Allocation, AllocationState, Draining, Family, InterfaceName, ObjectKey, Owner, Pod,
-    PodPhase, PortName, ReservationSpec, Revision, Subnet, SubnetName, Uid,
+    Addresses, Allocation, AllocationState, Draining, Family, InterfaceName, Object, ObjectKey,
+    Owner, Pod, PodPhase, PortName, ReservationSpec, Revision, Subnet, SubnetName, Uid,
 };
 
-use crate::hashed::Hashed;
 use crate::index::Indexes;
 use crate::interfaces::ports;
 use crate::reservation::port_of;
@@ -43,7 +42,7 @@ impl State {
         self.check_subnets()?;
         self.check_indexes()?;
         self.check_settings()?;
-        for allocation in self.allocations() {
+        for allocation in self.allocations.unordered() {
             self.check_allocation(allocation)?;
         }
         self.check_nodes()?;
@@ -56,19 +55,15 @@ impl State {
         self.outcomes.check()
     }
 
-    /// As [`State::check_apart_from_waiting`] for a state that was just made of its objects, whose
+    /// As [`State::check_apart_from_waiting`] for a state that was just made of `objects`, whose
     /// derived tables need no second making: what is counted there shows what is there twice.
     /// `doubtful` says that it did.
-    pub(crate) fn check_restored(&self, doubtful: bool) -> Checked {
-        if doubtful || !self.pods_are_addressed() {
+    pub(crate) fn check_restored(&self, objects: &[Object], doubtful: bool) -> Checked {
+        if doubtful || !self.objects_are_sound(objects) {
             return self.check_apart_from_waiting();
         }
-        self.check_revisions()?;
         self.check_subnets()?;
         self.check_settings()?;
-        for allocation in self.allocations() {
-            self.check_allocation(allocation)?;
-        }
         self.check_nodes()?;
         self.check_drainings()?;
         self.check_kept()?;
@@ -77,42 +72,62 @@ impl State {
         self.outcomes.check()
     }
 
-    /// Whether [`State::check_pods`] would find nothing, by counting: every pod has a uid and a node
-    /// of its own, and who runs and does not wait has an allocation for each of his ports. That
-    /// those allocations are the pods' own is for [`State::check_allocation`] to say.
-    fn pods_are_addressed(&self) -> bool {
-        let mut served = 0;
-        for allocation in self.allocations().filter(|it| it.state == AllocationState::Active) {
-            let Owner::Pod(key, _) = &allocation.owner else { continue };
-            let wants = |pod: &Arc<Pod>| {
-                let interfaces = &pod.spec.request.interfaces;
-                let own = |name: &InterfaceName| interfaces.iter().any(|it| it.name == *name);
-                pod.waiting.is_none() && allocation.interface.as_ref().is_none_or(own)
-            };
-            if !self.pods.get(key).is_some_and(wants) {
-                return false;
+    /// Whether the checks of revisions, allocations and pods would find nothing, in one pass over
+    /// `objects`, in the order in which they lie in memory, and by counting: every pod has a uid and
+    /// a node of its own, and who runs and does not wait has an allocation for each of his ports.
+    fn objects_are_sound(&self, objects: &[Object]) -> bool {
+        let (mut served, mut expected) = (0, 0);
+        let sound = objects.iter().all(|object| match object {
+            Object::Pod(pod) => {
+                let runs = pod.spec.phase == PodPhase::Running;
+                let has_ports = runs && pod.waiting.is_none();
+                expected += if has_ports { 1 + pod.spec.request.interfaces.len() } else { 0 };
+                self.revisions_are_sound(pod.created, pod.changed) && self.pod_is_sound(pod)
             }
-            served += 1;
-        }
+            Object::Allocation(it) => {
+                let of_pod = matches!(it.owner, Owner::Pod(..));
+                served += usize::from(of_pod && it.state == AllocationState::Active);
+                self.revisions_are_sound(it.created, it.changed) && self.is_wanted(it)
+            }
+            _ => true,
+        });
+        sound
+            && served == expected
+            && self.indexes.pods_by_uid.are_apart(&self.pods)
+            && self.check_other_revisions().is_ok()
+    }
+
+    fn revisions_are_sound(&self, created: Revision, changed: Revision) -> bool {
+        created <= changed && changed <= self.revision && self.revision <= self.applied
+    }
+
+    /// Whether a pod, apart from its allocations, is as it should be.
+    fn pod_is_sound(&self, pod: &Pod) -> bool {
         let free = |port| {
             let allocation = self.allocations.get(&port);
             allocation.is_none_or(|it| it.state != AllocationState::Active)
         };
-        let mut expected = 0;
-        for pod in self.pods() {
-            let over = pod.spec.phase == PodPhase::Finished;
-            if over || pod.waiting.is_some() {
-                if pod.bound.is_some() || !ports(&pod.spec).all(free) {
-                    return false;
-                }
-            } else {
-                expected += 1 + pod.spec.request.interfaces.len();
-            }
-            if over && pod.waiting.is_some() || !over && !self.nodes.contains_key(&pod.spec.node) {
-                return false;
-            }
+        let over = pod.spec.phase == PodPhase::Finished;
+        if (over || pod.waiting.is_some()) && (pod.bound.is_some() || !ports(&pod.spec).all(free)) {
+            return false;
         }
-        self.indexes.pods_by_uid.len() == self.pods.len() && served == expected
+        if over { pod.waiting.is_none() } else { self.nodes.contains_key(&pod.spec.node) }
+    }
+
+    /// Whether an allocation is sound, and its pod, if it is there, wants it.
+    fn is_wanted(&self, allocation: &Allocation) -> bool {
+        let owner = match &allocation.owner {
+            Owner::Pod(key, _) => self.pods.get(key),
+            Owner::Node(_) => None,
+        };
+        let wants = |pod: &Arc<Pod>| {
+            let interfaces = &pod.spec.request.interfaces;
+            let own = |name: &InterfaceName| interfaces.iter().any(|it| it.name == *name);
+            pod.waiting.is_none() && allocation.interface.as_ref().is_none_or(own)
+        };
+        let active = allocation.state == AllocationState::Active;
+        let unwanted = active && owner.is_some_and(|pod| !wants(pod));
+        !unwanted && self.check_allocation_of(allocation, owner).is_ok()
     }
 
     /// No object was changed by an entry that is still to come, or before it was made.
@@ -120,12 +135,26 @@ impl State {
         if self.revision > self.applied {
             return Err(format!("revision {} is above entry {}", self.revision, self.applied));
         }
-        let expect = |key: &dyn std::fmt::Display, created: Revision, changed: Revision| {
-            if created <= changed && changed <= self.revision {
-                return Ok(());
-            }
-            Err(format!("{key}: made at {created}, changed at {changed} of {}", self.revision))
-        };
+        for pod in self.pods.unordered() {
+            self.expect(&pod.spec.key, pod.created, pod.changed)?;
+        }
+        for allocation in self.allocations.unordered() {
+            self.expect(&allocation.port, allocation.created, allocation.changed)?;
+        }
+        self.check_other_revisions()
+    }
+
+    fn expect(&self, key: &dyn std::fmt::Display, created: Revision, changed: Revision) -> Checked {
+        if created <= changed && changed <= self.revision {
+            return Ok(());
+        }
+        Err(format!("{key}: made at {created}, changed at {changed} of {}", self.revision))
+    }
+
+    /// As [`State::check_revisions`], apart from pods and allocations.
+    fn check_other_revisions(&self) -> Checked {
+        let expect =
+            |key: &dyn std::fmt::Display, created, changed| self.expect(key, created, changed);
         for subnet in self.subnets() {
             expect(&subnet.spec.name, subnet.created, subnet.changed)?;
         }
@@ -135,17 +164,11 @@ impl State {
         for node in self.nodes() {
             expect(&node.spec.name, node.created, node.changed)?;
         }
-        for pod in self.pods() {
-            expect(&pod.spec.key, pod.created, pod.changed)?;
-        }
         for qos in self.qos_specs() {
             expect(&qos.spec.name, qos.created, qos.changed)?;
         }
         for mirror in self.mirrors() {
             expect(&mirror.target, mirror.created, mirror.created)?;
-        }
-        for allocation in self.allocations() {
-            expect(&allocation.port, allocation.created, allocation.changed)?;
         }
         for workload in self.workloads() {
             expect(&workload.spec.key, workload.created, workload.changed)?;
@@ -169,7 +192,7 @@ impl State {
             let (found, expected): (&Indexes, _) = (&self.indexes, &again.indexes);
             return Err(format!("indexes differ from a recount: {found:?} is not {expected:?}"));
         }
-        if self.indexes.pods_by_uid.len() != self.pods.len() {
+        if !self.indexes.pods_by_uid.are_apart(&self.pods) {
             return Err("two pods have one uid".into());
         }
         Ok(())
@@ -231,6 +254,15 @@ impl State {
     /// It holds one address of each family of its subnet, none of them the gateway, a MAC that is
     /// not the router's, and its owner is there, once, and knows it.
     fn check_allocation(&self, allocation: &Allocation) -> Checked {
+        let owner = match &allocation.owner {
+            Owner::Pod(key, _) => self.pods.get(key),
+            Owner::Node(_) => None,
+        };
+        self.check_allocation_of(allocation, owner)
+    }
+
+    /// As [`State::check_allocation`], with the pod of the owner's key, if there is one.
+    fn check_allocation_of(&self, allocation: &Allocation, pod: Option<&Arc<Pod>>) -> Checked {
         let port = &allocation.port;
         let Some(subnet) = self.subnets.get(&allocation.subnet) else {
             return Err(format!("{port} is in subnet {}, which is not there", allocation.subnet));
@@ -252,8 +284,8 @@ impl State {
         let join = self.join_subnet().map(|join| &join.spec.name) == Some(&allocation.subnet);
         let owned = match &allocation.owner {
             Owner::Pod(key, uid) => {
-                let mut pod = self.pods.get(key).filter(|pod| pod.spec.uid == *uid);
-                pod = pod.filter(|pod| pod.spec.phase == PodPhase::Running);
+                let own = |pod: &&Arc<Pod>| pod.spec.uid == *uid;
+                let pod = pod.filter(own).filter(|pod| pod.spec.phase == PodPhase::Running);
                 let live = allocation.state == AllocationState::Active;
                 let named = *port == PortName::of_interface(key, allocation.interface.as_ref());
                 !join && pod.is_some() == live && named
@@ -281,7 +313,8 @@ impl State {
     /// Every pod has an allocation or waits, never both; it is on a node that is there; it is bound
     /// only if it has an allocation.
     fn check_pods(&self) -> Checked {
-        for (key, pod) in &self.pods {
+        for pod in self.pods.unordered() {
+            let key = &pod.spec.key;
             let owner = Owner::Pod(key.clone(), pod.spec.uid.clone());
             for port in ports(&pod.spec) {
                 let allocation = self.allocations.get(&port);
@@ -318,7 +351,7 @@ impl State {
 
     /// What is kept, is so for a reason that still holds: or its time is over since the last entry.
     fn check_kept(&self) -> Checked {
-        for allocation in self.allocations() {
+        for allocation in self.allocations.unordered() {
             let kept = allocation.state == AllocationState::Kept;
             if kept && !self.keeps(allocation) && !self.has_expired() {
                 return Err(format!("{} is kept for nobody", allocation.port));
@@ -362,8 +395,7 @@ impl State {
         let mut draining = BTreeMap::new();
         for it in self.drainings() {
             let Draining { uid, node, key, .. } = &**it;
-            let pod = self.indexes.pods_by_uid.get(&Hashed::new(uid.clone()));
-            let pod = pod.and_then(|key| self.pods.get(key));
+            let pod = self.indexes.pods_by_uid.find(uid, &self.pods);
             if pod.is_some_and(|pod| pod.spec.phase == PodPhase::Running) {
                 return Err(format!("pod uid {uid} lives and drains"));
             }
@@ -403,7 +435,7 @@ impl State {
     /// Every subnet has its tables, nobody else has, and they are what the allocations give.
     fn check_pools(&self) -> Checked {
         let mut users: BTreeMap<&SubnetName, Users<'_>> = BTreeMap::new();
-        for allocation in self.allocations() {
+        for allocation in self.allocations.unordered() {
             users.entry(&allocation.subnet).or_default().allocations.push(allocation);
         }
         for draining in self.drainings() {

@@ -76,7 +76,8 @@ fn revisions_do_not_come_from_the_future() {
 fn indexes_are_what_the_objects_give() {
     let differ = "indexes differ from a recount";
     broken(|state| drop(state.indexes.pods_by_node.remove(&node("n1"))), differ);
-    broken(|state| drop(state.indexes.pods_by_uid.remove(&Hashed::new(uid("u1")))), differ);
+    broken(|state| state.indexes.pods_by_uid.remove(&uid("u1"), &pod("a/p")), differ);
+    broken(|state| state.indexes.pods_by_namespace.clear(), differ);
     broken(|state| drop(state.indexes.drainings_by_node.remove(&node("n1"))), differ);
     broken(|state| drop(state.indexes.subnets_by_namespace.remove(&ns("b"))), differ);
     broken(|state| state.indexes.ranges.clear(), differ);
@@ -84,8 +85,8 @@ fn indexes_are_what_the_objects_give() {
     broken(|state| state.indexes.router_macs.clear(), differ);
     broken(|state| state.indexes.node_addresses.clear(), differ);
     let stray = |state: &mut State| {
-        let it = state.pods[&pod("a/p")].clone();
-        state.pods.insert(pod("a/other"), it);
+        let it = state.nodes[&node("n1")].clone();
+        state.nodes.insert(node("other"), it);
     };
     broken(stray, "stored under another's key");
     broken(|state| edit_pod(state, "a/q", |it| it.spec.uid = uid("u1")), "two pods have one uid");

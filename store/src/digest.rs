@@ -31,7 +31,7 @@ impl State {
 
     /// The sum of all rows apart from the outcomes, from nothing. O(n).
     pub(crate) fn recount_rows(&self) -> u128 {
-        let objects = self.objects().map(|object| row(&object));
+        let objects = self.unordered().map(|object| row(&object));
         let cooling = self.pools.iter().map(|(name, pools)| pools.recount_rows(name));
         objects.chain(cooling).fold(0, u128::wrapping_add)
     }
@@ -65,7 +65,8 @@ impl State {
     }
 }
 
-fn row(object: &Object) -> u128 {
+/// The hash of one object.
+pub(crate) fn row(object: &Object) -> u128 {
     rows::object(object, Scope::Row)
 }
 

@@ -8,6 +8,7 @@ use atoll_model::{
     Allocation, CoolingAddress, Dump, Object, ObjectKey, ReservationSpec, Subnet, SubnetName,
 };
 
+use crate::digest::row;
 use crate::interfaces::choose;
 use crate::outcomes::Outcomes;
 use crate::pools::Pools;
@@ -91,10 +92,6 @@ impl State {
     ///
     /// [`RestoreError`]: no state gives this dump.
     pub fn restore(dump: Dump) -> Result<Self, RestoreError> {
-        let keys: Vec<ObjectKey> = dump.objects.iter().map(Object::key).collect();
-        if let Some(pair) = keys.windows(2).find(|pair| pair[0] >= pair[1]) {
-            return Err(RestoreError::Order(pair[1].clone()));
-        }
         let mut state = Self {
             applied: dump.applied,
             revision: dump.revision,
@@ -104,23 +101,50 @@ impl State {
             outcomes: Outcomes::restore(dump.outcomes, dump.outcomes_from),
             ..Self::default()
         };
-        dump.objects.into_iter().for_each(|object| state.insert(object));
-        let doubtful = state.restore_pools(&dump.cooling)?;
-        state.rows = state.recount_rows();
-        state.check_restored(doubtful).map_err(RestoreError::Broken)?;
+        let objects = dump.objects;
+        state.restore_objects(&objects)?;
+        let doubtful = state.restore_pools(&objects, &dump.cooling)?;
+        state.check_restored(&objects, doubtful).map_err(RestoreError::Broken)?;
         state.restore_waiting();
         state.waiting.check(&state).map_err(RestoreError::Broken)?;
         Ok(state)
     }
 
+    /// Stores the objects. In the order of the dump, in which they lie in memory, and each of them
+    /// once: at a million pods to fetch them from memory is most of the work.
+    fn restore_objects(&mut self, objects: &[Object]) -> Result<(), RestoreError> {
+        let (mut pods, mut allocations) = (Vec::new(), Vec::new());
+        let mut before = None;
+        for object in objects {
+            if before.is_some_and(|before| !is_before(before, object)) {
+                return Err(RestoreError::Order(object.key()));
+            }
+            before = Some(object);
+            self.rows = self.rows.wrapping_add(row(object));
+            match object {
+                Object::Pod(pod) => pods.push(Arc::clone(pod)),
+                Object::Allocation(allocation) => allocations.push(Arc::clone(allocation)),
+                other => self.insert(other.clone()),
+            }
+        }
+        self.indexes.restore(&pods, &allocations);
+        self.pods = pods.into_iter().collect();
+        self.allocations = allocations.into_iter().collect();
+        Ok(())
+    }
+
     /// Makes the tables of all subnets. Says whether something is there twice.
-    fn restore_pools(&mut self, cooling: &[CoolingAddress]) -> Result<bool, RestoreError> {
+    fn restore_pools(
+        &mut self,
+        objects: &[Object],
+        cooling: &[CoolingAddress],
+    ) -> Result<bool, RestoreError> {
         let known = self.subnets.clone();
         let mut rows: BTreeMap<&SubnetName, (&Subnet, Rows<'_>)> =
             known.iter().map(|(name, it)| (name, (&**it, Rows::default()))).collect();
         let unknown = |name: &SubnetName| RestoreError::SubnetUnknown(name.clone());
-        let allocations = self.allocations.clone();
-        for allocation in allocations.values() {
+        for object in objects {
+            let Object::Allocation(allocation) = object else { continue };
             let name = &allocation.subnet;
             rows.get_mut(name).ok_or_else(|| unknown(name))?.1.allocations.push(allocation);
         }
@@ -138,11 +162,12 @@ impl State {
         for (name, (subnet, rows)) in rows {
             let Rows { mut allocations, cooling, reservations } = rows;
             // In this order tables grow at their end, because the lowest is handed out.
-            allocations.sort_unstable_by_key(|it| it.port_key);
+            allocations.sort_by_cached_key(|it| it.port_key);
             let spec = &subnet.spec;
             let pools = Pools::restore(spec, &allocations, &cooling, &reservations, cooldown_ms)
                 .map_err(|source| RestoreError::Addresses { subnet: name.clone(), source })?;
             doubtful |= !pools.counts(&allocations, &reservations);
+            self.rows = self.rows.wrapping_add(pools.rows());
             self.pools.insert(name.clone(), Arc::new(pools));
         }
         let drainings = self.drainings.clone();
@@ -158,7 +183,8 @@ impl State {
     /// Queues whoever waits. Whoever could be served was left over by the last entry.
     fn restore_waiting(&mut self) {
         let pods = self.pods.clone();
-        for pod in pods.values().filter(|pod| pod.waiting.is_some()) {
+        let waiting = pods.unordered().filter(|pod| pod.waiting.is_some());
+        for pod in waiting {
             let turn = (pod.created, pod.spec.key.clone());
             match choose(self, &pod.spec) {
                 Err(blocked) => self.waiting.enqueue(turn, blocked.blocker),
@@ -168,6 +194,16 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Whether the keys of two objects are in order, and thus two.
+fn is_before(one: &Object, other: &Object) -> bool {
+    match (one, other) {
+        // Most of them, without making keys.
+        (Object::Pod(one), Object::Pod(other)) => one.spec.key < other.spec.key,
+        (Object::Allocation(one), Object::Allocation(other)) => one.port < other.port,
+        _ => one.key() < other.key(),
     }
 }
 

@@ -1,25 +1,33 @@
 //! Tables that are derived from the objects, so that no operation has to search.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
     Allocation, AllocationState, Cidr, Draining, MacAddress, NamespaceName, Node, NodeName, Object,
-    ObjectKey, Owner, Pod, PodKey, PortName, Reconciling, ReservationName, Revision, Sighting,
-    Subnet, SubnetName, Uid, Workload, WorkloadKey,
+    ObjectKey, Owner, Pod, PodKey, PodSpec, PortName, Reconciling, ReservationName, Revision,
+    Sighting, Subnet, SubnetName, Uid, Workload, WorkloadKey,
 };
 use imbl::{OrdMap, OrdSet};
 
-use crate::hashed::Hashed;
+use crate::hashed::hash_of;
 use crate::qos;
 use crate::reservation::port_of;
 use crate::state::State;
+use crate::table::Table;
+use crate::uids::Uids;
 
 /// What is found by something else than its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Indexes {
-    pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<Hashed<PodKey>>>,
-    pub(crate) pods_by_uid: OrdMap<Hashed<Uid>, PodKey>,
+    /// By the hashes of their keys.
+    pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<u64>>,
+    pub(crate) pods_by_uid: Uids,
+    /// How many there are in each namespace that has some.
+    pub(crate) pods_by_namespace: OrdMap<NamespaceName, usize>,
+    /// The ports of interfaces beyond the first, by whose pod's they are or were.
+    pub(crate) further_ports: OrdMap<PodKey, OrdSet<PortName>>,
     pub(crate) drainings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
     pub(crate) sightings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
     /// The nodes of which a reconciling cluster waits for an inventory, or for a better one.
@@ -28,6 +36,8 @@ pub(crate) struct Indexes {
     pub(crate) pods_by_workload: OrdMap<WorkloadKey, OrdSet<PodKey>>,
     /// What is kept for a workload.
     pub(crate) kept: OrdMap<WorkloadKey, OrdSet<PortName>>,
+    /// The same, by the pod that had it.
+    pub(crate) kept_by_pod: OrdMap<PodKey, OrdSet<PortName>>,
     /// The workloads that are gone and whose time is not over, by when they went.
     pub(crate) gone: OrdSet<(u64, WorkloadKey)>,
     pub(crate) reservations_by_port: OrdMap<PortName, ReservationName>,
@@ -104,35 +114,67 @@ impl Indexes {
 
     fn add_pod(&mut self, pod: &Pod) {
         let key = &pod.spec.key;
-        let row = Hashed::new(key.clone());
+        let hash = hash_of(key);
         match self.pods_by_node.get_mut(&pod.spec.node) {
-            Some(pods) => drop(pods.insert(row)),
-            None => drop(self.pods_by_node.insert(pod.spec.node.clone(), OrdSet::unit(row))),
+            Some(pods) => drop(pods.insert(hash)),
+            None => drop(self.pods_by_node.insert(pod.spec.node.clone(), OrdSet::unit(hash))),
         }
-        self.pods_by_uid.insert(Hashed::new(pod.spec.uid.clone()), key.clone());
+        match self.pods_by_namespace.get_mut(key.namespace()) {
+            Some(count) => *count += 1,
+            None => drop(self.pods_by_namespace.insert(key.namespace().clone(), 1)),
+        }
+        self.pods_by_uid.insert(pod);
+        self.add_to_workload(pod);
+    }
+
+    fn add_to_workload(&mut self, pod: &Pod) {
         if let Some(workload) = workload_of(pod) {
-            self.pods_by_workload.entry(workload).or_default().insert(key.clone());
+            self.pods_by_workload.entry(workload).or_default().insert(pod.spec.key.clone());
         }
     }
 
-    fn remove_pod(&mut self, pod: &Pod) {
-        let row = Hashed::new(pod.spec.key.clone());
-        remove_from(&mut self.pods_by_node, &pod.spec.node, &row);
-        self.pods_by_uid.remove(&Hashed::new(pod.spec.uid.clone()));
+    /// Forgets `pod`, which is not among `left` any more.
+    fn remove_pod(&mut self, pod: &Pod, left: &Table<Pod>) {
+        let PodSpec { key, uid, node, .. } = &pod.spec;
+        let hash = hash_of(key);
+        if !left.with_hash(hash).any(|other| other.spec.node == *node) {
+            remove_from(&mut self.pods_by_node, node, &hash);
+        }
+        match self.pods_by_namespace.get_mut(key.namespace()) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.pods_by_namespace.remove(key.namespace())),
+        }
+        self.pods_by_uid.remove(uid, key);
         if let Some(workload) = workload_of(pod) {
             remove_from(&mut self.pods_by_workload, &workload, &pod.spec.key);
         }
     }
 
     fn add_allocation(&mut self, allocation: &Allocation) {
+        let port = &allocation.port;
+        let Owner::Pod(key, _) = &allocation.owner else { return };
+        if allocation.interface.is_some() {
+            self.further_ports.entry(key.clone()).or_default().insert(port.clone());
+        }
+        if allocation.state == AllocationState::Kept {
+            self.kept_by_pod.entry(key.clone()).or_default().insert(port.clone());
+        }
         if let Some(workload) = kept_for(allocation) {
-            self.kept.entry(workload).or_default().insert(allocation.port.clone());
+            self.kept.entry(workload).or_default().insert(port.clone());
         }
     }
 
     fn remove_allocation(&mut self, allocation: &Allocation) {
+        let port = &allocation.port;
+        let Owner::Pod(key, _) = &allocation.owner else { return };
+        if allocation.interface.is_some() {
+            remove_from(&mut self.further_ports, key, port);
+        }
+        if allocation.state == AllocationState::Kept {
+            remove_from(&mut self.kept_by_pod, key, port);
+        }
         if let Some(workload) = kept_for(allocation) {
-            remove_from(&mut self.kept, &workload, &allocation.port);
+            remove_from(&mut self.kept, &workload, port);
         }
     }
 
@@ -151,6 +193,27 @@ impl Indexes {
     fn add_draining(&mut self, draining: &Draining) {
         let uids = self.drainings_by_node.entry(draining.node.clone()).or_default();
         uids.insert(draining.uid.clone());
+    }
+
+    /// The tables of pods and allocations, from nothing: as if all had been added one by one.
+    pub(crate) fn restore(&mut self, pods: &[Arc<Pod>], allocations: &[Arc<Allocation>]) {
+        let mut by_node: BTreeMap<&NodeName, Vec<u64>> = BTreeMap::new();
+        let mut by_namespace: BTreeMap<&NamespaceName, usize> = BTreeMap::new();
+        for pod in pods {
+            let key = &pod.spec.key;
+            by_node.entry(&pod.spec.node).or_default().push(hash_of(key));
+            *by_namespace.entry(key.namespace()).or_default() += 1;
+            self.add_to_workload(pod);
+        }
+        let by_node = by_node.into_iter().map(|(node, mut hashes)| {
+            hashes.sort_unstable();
+            (node.clone(), hashes.into_iter().collect::<OrdSet<u64>>())
+        });
+        self.pods_by_node = by_node.collect();
+        self.pods_by_namespace =
+            by_namespace.into_iter().map(|(name, count)| (name.clone(), count)).collect();
+        self.pods_by_uid = Uids::of(pods);
+        allocations.iter().for_each(|allocation| self.add_allocation(allocation));
     }
 
     fn remove_draining(&mut self, draining: &Draining) {
@@ -243,22 +306,19 @@ impl State {
                 && before.spec.node == pod.spec.node
                 && before.spec.owner == pod.spec.owner
         };
-        let before = self.pods.insert(pod.spec.key.clone(), Arc::clone(&pod));
+        let before = self.pods.insert(Arc::clone(&pod));
         // Most often a known pod is bound or unbound, which the indexes do not see.
         if !before.as_ref().is_some_and(same) {
-            before.iter().for_each(|before| self.indexes.remove_pod(before));
+            before.iter().for_each(|before| self.indexes.remove_pod(before, &self.pods));
             self.indexes.add_pod(&pod);
         }
         before
     }
 
     fn insert_allocation(&mut self, allocation: Arc<Allocation>) -> Option<Arc<Allocation>> {
-        let port = allocation.port.clone();
-        let before = self.allocations.insert(port, Arc::clone(&allocation));
+        let before = self.allocations.insert(Arc::clone(&allocation));
+        before.iter().for_each(|before| self.indexes.remove_allocation(before));
         self.indexes.add_allocation(&allocation);
-        // What was kept and is not any more.
-        let gone = before.iter().filter(|it| kept_for(it) != kept_for(&allocation));
-        gone.for_each(|gone| self.indexes.remove_allocation(gone));
         before
     }
 
@@ -355,7 +415,8 @@ impl State {
                 indexes.unreported.remove(name);
             }
             ObjectKey::Pod(pod) => {
-                self.pods.remove(pod).iter().for_each(|gone| indexes.remove_pod(gone));
+                let gone = self.pods.remove(pod);
+                gone.iter().for_each(|gone| indexes.remove_pod(gone, &self.pods));
             }
             ObjectKey::Allocation(port) => {
                 self.allocations.remove(port).iter().for_each(|it| indexes.remove_allocation(it));

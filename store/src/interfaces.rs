@@ -126,19 +126,16 @@ pub(crate) fn check_request(spec: &PodSpec) -> Result<(), Refusal> {
 impl State {
     /// The allocations of all interfaces of a pod, by name, whoever has them now.
     ///
-    /// O(log n); more only among namespaces whose names begin alike, with a dot.
+    /// O(log n).
     pub(crate) fn ports_of(&self, key: &PodKey) -> impl Iterator<Item = &Arc<Allocation>> {
         let first = PortName::of_pod(key);
         let own = {
             let key = key.clone();
             move |it: &&Arc<Allocation>| matches!(&it.owner, Owner::Pod(its, _) if *its == key)
         };
-        let lowest = "0".parse().expect("the lowest text that is a name");
-        let from = PortName::of_interface(key, Some(&lowest));
-        let prefix = format!("{first}.");
-        let more = self.allocations.range(from..).map(|(_, it)| it);
-        let more = more.take_while(move |it| it.port.as_str().starts_with(&prefix));
-        self.allocations.get(&first).into_iter().chain(more).filter(own)
+        let further = self.indexes.further_ports.get(key).into_iter().flatten();
+        let further = further.filter_map(|port| self.allocations.get(port));
+        self.allocations.get(&first).filter(own).into_iter().chain(further)
     }
 
     /// What the pod of this very uid has.
@@ -155,7 +152,8 @@ impl State {
 
     /// What is kept for the next pod of this name.
     pub(crate) fn kept_of(&self, key: &PodKey) -> impl Iterator<Item = &Arc<Allocation>> {
-        self.ports_of(key).filter(|it| it.state == AllocationState::Kept)
+        let ports = self.indexes.kept_by_pod.get(key).into_iter().flatten();
+        ports.filter_map(|port| self.allocations.get(port))
     }
 
     /// Whether what is kept may go to this pod: it is the next one of the ordinal, wants this

@@ -84,6 +84,9 @@ mod port_keys;
 mod ports;
 mod seed;
 mod selector;
+mod table;
+mod trie;
+mod uids;
 
 mod check;
 mod digest;

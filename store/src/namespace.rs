@@ -16,8 +16,7 @@ impl State {
     }
 
     fn has_pods(&self, namespace: &NamespaceName) -> bool {
-        let mut pods = self.pods.range(Self::first_key(namespace)..);
-        pods.next().is_some_and(|(key, _)| key.namespace() == namespace)
+        self.indexes.pods_by_namespace.contains_key(namespace)
     }
 }
 

@@ -7,7 +7,6 @@ use atoll_model::{
     PodPhase, PodSpec, PortName, Refusal, Reply, Uid, limits,
 };
 
-use crate::hashed::Hashed;
 use crate::interfaces::{check_request, choose, ports};
 use crate::namespace::check_labels;
 use crate::qos::check_rates;
@@ -62,8 +61,8 @@ impl Transaction {
     /// that had it are that pod's until they are confirmed.
     fn check_uid(&self, spec: &PodSpec) -> Result<(), Refusal> {
         let uid = &spec.uid;
-        if let Some(other) = self.state.indexes.pods_by_uid.get(&Hashed::new(uid.clone())) {
-            return Err(Refusal::Exists(ObjectKey::Pod(other.clone())));
+        if let Some(other) = self.state.indexes.pods_by_uid.find(uid, &self.state.pods) {
+            return Err(Refusal::Exists(ObjectKey::Pod(other.spec.key.clone())));
         }
         if self.state.drainings.contains_key(uid) {
             return Err(Refusal::Exists(ObjectKey::Draining(uid.clone())));

@@ -15,6 +15,7 @@ use imbl::OrdMap;
 use crate::index::Indexes;
 use crate::outcomes::Outcomes;
 use crate::pools::Pools;
+use crate::table::{Keyed, Table};
 use crate::waiting::Waiting;
 
 /// Everything that the cluster has agreed on, as of one log entry.
@@ -31,8 +32,8 @@ pub struct State {
     pub(crate) subnets: OrdMap<SubnetName, Arc<Subnet>>,
     pub(crate) namespaces: OrdMap<NamespaceName, Arc<Namespace>>,
     pub(crate) nodes: OrdMap<NodeName, Arc<Node>>,
-    pub(crate) pods: OrdMap<PodKey, Arc<Pod>>,
-    pub(crate) allocations: OrdMap<PortName, Arc<Allocation>>,
+    pub(crate) pods: Table<Pod>,
+    pub(crate) allocations: Table<Allocation>,
     pub(crate) drainings: OrdMap<Uid, Arc<Draining>>,
     pub(crate) workloads: OrdMap<WorkloadKey, Arc<Workload>>,
     pub(crate) reservations: OrdMap<ReservationName, Arc<Reservation>>,
@@ -63,8 +64,8 @@ impl Default for State {
             subnets: OrdMap::new(),
             namespaces: OrdMap::new(),
             nodes: OrdMap::new(),
-            pods: OrdMap::new(),
-            allocations: OrdMap::new(),
+            pods: Table::default(),
+            allocations: Table::default(),
             drainings: OrdMap::new(),
             workloads: OrdMap::new(),
             reservations: OrdMap::new(),
@@ -81,6 +82,20 @@ impl Default for State {
             waiting: Waiting::default(),
             rows: 0,
         }
+    }
+}
+
+impl Keyed for Pod {
+    type Key = PodKey;
+    fn key(&self) -> &PodKey {
+        &self.spec.key
+    }
+}
+
+impl Keyed for Allocation {
+    type Key = PortName;
+    fn key(&self) -> &PortName {
+        &self.port
     }
 }
 
@@ -193,10 +208,11 @@ impl State {
 
     /// The pods of one node, in the order of their keys. O(n log n) for the n of them.
     pub fn pods_on(&self, node: &NodeName) -> impl Iterator<Item = &Arc<Pod>> {
-        let rows = self.indexes.pods_by_node.get(node);
-        let mut keys: Vec<&PodKey> = rows.into_iter().flatten().map(|row| &row.id).collect();
-        keys.sort_unstable();
-        keys.into_iter().filter_map(|key| self.pods.get(key))
+        let rows = self.indexes.pods_by_node.get(node).into_iter().flatten();
+        let pods = rows.flat_map(|&hash| self.pods.with_hash(hash));
+        let mut pods: Vec<_> = pods.filter(|pod| pod.spec.node == *node).collect();
+        pods.sort_unstable_by(|one, other| one.spec.key.cmp(&other.spec.key));
+        pods.into_iter()
     }
 
     /// All subnets, by name.
@@ -214,12 +230,12 @@ impl State {
         self.nodes.values()
     }
 
-    /// All pods, by key.
+    /// All pods, by key. O(n log n), all of it before the first.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.pods.values()
     }
 
-    /// All allocations, by port.
+    /// All allocations, by port. O(n log n), all of it before the first.
     pub fn allocations(&self) -> impl Iterator<Item = &Arc<Allocation>> {
         self.allocations.values()
     }
@@ -287,6 +303,19 @@ impl State {
     /// namespaces, nodes, pods, allocations, drainings, workloads, reservations, QoS
     /// specs, mirrors, sightings, janitor, reconciling.
     pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        let pods = self.pods().cloned().map(Object::Pod);
+        let allocations = self.allocations().cloned().map(Object::Allocation);
+        self.before_pods().chain(pods).chain(allocations).chain(self.behind_allocations())
+    }
+
+    /// As [`State::objects`], in no order that means anything. O(n).
+    pub(crate) fn unordered(&self) -> impl Iterator<Item = Object> + '_ {
+        let pods = self.pods.unordered().cloned().map(Object::Pod);
+        let allocations = self.allocations.unordered().cloned().map(Object::Allocation);
+        self.before_pods().chain(pods).chain(allocations).chain(self.behind_allocations())
+    }
+
+    fn before_pods(&self) -> impl Iterator<Item = Object> + '_ {
         let settings = self.settings.iter().cloned().map(Object::Settings);
         let central = self.central.iter().cloned().map(Object::Central);
         settings
@@ -294,9 +323,11 @@ impl State {
             .chain(self.subnets().cloned().map(Object::Subnet))
             .chain(self.namespaces().cloned().map(Object::Namespace))
             .chain(self.nodes().cloned().map(Object::Node))
-            .chain(self.pods().cloned().map(Object::Pod))
-            .chain(self.allocations().cloned().map(Object::Allocation))
-            .chain(self.drainings().cloned().map(Object::Draining))
+    }
+
+    fn behind_allocations(&self) -> impl Iterator<Item = Object> + '_ {
+        let drainings = self.drainings().cloned().map(Object::Draining);
+        drainings
             .chain(self.workloads().cloned().map(Object::Workload))
             .chain(self.reservations().cloned().map(Object::Reservation))
             .chain(self.qos_specs().cloned().map(Object::Qos))

@@ -188,7 +188,7 @@ impl Waiting {
     /// Every waiting pod stands in one queue, nobody else does, and who can be served is postponed.
     pub(crate) fn check(&self, state: &State) -> Result<(), String> {
         let standing: usize = self.queues.values().map(OrdSet::len).sum();
-        let waiting = state.pods().filter(|pod| pod.waiting.is_some());
+        let waiting = state.pods.unordered().filter(|pod| pod.waiting.is_some());
         let mut count = 0;
         for pod in waiting {
             count += 1;

@@ -669,7 +669,11 @@ async fn wiped(lab: &Lab, report: &mut Report) -> Result<()> {
     create_subnets(lab, &[("keep", "10.50.0.0/16", "keep")]).await?;
     let a = run_pod(lab, "keep/a", 1).await?;
     let b = run_pod(lab, "keep/b", 2).await?;
-    let flow = Flow::start(&space(lab, &a)?, &addresses(&b)[0].to_string())?;
+    let (from, target) = (space(lab, &a)?, addresses(&b)[0].to_string());
+    // A pod is ready when its own node has its flows; the other node may be a moment behind, and
+    // a probe that was lost then is none of running traffic.
+    wait_until(Duration::from_secs(20), "a to reach b", || ping(&from, &target, 56)).await?;
+    let flow = Flow::start(&from, &target)?;
     // The serving central's member keeps its disk, so that its NB can be looked at throughout.
     let survivor = central_of(&lab.status().await?)?;
     let wiped: Vec<u8> = (1..=3).filter(|member| *member != survivor).collect();

@@ -18,6 +18,7 @@ use std::time::Duration;
 use atoll_model::{
     NodeName, Object, ObjectKey, Operation, Outcome, Precondition, Refusal, RequestId, Revision,
 };
+use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -25,8 +26,8 @@ use crate::answer::{Verdict, verdict};
 use crate::proto::cluster_client::ClusterClient;
 use crate::proto::store_client::StoreClient;
 use crate::proto::{
-    Kind, ReadRequest, ReadResponse, StatusRequest, StatusResponse, SubnetUsage, TransferRequest,
-    TxnRequest,
+    BackupRequest, BackupResponse, BackupStart, Kind, ReadRequest, ReadResponse, StatusRequest,
+    StatusResponse, SubnetUsage, TransferRequest, TxnRequest, backup_response,
 };
 use crate::tls::{Credentials, NotLoopback};
 pub use endpoint::{Endpoint, EndpointError};
@@ -296,6 +297,28 @@ impl Client {
         self.call(Effect::Write, ask).await.map(|(done, _)| done)
     }
 
+    /// A backup of everything that was acknowledged before this call: its cluster, its revision, and
+    /// its bytes as they come. Needs an operator's certificate.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`], until the first bytes come.
+    pub async fn backup(&self) -> Result<Backup, ClientError> {
+        let mut stream = self
+            .ask(|channel| async move {
+                cluster(channel).backup(BackupRequest {}).await.map(tonic::Response::into_inner)
+            })
+            .await?;
+        let broken = |why: String| ClientError::Unavailable(self.shared.timeout, why);
+        let first = stream.message().await.map_err(|status| broken(why(verdict(&status))))?;
+        match first.and_then(|message| message.kind) {
+            Some(backup_response::Kind::Start(start)) => {
+                Ok(Backup { left: start.bytes, start, stream })
+            }
+            _ => Err(broken("the member sent no backup".to_owned())),
+        }
+    }
+
     /// A revision that this client has seen; asks a member for one the first time.
     async fn born(&self) -> Result<Revision, ClientError> {
         let seen = self.shared.seen.load(Ordering::Relaxed);
@@ -391,6 +414,38 @@ impl Client {
             true => ClientError::Unknown(shared.timeout, last),
             false => ClientError::Unavailable(shared.timeout, last),
         })
+    }
+}
+
+/// A backup on its way.
+#[derive(Debug)]
+pub struct Backup {
+    /// What it is of, and how long it is.
+    pub start: BackupStart,
+    left: u64,
+    stream: tonic::Streaming<BackupResponse>,
+}
+
+impl Backup {
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: the connection was lost, or it is not as long as it was said to be. Begin again.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        let left = self.left;
+        match self.stream.message().await {
+            Err(status) => Err(why(verdict(&status))),
+            Ok(None) if left == 0 => Ok(None),
+            Ok(None) => Err(format!("the member ended {left} bytes too early")),
+            Ok(Some(message)) => match message.kind {
+                Some(backup_response::Kind::Part(part)) if part.len() as u64 <= left => {
+                    self.left -= part.len() as u64;
+                    Ok(Some(part))
+                }
+                _ => Err("the member sent something else than a backup".to_owned()),
+            },
+        }
     }
 }
 

@@ -61,6 +61,20 @@ impl Cluster for Script {
     ) -> Result<Response<TransferResponse>, Status> {
         Err(answer::not_leader(None))
     }
+
+    type BackupStream = BoxStream<'static, Result<BackupResponse, Status>>;
+
+    /// Two bytes are missing.
+    async fn backup(
+        &self,
+        _: Request<BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let start = BackupStart { cluster: "c".into(), revision: 7, bytes: 5 };
+        let kinds =
+            [backup_response::Kind::Start(start), backup_response::Kind::Part("abc".into())];
+        let messages = kinds.map(|kind| Ok(BackupResponse { kind: Some(kind) }));
+        Ok(Response::new(Box::pin(futures::stream::iter(messages))))
+    }
 }
 
 impl Script {
@@ -154,4 +168,13 @@ async fn where_nobody_listens_nothing_was_done() {
     let error = client.txn(Vec::new(), operation()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unavailable(..)), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_backup_that_ends_early_is_none() {
+    let (_script, client) = Script::run([]);
+    let mut backup = client.backup().await.unwrap();
+    assert_eq!((backup.start.revision, backup.start.bytes), (7, 5));
+    assert_eq!(backup.next().await.unwrap().unwrap(), "abc");
+    assert!(backup.next().await.unwrap_err().contains("2 bytes too early"));
 }

@@ -104,7 +104,7 @@ fn their_certificate(error: &CertificateError, ca: &Path) -> String {
 fn our_certificate(alert: AlertDescription, cert: &Path) -> String {
     use AlertDescription as A;
     let why = match alert {
-        A::UnknownCA | A::DecryptError | A::BadCertificate => {
+        A::UnknownCA | A::DecryptError => {
             "another authority signed it; take one of the member's cluster (atolld pki issue)"
         }
         A::CertificateExpired => "it has expired; issue a new one: atolld pki issue",

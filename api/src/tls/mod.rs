@@ -1,9 +1,9 @@
 //! Mutual TLS: the one place where connections are made and taken.
 //!
-//! * Both ends show a certificate of the cluster's authority. [`verify`] checks chain, validity and
+//! * Both ends show a certificate of the cluster's authority. `verify.rs` checks chain, validity and
 //!   purpose with WebPKI, and then the [`Identity`] in it instead of a host name: who is called must
 //!   be a *member*; who calls must be *somebody*, and the service decides what that role may do.
-//! * A connection counts as made when the server has taken *our* certificate too ([`connect`]). TLS
+//! * A connection counts as made when the server has taken *our* certificate too (`connect.rs`). TLS
 //!   1.3 alone would let a client send its first request before it learns that it is turned away,
 //!   and then nobody could tell "refused" from "unknown".
 //! * TLS 1.3 only, one provider (ring), no resumption: every connection is verified in full, so an

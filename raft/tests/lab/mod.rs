@@ -147,6 +147,9 @@ impl Member {
 
     pub(crate) async fn start(&mut self) {
         let options = self.options.clone();
+        // The tasks of a killed member end a moment after it, each by itself.
+        let address = || std::net::TcpListener::bind(&options.advertise).ok().map(drop);
+        until("the address", || async { address() }).await;
         let opened = until("the data directory", || async {
             let attempt = Self::open(&options);
             match attempt {

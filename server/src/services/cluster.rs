@@ -1,17 +1,22 @@
 //! `Cluster`: what this member knows of itself and the cluster.
 
 use atoll_api::answer;
+use atoll_api::proto::backup_response::Kind as BackupKind;
 use atoll_api::proto::cluster_server::Cluster as ClusterApi;
 use atoll_api::proto::{
-    Central, CentralProcesses, Member, Projection, StatusRequest, StatusResponse, TransferRequest,
-    TransferResponse,
+    BackupRequest, BackupResponse, BackupStart, Central, CentralProcesses, Member, Projection,
+    StatusRequest, StatusResponse, TransferRequest, TransferResponse,
 };
 use atoll_model::MemberId;
-use atoll_raft::{MemberStatus, Phase, Role, Store};
+use atoll_raft::{MemberStatus, Phase, ReadError, Role, Store, inspect_backup};
+use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::authority::{caller, may_operate};
 use crate::central::LocalCentral;
+
+/// Bytes of a backup in one message.
+const BACKUP_PART: usize = 512 << 10;
 
 /// The `Cluster` service of one member.
 #[derive(Debug, Clone)]
@@ -133,6 +138,38 @@ impl ClusterApi for ClusterService {
             processes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))
+    }
+
+    type BackupStream = BoxStream<'static, Result<BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        may_operate(&request)?;
+        let bytes = self.store.backup().await.map_err(|error| match error {
+            ReadError::NotLeader { leader } => {
+                answer::not_leader(leader.as_ref().map(|leader| leader.address.as_str()))
+            }
+            other => answer::unavailable(other.to_string()),
+        })?;
+        let checked = bytes.clone();
+        // A backup that cannot be restored is none: found now, not when it is needed.
+        let info = tokio::task::spawn_blocking(move || inspect_backup(checked)).await;
+        let info = info.map_err(|error| answer::unavailable(error.to_string()))?;
+        let info = info.map_err(|error| Status::data_loss(error.to_string()))?;
+        let start = BackupStart {
+            cluster: info.cluster.to_string(),
+            revision: info.revision.0,
+            bytes: bytes.len() as u64,
+        };
+        let bytes = bytes::Bytes::from(bytes);
+        let parts = (0..bytes.len())
+            .step_by(BACKUP_PART)
+            .map(move |at| BackupKind::Part(bytes.slice(at..bytes.len().min(at + BACKUP_PART))));
+        let all = std::iter::once(BackupKind::Start(start)).chain(parts);
+        let all = all.map(|kind| Ok(BackupResponse { kind: Some(kind) }));
+        Ok(Response::new(stream::iter(all).boxed()))
     }
 
     async fn transfer(

@@ -140,7 +140,7 @@ impl PortName {
     /// The port of a pod's first interface: `<pod>.<namespace>`.
     #[must_use]
     pub fn of_pod(key: &PodKey) -> Self {
-        Self(format!("{}.{}", key.name(), key.namespace()).into())
+        Self([key.name(), ".", key.namespace().as_str()].concat().into())
     }
 
     /// The port of any interface of a pod: `<pod>.<namespace>` or `<pod>.<namespace>.<interface>`.

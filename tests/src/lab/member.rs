@@ -102,7 +102,7 @@ impl Member {
         for dir in [self.data_dir(), self.ovn_dir()] {
             fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
-        let config = self.dir().join("atolld.toml");
+        let config = self.config_file();
         fs::write(&config, toml::to_string(&self.config())?)?;
         // A socket that a killed process left would be taken for an answer.
         remove_if_there(&self.api_socket())?;
@@ -215,6 +215,11 @@ impl Member {
 
     fn daemon(&self, program: &'static str, pid_file: PathBuf) -> Daemon {
         Daemon::new(program, pid_file, &self.namespace())
+    }
+
+    /// `atolld`'s configuration.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir().join("atolld.toml")
     }
 
     /// Its log, snapshots, history and identity.
