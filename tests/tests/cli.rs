@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+#[path = "cli/queries.rs"]
+mod queries;
+
 use std::time::Duration;
 
 use atoll_api::CertificateFiles;
