@@ -100,7 +100,7 @@ const COLUMNS: &[Column] = &[
     column("SUBNET", &["/spec/subnet"]),
     column("ADDRESS", &["/spec/v4", "/spec/v6"]),
     column("STATE", &["/status/state"]),
-    column("OWNER", &["/spec/owner/kind", "/spec/owner/name"]),
+    column("OWNER", &["/spec/owner/ref"]),
     column("NODE", &["/spec/node"]),
     column("SINCE", &["/status/created"]),
     wide("MAC", &["/spec/mac"]),
@@ -186,13 +186,14 @@ fn port(allocation: &Allocation, pod: Option<&Pod>) -> Row {
         AllocationState::Kept => "kept",
     };
     let (owner, node, namespace) = match &allocation.owner {
-        Owner::Pod(key, uid) => (
-            json!({ "kind": "pod", "name": key.to_string(), "uid": uid.as_str() }),
-            pod.map(|pod| pod.spec.node.as_str()),
-            Some(key.namespace()),
-        ),
+        Owner::Pod(key, uid) => {
+            (pod_owner(key, uid), pod.map(|pod| pod.spec.node.as_str()), Some(key.namespace()))
+        }
         Owner::Node(node) => {
-            (json!({ "kind": "node", "name": node.as_str() }), Some(node.as_str()), None)
+            let owner = json!({
+                "ref": format!("node/{node}"), "kind": "node", "name": node.as_str(),
+            });
+            (owner, Some(node.as_str()), None)
         }
     };
     let workload = pod.and_then(|pod| pod.spec.owner.as_ref()).or(allocation.sticky.as_ref());
@@ -219,6 +220,11 @@ fn port(allocation: &Allocation, pod: Option<&Pod>) -> Row {
     row(name, &allocation.subnet, allocation.addresses, spec, status)
 }
 
+fn pod_owner(key: &PodKey, uid: &Uid) -> Value {
+    let shown = format!("pod/{key}");
+    json!({ "ref": shown, "kind": "pod", "name": key.to_string(), "uid": uid.as_str() })
+}
+
 /// A row for each subnet in which the pod had something that was asked for.
 fn drained(draining: &Draining, filter: &Filter) -> Vec<Row> {
     let asked = |(subnet, addresses): &(&SubnetName, Addresses)| {
@@ -226,9 +232,8 @@ fn drained(draining: &Draining, filter: &Filter) -> Vec<Row> {
             && filter.address.is_none_or(|it| addresses.iter().any(|address| address == it))
     };
     let shown = |(subnet, addresses): (&SubnetName, Addresses)| {
-        let (key, uid) = (draining.key.to_string(), draining.uid.as_str());
         let spec = json!({
-            "owner": { "kind": "pod", "name": key, "uid": uid },
+            "owner": pod_owner(&draining.key, &draining.uid),
             "node": draining.node.as_str(),
         });
         let status = json!({

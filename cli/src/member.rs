@@ -48,9 +48,10 @@ impl Cluster {
         let roles = known.iter().map(|status| (status.id, status.role.clone())).collect();
         // Who leads has heard of the others.
         let newest = known.into_iter().max_by_key(|it| (it.term, it.role == "leader", it.applied));
-        let Some(newest) = newest else {
+        let Some(mut newest) = newest else {
             return Err(Failure::Failed(anyhow::Error::msg("no member answers")));
         };
+        newest.members.sort_by(|a, b| a.name.cmp(&b.name));
         let digests = client.digests().await.into_iter();
         let digests =
             digests.filter_map(|(at, digest)| Some((*ids.get(&at.to_string())?, digest.ok()?)));

@@ -5,10 +5,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atoll_api::allocations::AllocationQuery;
 use atoll_api::client::Watch;
 use atoll_api::pki::{Authority, write_pair};
-use atoll_api::proto::history_request::Of;
-use atoll_api::proto::{HistoryRequest, Kind};
+use atoll_api::proto::Kind;
 use atoll_api::{Client, ClientError, Credentials, Endpoint, WatchEvent};
 use atoll_model::{
     Actor, ChassisName, NodeName, NodeSpec, ObjectKey, Operation, Outcome, PodKey, PodSpec,
@@ -135,10 +135,8 @@ fn denied<T: std::fmt::Debug>(answer: Result<T, ClientError>, words: &[&str]) {
 }
 
 async fn actors(client: &Client, key: &ObjectKey) -> Vec<Actor> {
-    let request = HistoryRequest { of: Some(Of::Object(key.into())) };
-    let history = client.history(request).await.unwrap();
-    let changes = history.changes.iter().map(|set| atoll_model::ChangeSet::try_from(set.clone()));
-    changes.map(|set| set.unwrap().actor).collect()
+    let (changes, _) = client.changes_of(key).await.unwrap();
+    changes.into_iter().map(|set| set.actor).collect()
 }
 
 /// The next event that is neither a bookmark nor a pause.
@@ -160,8 +158,12 @@ async fn a_node_does_only_what_is_its_own_and_nothing_else_is_written() {
     denied(txn(bind("n2")).await, &["node/n1 may not act for node n2"]);
     denied(txn(put_node("n3")).await, &["node/n1 may only"]);
     denied(n1.read(&[], None).await, &["node/n1 may not read", "the role viewer"]);
-    let history = HistoryRequest { of: Some(Of::Object((&ObjectKey::Pod(key())).into())) };
-    denied(n1.history(history).await, &["node/n1 may not read"]);
+    denied(n1.changes_of(&ObjectKey::Pod(key())).await, &["node/n1 may not read"]);
+    denied(n1.allocations(&AllocationQuery::default()).await, &["node/n1 may not read"]);
+    denied(n1.check().await, &["node/n1 may not read"]);
+    denied(n1.plan(&[], &[delete_subnet()]).await, &["node/n1 may only"]);
+    let digests = n1.digests().await;
+    assert!(digests.iter().all(|(_, digest)| digest.is_err()), "{digests:?}");
     denied(n1.transfer_leadership(None).await, &["node/n1 may not change the cluster"]);
     assert_eq!(member.revision().await, before, "something was written");
     // In its own name it comes as far as the rules of the store: the pod is another node's.

@@ -156,6 +156,15 @@ async fn a_certificate_decides_what_may_be_typed() {
         REFUSED,
         "refused: viewer/atoll-lab may not write; this needs the role operator",
     );
+    let checked = typed(&viewer, &["check"]).await;
+    assert!(checked.status == 0 && checked.out.starts_with("ok: "), "{checked:?}");
+    let planned = typed(&viewer, &["plan", "delete", "subnet", "blue"]).await;
+    expect(&planned, REFUSED, "refused: viewer/atoll-lab may not write");
+    for question in ["check", "get alloc", "history subnet blue", "janitor status"] {
+        let words: Vec<&str> = question.split(' ').collect();
+        let asked = typed(&node, &words).await;
+        expect(&asked, REFUSED, "node/n1 may not read more than its own watch");
+    }
     let created = subnet("green", "{ cidrBlock: 10.2.0.0/16 }");
     let created = atollctl_as(&lab, &node, &["create", "-f", "-"], &created).await.unwrap();
     expect(&created, REFUSED, "refused: node/n1 may only register itself and bind its own pods");

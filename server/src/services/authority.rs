@@ -2,12 +2,15 @@
 //! another. Without an identity nothing is allowed: a service that is mounted on a listener that
 //! knows no callers refuses everybody.
 //!
-//! | role     | status | read, history | watch    | write                           | transfer |
-//! |----------|--------|---------------|----------|---------------------------------|----------|
-//! | operator | yes    | yes           | all      | all but the leader's own        | yes      |
-//! | viewer   | yes    | yes           | all      | –                               | –        |
-//! | node     | yes    | –             | its own  | register itself, bind its pods  | –        |
-//! | member   | yes    | yes           | all      | – (peers: `atoll-raft`)         | –        |
+//! | role     | status | ask¹ | watch    | write, plan                     | transfer |
+//! |----------|--------|------|----------|---------------------------------|----------|
+//! | operator | yes    | yes  | all      | all but the leader's own        | yes      |
+//! | viewer   | yes    | yes  | all      | –                               | –        |
+//! | node     | yes    | –    | its own  | register itself, bind its pods  | –        |
+//! | member   | yes    | yes  | all      | – (peers: `atoll-raft`)         | –        |
+//!
+//! ¹ Read, list, allocations, history, check, digest. A plan is what would happen if its caller did
+//! it, so whoever may not write has none.
 
 use atoll_api::answer;
 use atoll_api::identity::{Caller, Identity, Role};

@@ -78,7 +78,7 @@ async fn allocations_are_found_by_whatever_is_known_of_them_now_and_then() {
     assert_eq!(item["spec"]["v4"], address.as_str());
     assert_eq!((&item["spec"]["node"], &item["status"]["state"]), (&"n1".into(), &"active".into()));
     let table = told(&lab, "get alloc --pod team-blue/b -o wide").await;
-    assert!(table.contains("pod,team-blue/b") && table.contains(&uid), "{table}");
+    assert!(table.contains("pod/team-blue/b") && table.contains(&uid), "{table}");
 
     lab.delete_pod(&"team-blue/b".parse().unwrap()).await.unwrap();
     wait_until(SOON, "the address to cool", || async {
@@ -370,4 +370,36 @@ async fn members_are_listed_with_equal_digests_and_leadership_goes_where_it_is_s
     assert_eq!(again, format!("member/{follower} leads already\n"));
     let elsewhere = told(&lab, "member transfer").await;
     assert!(!elsewhere.contains(follower), "{elsewhere}");
+}
+
+#[tokio::test]
+async fn after_a_restore_the_status_names_who_has_to_report_until_an_operator_waives() {
+    let options = Options { members: 1, nodes: 2, ..Options::new(lab_name()) };
+    let lab = ScopedLab::up(options).await.unwrap();
+    let calm = asked(&lab, "status").await;
+    assert_eq!(calm["conditions"]["reconciling"], Value::Null, "{calm}");
+    let backup = lab.dir().join("backup").display().to_string();
+    told(&lab, &format!("backup {backup}")).await;
+    lab.fault(FaultVerb::Kill, FaultTarget::Agent(2)).await.unwrap();
+    lab.fault(FaultVerb::Wipe, FaultTarget::Member(1)).await.unwrap();
+    let config = lab.member(1).unwrap().config_file().display().to_string();
+    let mut restore = Command::new(program("atolld"));
+    restore.args(["restore", "--config", &config, "--from", &backup]);
+    expect(&atoll_tests::people::say(&mut restore, "").await.unwrap(), 0, "");
+    lab.fault(FaultVerb::Restart, FaultTarget::Member(1)).await.unwrap();
+    wait_until(SOON, "only n2 to be missing", || async {
+        let status = typed(&lab, "status").await;
+        anyhow::ensure!(status.out.contains("1 of 2 nodes have to report (n2)"), "{status:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let status = asked(&lab, "status").await;
+    assert_eq!(status["conditions"]["reconciling"]["missing"][0]["name"], "n2", "{status}");
+    let before = typed(&lab, "get alloc --at 3").await;
+    expect(&before, REFUSED, "what was before is not known here");
+    assert_eq!(told(&lab, "node waive n2").await, "node/n2 waived\n");
+    assert!(!told(&lab, "status").await.contains("reconciling"));
+    let again = typed(&lab, "node waive n2").await;
+    expect(&again, REFUSED, "there is nothing to waive of node n2");
 }
