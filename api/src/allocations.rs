@@ -192,3 +192,58 @@ impl TryFrom<&proto::Held> for Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_model::WorkloadKind;
+
+    #[test]
+    fn every_question_arrives_as_it_was_asked() {
+        let workload = WorkloadKey {
+            namespace: "a".parse().unwrap(),
+            kind: WorkloadKind::StatefulSet,
+            name: "web".to_owned(),
+        };
+        let states = [HeldState::Active, HeldState::Kept, HeldState::Draining, HeldState::Cooling];
+        let mut questions = vec![
+            AllocationQuery::default(),
+            AllocationQuery {
+                pod: PodKey::parse("a/b").ok(),
+                address: "fd00::1".parse().ok(),
+                subnet: SubnetName::new("blue").ok(),
+                node: NodeName::new("n1").ok(),
+                owner: Some(HeldBy::Workload(workload)),
+                state: None,
+                at: Some(At::Revision(Revision(0))),
+            },
+            AllocationQuery {
+                address: "10.0.0.1".parse().ok(),
+                owner: Uid::new("u").ok().map(HeldBy::Uid),
+                at: Some(At::WallMs(5)),
+                ..AllocationQuery::default()
+            },
+        ];
+        questions.extend(
+            states.map(|state| AllocationQuery { state: Some(state), ..Default::default() }),
+        );
+        for question in questions {
+            let arrived = AllocationQuery::try_from(&proto::AllocationsRequest::from(&question));
+            assert_eq!(arrived.unwrap(), question);
+        }
+        let wrong =
+            proto::AllocationsRequest { address: vec![1, 2, 3].into(), ..Default::default() };
+        assert!(AllocationQuery::try_from(&wrong).is_err());
+    }
+
+    #[test]
+    fn what_cools_arrives_with_its_rest() {
+        for free_in in [None, Some(Duration::ZERO), Some(Duration::from_millis(1_500))] {
+            let subnet = SubnetName::new("blue").unwrap();
+            let address = "10.0.0.1".parse().unwrap();
+            let held = Held::Cooling { subnet, address, free_in };
+            assert_eq!(Held::try_from(&proto::Held::from(&held)).unwrap(), held);
+        }
+        assert!(Held::try_from(&proto::Held::default()).is_err());
+    }
+}

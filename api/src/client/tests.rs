@@ -12,7 +12,11 @@ use super::*;
 use crate::answer;
 use crate::proto::cluster_server::{Cluster, ClusterServer};
 use crate::proto::store_server::{Store, StoreServer};
-use crate::proto::{ReadResponse, TransferResponse, TxnResponse, WatchRequest, WatchResponse};
+use crate::proto::{
+    AllocationsRequest, AllocationsResponse, CheckRequest, CheckResponse, DigestRequest,
+    DigestResponse, HistoryRequest, HistoryResponse, PlanResponse, TransferResponse, TxnResponse,
+    WatchRequest, WatchResponse,
+};
 use crate::tls::Listener;
 
 /// A member's answers to transactions, in their order, and what it was asked.
@@ -32,7 +36,36 @@ impl Store for Script {
     }
 
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
-        Err(Status::unknown("the connection broke"))
+        Err(answer::unavailable("not in this script"))
+    }
+
+    type ListStream = BoxStream<'static, Result<ReadResponse, Status>>;
+
+    /// One part of several.
+    async fn list(&self, _: Request<ReadRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let parts = [Ok(ReadResponse::default()), Err(Status::unknown("the connection broke"))];
+        Ok(Response::new(Box::pin(futures::stream::iter(parts))))
+    }
+
+    type AllocationsStream = BoxStream<'static, Result<AllocationsResponse, Status>>;
+
+    async fn allocations(
+        &self,
+        _: Request<AllocationsRequest>,
+    ) -> Result<Response<Self::AllocationsStream>, Status> {
+        Err(answer::unavailable("not in this script"))
+    }
+
+    async fn plan(&self, _: Request<TxnRequest>) -> Result<Response<PlanResponse>, Status> {
+        Err(answer::unavailable("not in this script"))
+    }
+
+    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        Err(answer::unavailable("not in this script"))
+    }
+
+    async fn digest(&self, _: Request<DigestRequest>) -> Result<Response<DigestResponse>, Status> {
+        Err(answer::unavailable("not in this script"))
     }
 
     type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;

@@ -131,3 +131,123 @@ fn cooling(past: &Past, query: &AllocationQuery) -> Vec<Held> {
     });
     rows.filter(|(drains, _)| !drains).map(|(_, held)| held).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_model::{
+        Actor, NodeName, NodeSpec, Operation, Outcome, PodKey, PodSpec, Revision, Sandbox, Txn,
+        Uid, WorkloadKey, WorkloadKind, WorkloadSpec,
+    };
+    use atoll_store::{State, setup};
+
+    fn uid(text: &str) -> Uid {
+        Uid::new(text).unwrap()
+    }
+
+    fn web() -> WorkloadKey {
+        let (namespace, name) = ("a".parse().unwrap(), "web".to_owned());
+        WorkloadKey { namespace, kind: WorkloadKind::StatefulSet, name }
+    }
+
+    fn n1() -> NodeName {
+        NodeName::new("n1").unwrap()
+    }
+
+    fn put_node() -> Operation {
+        let (uid, addresses, labels) = (uid("n1"), Vec::new(), [].into());
+        Operation::PutNode(NodeSpec { name: n1(), uid, addresses, labels })
+    }
+
+    fn key() -> PodKey {
+        PodKey::parse("a/web-0").unwrap()
+    }
+
+    fn apply(state: &mut State, operations: Vec<Operation>) {
+        let txn = Txn {
+            request: None,
+            actor: Actor::Leader,
+            preconditions: Vec::new(),
+            operations,
+            clock_ms: 0,
+            wall_ms: 0,
+        };
+        let outcome = state.apply(Revision(state.applied().0 + 1), &txn).outcome;
+        assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    }
+
+    /// A set of one pod, which is plugged in and gone; its node says nothing.
+    fn gone() -> State {
+        let mut state = State::default();
+        apply(&mut state, setup::defaults());
+        apply(&mut state, vec![put_node()]);
+        let spec = WorkloadSpec { key: web(), uid: uid("w"), replicas: 1, start_ordinal: 0 };
+        let owner = PodOwner {
+            kind: WorkloadKind::StatefulSet,
+            name: "web".to_owned(),
+            uid: uid("w"),
+            ordinal: Some(0),
+        };
+        let pod = PodSpec { owner: Some(owner), ..PodSpec::new(key(), uid("p"), n1()) };
+        apply(&mut state, vec![Operation::PutWorkload(spec), Operation::PutPod(pod)]);
+        let sandbox = Sandbox::new("s").unwrap();
+        apply(&mut state, vec![Operation::Bind { key: key(), uid: uid("p"), node: n1(), sandbox }]);
+        apply(&mut state, vec![Operation::DeletePod(key(), uid("p"))]);
+        state
+    }
+
+    /// The kinds of rows that `query` finds.
+    fn found(state: &State, query: AllocationQuery) -> Vec<&'static str> {
+        let parts = parts(&Past::now(state.clone()), &query, 1);
+        let rows = parts.iter().flat_map(|part| &part.held).map(|held| {
+            match Held::try_from(held).unwrap() {
+                Held::Port(allocation, _) if allocation.state == AllocationState::Kept => "kept",
+                Held::Port(..) => "active",
+                Held::Draining(_) => "draining",
+                Held::Cooling { .. } => "cooling",
+            }
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn what_is_kept_drains_or_cools_is_found_by_what_it_was() {
+        let mut state = gone();
+        let any = AllocationQuery::default;
+        let of_pod = AllocationQuery { pod: Some(key()), ..any() };
+        assert_eq!(found(&state, of_pod), ["kept", "draining"]);
+        let owner = Some(HeldBy::Workload(web()));
+        assert_eq!(found(&state, AllocationQuery { owner, ..any() }), ["kept"]);
+        let other = WorkloadKey { kind: WorkloadKind::DaemonSet, ..web() };
+        let owner = Some(HeldBy::Workload(other));
+        assert!(found(&state, AllocationQuery { owner, ..any() }).is_empty());
+        let on_node = AllocationQuery { node: Some(n1()), ..any() };
+        assert_eq!(found(&state, on_node), ["active", "draining"], "the node's own leg as well");
+        for (asked, expected) in [
+            (HeldState::Active, vec!["active"]),
+            (HeldState::Kept, vec!["kept"]),
+            (HeldState::Draining, vec!["draining"]),
+            (HeldState::Cooling, vec![]),
+        ] {
+            assert_eq!(found(&state, AllocationQuery { state: Some(asked), ..any() }), expected);
+        }
+
+        // Nobody keeps it any more: it cools, but is not free of the pod that drains.
+        apply(
+            &mut state,
+            vec![Operation::PutWorkload(WorkloadSpec {
+                key: web(),
+                uid: uid("w"),
+                replicas: 0,
+                start_ordinal: 0,
+            })],
+        );
+        let cooling = || AllocationQuery { state: Some(HeldState::Cooling), ..any() };
+        let of_pod = || AllocationQuery { pod: Some(key()), ..any() };
+        assert_eq!((found(&state, of_pod()), found(&state, cooling())), (vec!["draining"], vec![]));
+        apply(&mut state, vec![Operation::FenceNode { node: n1(), node_epoch: 0 }]);
+        assert_eq!((found(&state, of_pod()), found(&state, cooling())), (vec![], vec!["cooling"]));
+        // Nobody holds what cools.
+        assert!(found(&state, AllocationQuery { node: Some(n1()), ..cooling() }).is_empty());
+    }
+}

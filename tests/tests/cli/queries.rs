@@ -339,9 +339,17 @@ async fn an_operator_checks_fences_resumes_and_deletes_what_is_in_use() {
     .await
     .unwrap();
 
+    // A pod that is gone while its node says nothing: only an operator's word frees its address.
+    create_subnets(&lab, &[("red", "10.3.0.0/16", "team-red")]).await.unwrap();
+    let pod = lab.run_pod(PodOptions::new("team-red/c".parse().unwrap(), 1)).await.unwrap();
     lab.fault(FaultVerb::Kill, FaultTarget::Agent(1)).await.unwrap();
+    lab.store().unwrap().delete_pod("team-red", "c", &pod.uid).await.unwrap();
+    assert_eq!(found(&lab, "--state draining --node n1").await, ["c.team-red"]);
+    assert_eq!(found(&lab, "--subnet red").await, ["c.team-red"]);
     let fenced = told(&lab, "node fence n1 --yes").await;
     assert_eq!(fenced, "node/n1 fenced, until its agent registers anew\n");
+    assert!(found(&lab, "--subnet red").await.is_empty());
+    assert_eq!(found(&lab, "--subnet red --state cooling").await, ["10.3.0.2"]);
     let history = told(&lab, "history node n1").await;
     assert!(history.lines().last().unwrap().contains("fenced: - → true"), "{history}");
 }
