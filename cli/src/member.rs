@@ -2,16 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::time::Duration;
 
 use atoll_api::Client;
 use atoll_api::proto::{Member as MemberMessage, StatusResponse};
 use atoll_model::Revision;
 use clap::Subcommand;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::Failure;
 use crate::arguments::Format;
 use crate::output::{document, rows};
+
+/// How long a member may take to lead after it was handed leadership: several elections.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
+/// Between two looks at who leads.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -156,9 +164,29 @@ async fn transfer(
         return Err(Failure::Refused("there is no other voter to hand over to".to_owned()));
     }
     client.transfer_leadership(to).await?;
-    let after = Cluster::ask(client).await?.newest;
-    let leader = after.members.iter().find(|member| Some(member.id) == after.leader);
-    said(leader.map_or("-", |it| it.name.as_str()), "leads", format)
+    let leader = leader(client).await?;
+    match name {
+        Some(name) if name != leader => Err(Failure::Failed(anyhow::anyhow!(
+            "{leader} leads now, and not {name}, which did not take over in time; try again"
+        ))),
+        _ => said(&leader, "leads", format),
+    }
+}
+
+/// The name of the member that leads, as soon as one does: who handed over has no leader at first.
+async fn leader(client: &Client) -> Result<String, Failure> {
+    let deadline = Instant::now() + TAKE_OVER;
+    loop {
+        let newest = Cluster::ask(client).await?.newest;
+        if newest.role == "leader" {
+            return Ok(newest.name);
+        }
+        if Instant::now() >= deadline {
+            let why = "leadership was given up, and nobody has taken it; see `atollctl status`";
+            return Err(Failure::Failed(anyhow::Error::msg(why)));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 fn said(name: &str, what: &str, format: Format) -> Result<(), Failure> {
