@@ -56,7 +56,7 @@ async fn every_moment_is_found_again_until_it_is_forgotten() {
         assert!(past.revision <= revision);
     }
     let newest = store.published().borrow().state.applied();
-    let error = at(Revision(newest.0 + 1)).await.unwrap_err();
+    let error = at(Revision(newest.0 + 1)).await.map(|past| past.revision).unwrap_err();
     assert!(matches!(error, PastError::NotYet { .. }), "{error}");
 
     // By time: of several revisions in one millisecond the last one counts.
@@ -70,6 +70,6 @@ async fn every_moment_is_found_again_until_it_is_forgotten() {
 
     // What the history no longer holds is not told as if nothing had been.
     store.member().shown.archive.skip_to(changed).await.unwrap();
-    let error = at(second).await.unwrap_err();
+    let error = at(second).await.map(|past| past.revision).unwrap_err();
     assert!(matches!(error, PastError::TooEarly { floor, .. } if floor == changed), "{error}");
 }
