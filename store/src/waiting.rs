@@ -55,6 +55,8 @@ pub(crate) enum Blocker {
     Ports(SubnetName),
     /// The address that it asks for is somebody's.
     Address(IpAddr),
+    /// The address that it asks for is reserved for somebody else, who may be waiting for it too.
+    Reserved(IpAddr),
     /// The MAC that it asks for is somebody's.
     Mac(MacAddress),
     /// No subnet of the group is the one that it would need.
@@ -66,7 +68,11 @@ impl Blocker {
     /// queue is passed over as soon as one was looked at in vain.
     fn is_common(&self) -> bool {
         match self {
-            Self::Space(_) | Self::Family(..) | Self::Ports(_) | Self::Address(_) => true,
+            Self::Space(_)
+            | Self::Family(..)
+            | Self::Ports(_)
+            | Self::Address(_)
+            | Self::Reserved(_) => true,
             Self::Mac(_) | Self::List(_) | Self::Structure(_) => false,
         }
     }
