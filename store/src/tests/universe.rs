@@ -50,8 +50,8 @@ pub(super) fn entries() -> impl Strategy<Value = Entry> {
     (
         prop_oneof![8 => Just(1_u64), 1 => 2..5_u64],
         prop_oneof![50 => Just(Kind::Txn), 2 => Just(Kind::Skip), 1 => Just(Kind::Forget)],
-        prop::bool::weighted(0.12),
-        prop::bool::weighted(0.12),
+        prop::bool::weighted(0.08),
+        prop::bool::weighted(0.08),
         prop::option::weighted(0.15, 0..20_u128),
         prop_oneof![
             300 => prop::collection::vec(steps(), 1),
