@@ -120,6 +120,9 @@ impl State {
             Object::Reservation(reservation) => Some(reservation.changed),
             Object::Qos(qos) => Some(qos.changed),
             Object::Mirror(mirror) => Some(mirror.created),
+            Object::Sighting(sighting) => Some(sighting.changed),
+            Object::Janitor(janitor) => Some(janitor.changed),
+            Object::Reconciling(it) => Some(it.since),
         }
     }
 }
@@ -133,16 +136,25 @@ impl Transaction {
         }
         if self.state.has_expired() {
             self.expire();
-            self.serve_waiting();
+            self.settle();
         }
         let mut replies = Vec::with_capacity(txn.operations.len());
         for (position, operation) in (0..).zip(&txn.operations) {
             let reply = self.operate(operation).map_err(|refusal| (Some(position), refusal))?;
             replies.push(reply);
             // At once, so that no later operation overtakes who waits.
-            self.serve_waiting();
+            self.settle();
         }
         Ok(replies)
+    }
+
+    /// What follows from an operation.
+    fn settle(&mut self) {
+        self.end_reconciling();
+        self.serve_waiting();
+        while self.delete_emptied() {
+            self.serve_waiting();
+        }
     }
 
     fn operate(&mut self, operation: &Operation) -> Result<Reply, Refusal> {
@@ -177,7 +189,15 @@ impl Transaction {
             Operation::DeleteWorkload(key, uid) => Ok(self.delete_workload(key, uid)),
             Operation::PutReservation(spec) => self.put_reservation(spec),
             Operation::DeleteReservation(name) => Ok(self.delete_reservation(name)),
-            Operation::Tick => Ok(Reply::Done),
+            Operation::Inventory(inventory) => self.take_inventory(inventory),
+            Operation::FenceNode { node, node_epoch } => self.fence_node(node, *node_epoch),
+            Operation::WaiveNode(node) => self.waive_node(node),
+            Operation::ObserveAbsence { list, absent } => self.observe_absence(list, absent),
+            Operation::ResumeJanitor { apiserver } => Ok(self.resume_janitor(apiserver)),
+            Operation::Reconcile => self.reconcile(),
+            Operation::DeleteSubnetWhenEmpty(name) => self.delete_subnet_when_empty(name),
+            // A mark is taken by whoever reads the log; the time is in every transaction.
+            Operation::Tick | Operation::DigestMark => Ok(Reply::Done),
         }
     }
 }

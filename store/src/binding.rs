@@ -35,7 +35,8 @@ impl Transaction {
         node: &NodeName,
         sandbox: &Sandbox,
     ) -> Result<Reply, Refusal> {
-        let pod = self.state.pods.get(key).ok_or_else(|| Refusal::PodUnknown(key.clone()))?;
+        let known = self.state.pods.get(key).cloned();
+        let pod = known.ok_or_else(|| Refusal::PodUnknown(key.clone()))?;
         if pod.spec.uid != *uid {
             let (known, asked) = (pod.spec.uid.clone(), uid.clone());
             return Err(Refusal::PodReplaced { key: key.clone(), known, asked });
@@ -47,6 +48,9 @@ impl Transaction {
         if pod.spec.phase == PodPhase::Finished {
             return Err(Refusal::PodOver(key.clone()));
         }
+        if self.state.nodes.get(node).is_some_and(|node| node.fenced) {
+            return Err(Refusal::NodeFenced(node.clone()));
+        }
         if let Some(reason) = &pod.waiting {
             return Err(Refusal::PodWaiting { key: key.clone(), reason: reason.to_string() });
         }
@@ -54,7 +58,8 @@ impl Transaction {
             return Ok(Reply::Bound(binding.bound_at));
         }
         let binding = Binding { sandbox: sandbox.clone(), bound_at: self.revision };
-        self.set_bound(&pod.clone(), Some(binding));
+        self.set_bound(&pod, Some(binding));
+        self.end_sighting(uid);
         Ok(Reply::Bound(self.revision))
     }
 

@@ -51,6 +51,7 @@ impl State {
         self.check_drainings()?;
         self.check_kept()?;
         self.check_reservations()?;
+        self.check_sightings()?;
         self.check_pools()?;
         self.outcomes.check()
     }
@@ -72,6 +73,7 @@ impl State {
         self.check_drainings()?;
         self.check_kept()?;
         self.check_reservations()?;
+        self.check_sightings()?;
         self.outcomes.check()
     }
 

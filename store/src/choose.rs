@@ -45,8 +45,7 @@ impl Choice {
         let port = PortName::of_interface(&spec.key, interface);
         let mut allocation = self.unshared(port, owner, revision);
         allocation.interface = interface.cloned();
-        allocation.sticky =
-            spec.owner.clone().filter(|owner| owner.sticky(spec.key.namespace()).is_some());
+        allocation.sticky = spec.sticky_owner().cloned();
         Arc::new(allocation)
     }
 
@@ -187,7 +186,7 @@ pub(crate) fn members_of<'a>(state: &'a State, asked: &Ask<'_>) -> Vec<&'a Arc<S
 }
 
 fn members<'a>(state: &'a State, group: &Group) -> Vec<&'a Arc<Subnet>> {
-    let find = |name| state.subnets.get(name);
+    let find = |name| state.subnets.get(name).filter(|subnet| !subnet.deleting);
     match group {
         Group::Subnet(name) => find(name).into_iter().collect(),
         Group::Namespace(namespace) => {

@@ -20,7 +20,8 @@ impl State {
             return Vec::new();
         };
         let named = |name: &&NodeName| nodes.iter().any(|it| it.node == **name);
-        let ready = |name: &&NodeName| self.nodes.get(*name).is_some_and(|node| node.ready);
+        let able = |node: &Arc<Node>| node.ready && !node.fenced;
+        let ready = |name: &&NodeName| self.nodes.get(*name).is_some_and(able);
         let able: Vec<&NodeName> = nodes.iter().map(|it| &it.node).filter(ready).collect();
         let kept = before.iter().filter(named);
         let chosen: Vec<&NodeName> = match (ecmp, able.is_empty()) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use atoll_model::{
     Allocation, AllocationState, Cidr, Draining, MacAddress, NamespaceName, Node, NodeName, Object,
-    ObjectKey, Owner, Pod, PodKey, PortName, ReservationName, Revision, Subnet, SubnetName, Uid,
-    Workload, WorkloadKey,
+    ObjectKey, Owner, Pod, PodKey, PortName, Reconciling, ReservationName, Revision, Sighting,
+    Subnet, SubnetName, Uid, Workload, WorkloadKey,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -21,6 +21,9 @@ pub(crate) struct Indexes {
     pub(crate) pods_by_node: OrdMap<NodeName, OrdSet<Hashed<PodKey>>>,
     pub(crate) pods_by_uid: OrdMap<Hashed<Uid>, PodKey>,
     pub(crate) drainings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
+    pub(crate) sightings_by_node: OrdMap<NodeName, OrdSet<Uid>>,
+    /// The nodes of which a reconciling cluster waits for an inventory, or for a better one.
+    pub(crate) unreported: OrdSet<NodeName>,
     /// The pods, finished ones too, of the workloads that keep addresses.
     pub(crate) pods_by_workload: OrdMap<WorkloadKey, OrdSet<PodKey>>,
     /// What is kept for a workload.
@@ -154,6 +157,22 @@ impl Indexes {
         remove_from(&mut self.drainings_by_node, &draining.node, &draining.uid);
     }
 
+    fn add_sighting(&mut self, sighting: &Sighting) {
+        let uids = self.sightings_by_node.entry(sighting.node.clone()).or_default();
+        uids.insert(sighting.uid.clone());
+    }
+
+    /// Notes whether a node has told what it has since `reconciling` began.
+    fn note_report(&mut self, node: &Node, reconciling: Option<&Reconciling>) {
+        let told = |it: &Reconciling| node.inventory_at.is_some_and(|at| at >= it.since);
+        let missing = |it: &Reconciling| !told(it) || !node.conflicts.is_empty();
+        if reconciling.is_some_and(missing) {
+            self.unreported.insert(node.spec.name.clone());
+        } else {
+            self.unreported.remove(&node.spec.name);
+        }
+    }
+
     fn add_node(&mut self, node: &Node) {
         for &address in &node.spec.addresses {
             self.node_addresses.insert((address, node.spec.name.clone()));
@@ -270,6 +289,7 @@ impl State {
                 let before = self.nodes.insert(node.spec.name.clone(), Arc::clone(&node));
                 before.iter().for_each(|before| indexes.remove_node(before));
                 indexes.add_node(&node);
+                indexes.note_report(&node, self.reconciling.as_deref());
             }
             Object::Pod(pod) => drop(self.insert_pod(pod)),
             Object::Allocation(allocation) => drop(self.insert_allocation(allocation)),
@@ -302,6 +322,15 @@ impl State {
             Object::Mirror(mirror) => {
                 self.mirrors.insert(mirror.target.clone(), mirror);
             }
+            Object::Sighting(it) => {
+                indexes.add_sighting(&it);
+                self.sightings.insert(it.uid.clone(), it);
+            }
+            Object::Janitor(janitor) => self.janitor = Some(janitor),
+            Object::Reconciling(it) => {
+                self.nodes.values().for_each(|node| indexes.note_report(node, Some(&it)));
+                self.reconciling = Some(it);
+            }
         }
     }
 
@@ -323,6 +352,7 @@ impl State {
             }
             ObjectKey::Node(name) => {
                 self.nodes.remove(name).iter().for_each(|gone| indexes.remove_node(gone));
+                indexes.unreported.remove(name);
             }
             ObjectKey::Pod(pod) => {
                 self.pods.remove(pod).iter().for_each(|gone| indexes.remove_pod(gone));
@@ -348,6 +378,16 @@ impl State {
             }
             ObjectKey::Mirror(target) => {
                 self.mirrors.remove(target);
+            }
+            ObjectKey::Sighting(uid) => {
+                let gone = self.sightings.remove(uid);
+                let by_node = &mut indexes.sightings_by_node;
+                gone.iter().for_each(|gone| remove_from(by_node, &gone.node, uid));
+            }
+            ObjectKey::Janitor => self.janitor = None,
+            ObjectKey::Reconciling => {
+                indexes.unreported = OrdSet::new();
+                self.reconciling = None;
             }
         }
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use atoll_model::{
     Addresses, Allocation, AllocationState, InterfaceName, Object, Owner, PodKey, PodRequest,
-    PodSpec, PortName, Refusal, limits,
+    PodSpec, PortName, Refusal, WaitReason, limits,
 };
 
 use crate::choose::{Ask, Blocked, Choice, ask, choose_port, members_of};
 use crate::pools::Release;
 use crate::state::State;
 use crate::transaction::{Transaction, over_limit};
+use crate::waiting::Blocker;
 
 /// What a pod gets: something for each of its interfaces.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ enum Port {
 ///
 /// Taking a decision never makes another one possible, except by what it drops.
 pub(crate) fn choose(state: &State, spec: &PodSpec) -> Result<Decision, Blocked> {
+    if state.reconciling.is_some() {
+        let (reason, blocker) = (WaitReason::Reconciling, Blocker::Reconciling);
+        return Err(Blocked { reason, blocker });
+    }
     if is_simple(state, spec) {
         let asked = ask(state, spec, None, &spec.request)?;
         let fresh = Port::Fresh(choose_port(state, spec, &asked)?);
@@ -70,13 +75,14 @@ pub(crate) fn choose(state: &State, spec: &PodSpec) -> Result<Decision, Blocked>
 /// Whether a pod is like most: one interface, and nothing is kept for it. What is in the way of one
 /// such pod is in the way of all that wait for the same.
 pub(crate) fn is_simple(state: &State, spec: &PodSpec) -> bool {
-    let sticky = || spec.owner.as_ref().is_some_and(|it| it.sticky(spec.key.namespace()).is_some());
     let kept = || state.kept_of(&spec.key).next().is_some();
-    spec.request.interfaces.is_empty() && !(sticky() && kept())
+    spec.request.interfaces.is_empty() && !(spec.sticky_owner().is_some() && kept())
 }
 
 /// What is asked for each interface, the first one first.
-fn requests(spec: &PodSpec) -> impl Iterator<Item = (Option<&InterfaceName>, &PodRequest)> {
+pub(crate) fn requests(
+    spec: &PodSpec,
+) -> impl Iterator<Item = (Option<&InterfaceName>, &PodRequest)> {
     let more = spec.request.interfaces.iter().map(|it| (Some(&it.name), &it.request));
     std::iter::once((None, &spec.request)).chain(more)
 }
@@ -211,7 +217,7 @@ impl Transaction {
                     let inherited = Arc::new(Allocation {
                         owner: Owner::Pod(spec.key.clone(), spec.uid.clone()),
                         state: AllocationState::Active,
-                        sticky: spec.owner.clone(),
+                        sticky: spec.sticky_owner().cloned(),
                         changed: self.revision,
                         ..Allocation::clone(&kept)
                     });

@@ -24,6 +24,11 @@
 //! * A sandbox that is unplugged frees nothing. The end of its pod frees, and while its node has
 //!   not confirmed the unplugging ([`Draining`](atoll_model::Draining)), nobody gets the address.
 //!
+//! * A live pod of which nobody says anything ends only by two complete lists without it and its
+//!   node's word that it is not plugged in (modules `janitor`, `inventory`).
+//! * After a restore nobody gets an address until every node has told what it has, and that is taken
+//!   in (module `adopt`).
+//!
 //! # Invariants ([`State::check`])
 //!
 //! An address, a MAC and a port key have one live owner in their subnet. A pod has an allocation
@@ -57,9 +62,12 @@ mod namespace;
 mod node;
 mod qos;
 
+mod adopt;
 mod binding;
 mod choose;
 mod interfaces;
+mod inventory;
+mod janitor;
 mod pod;
 mod reservation;
 mod waiting;

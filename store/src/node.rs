@@ -30,6 +30,7 @@ impl Transaction {
             if known.spec.uid != spec.uid {
                 node.node_epoch += 1;
                 node.ready = false;
+                node.fenced = false;
                 node.chassis = None;
                 node.encap = None;
                 node.created = self.revision;
@@ -42,6 +43,7 @@ impl Transaction {
     }
 
     fn create_node(&mut self, spec: &NodeSpec, port: PortName) -> Result<Reply, Refusal> {
+        self.check_reconciled()?;
         let refused = |reason| Refusal::NodeAddress { node: spec.name.clone(), reason };
         if self.state.nodes.len() >= limits::NODES_MAX {
             return Err(over_limit(
@@ -72,6 +74,9 @@ impl Transaction {
             encap: None,
             node_epoch: 0,
             ready: false,
+            fenced: false,
+            inventory_at: None,
+            conflicts: Vec::new(),
             created: self.revision,
             changed: self.revision,
         })));
@@ -93,7 +98,7 @@ impl Transaction {
     }
 
     /// A node's agent reports. The same report again changes nothing; another one, or the first
-    /// after the node was re-created, begins a new life of the agent.
+    /// after the node was re-created or fenced, begins a new life of the agent.
     pub(crate) fn register_node(
         &mut self,
         name: &NodeName,
@@ -102,12 +107,14 @@ impl Transaction {
     ) -> Result<Reply, Refusal> {
         let known = self.state.nodes.get(name);
         let known = known.ok_or_else(|| Refusal::NodeUnknown(name.clone()))?;
-        if known.chassis.as_ref() == Some(chassis) && known.encap == Some(encap) {
+        let same = known.chassis.as_ref() == Some(chassis) && known.encap == Some(encap);
+        if same && !known.fenced {
             return Ok(Reply::Done);
         }
         let node = Node {
             chassis: Some(chassis.clone()),
             encap: Some(encap),
+            fenced: false,
             node_epoch: known.node_epoch + 1,
             changed: self.revision,
             ..(**known).clone()
@@ -116,15 +123,16 @@ impl Transaction {
         Ok(Reply::Done)
     }
 
-    /// Deletes a node without pods; one that is not there is no matter. Nobody is plugged in on a
-    /// machine that is gone, so this confirms what it had left to confirm: O(that).
+    /// Deletes a node without pods, or whose pods are all absent twice (module `janitor`): they end.
+    /// One that is not there is no matter. Nobody is plugged in on a machine that is gone, so this
+    /// confirms what it had left to confirm: O(that).
     pub(crate) fn delete_node(&mut self, name: &NodeName) -> Result<Reply, Refusal> {
         if !self.state.nodes.contains_key(name) {
             return Ok(Reply::Done);
         }
-        if let Some(pods) = self.state.indexes.pods_by_node.get(name) {
-            let count = pods.len() as u64;
-            return Err(Refusal::NodeInUse { node: name.clone(), count });
+        if !self.end_absent_pods(name) {
+            let count = self.state.indexes.pods_by_node.get(name).map_or(0, |pods| pods.len());
+            return Err(Refusal::NodeInUse { node: name.clone(), count: count as u64 });
         }
         let drainings = self.state.indexes.drainings_by_node.get(name).cloned();
         for uid in drainings.into_iter().flatten() {

@@ -39,6 +39,7 @@ impl Transaction {
             }
         }
         if let Some(pod) = known.as_ref().filter(|pod| pod.spec.uid == spec.uid) {
+            self.end_sighting(&spec.uid);
             return Ok(self.put_again(pod, spec));
         }
         self.check_uid(spec)?;
@@ -85,7 +86,7 @@ impl Transaction {
 
     /// The spec with the texts that many pods have in common: less memory, and when keys are
     /// compared they are at hand.
-    fn shared(&self, spec: &PodSpec) -> PodSpec {
+    pub(crate) fn shared(&self, spec: &PodSpec) -> PodSpec {
         let mut spec = spec.clone();
         if let Some(node) = self.state.nodes.get(&spec.node) {
             spec.node = node.spec.name.clone();
@@ -172,7 +173,8 @@ impl Transaction {
     }
 
     /// Takes a pod away.
-    fn end_pod(&mut self, pod: &Pod) {
+    pub(crate) fn end_pod(&mut self, pod: &Pod) {
+        self.end_sighting(&pod.spec.uid);
         self.give_up(pod);
         self.remove(ObjectKey::Pod(pod.spec.key.clone()));
         self.forget_workload(&pod.spec);
@@ -249,6 +251,7 @@ impl Transaction {
                 let pod = self.state.pods.get(key).cloned().expect("its pod is there");
                 let held: Vec<_> = self.state.held_by(&pod.spec).cloned().collect();
                 held.iter().for_each(|held| self.release(held));
+                self.end_sighting(uid);
                 self.remove(ObjectKey::Pod(key.clone()));
                 self.forget_workload(&pod.spec);
                 Ok(Reply::Done)

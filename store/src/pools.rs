@@ -189,9 +189,14 @@ impl Pools {
 
     /// Whether somebody who is gone may still be plugged in with `address`.
     fn drains(&self, address: IpAddr) -> bool {
+        self.draining_with(address).is_some()
+    }
+
+    /// The first pod that is gone and may still be plugged in with `address`.
+    pub(crate) fn draining_with(&self, address: IpAddr) -> Option<&Uid> {
         let lowest: Uid = "!".parse().expect("the lowest text that is a uid");
         let next = self.draining_at.range((address, lowest)..).next();
-        next.is_some_and(|(at, _)| *at == address)
+        next.filter(|(at, _)| *at == address).map(|(_, uid)| uid)
     }
 
     /// Notes that the pod `uid` is unplugged: its addresses cool from now on, unless its next pod has

@@ -62,6 +62,9 @@ impl Transaction {
         if self.is_join(&spec.subnet) {
             return Err(format!("subnet {} is the nodes' own", spec.subnet));
         }
+        if subnet.deleting {
+            return Err(format!("subnet {} is being deleted; choose another", spec.subnet));
+        }
         let other = self.state.indexes.reservations_by_port.get(&port);
         if let Some(other) = other.filter(|other| **other != spec.name) {
             return Err(format!("reservation {other} is for {} already", spec.owner));

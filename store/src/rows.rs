@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use atoll_model::{
     Acl, Allocation, AllocationState, Binding, Central, CentralGateway, Draining, GatewayNode,
-    GatewayType, InterfaceRequest, LabelRequirement, LabelSelector, LabelTest, Mirror,
-    MirrorTarget, Namespace, Node, NodeSpec, Object, Origin, Outcome, Owner, Pod, PodKey, PodOwner,
-    PodPhase, PodRequest, PodSelector, PodSpec, PodTraffic, Qos, QosSpec, Rate, Rates, Refusal,
-    Reply, RequestId, Reservation, ReservationSpec, ReservedFor, Revision, Settings, Subnet,
-    SubnetName, SubnetNet, SubnetSpec, WaitReason, Workload, WorkloadKey, WorkloadKind,
-    WorkloadSpec,
+    GatewayType, InterfaceRequest, Janitor, JanitorStop, LabelRequirement, LabelSelector,
+    LabelTest, Mirror, MirrorTarget, Namespace, Node, NodeSpec, Object, Origin, Outcome, Owner,
+    Pod, PodKey, PodOwner, PodPhase, PodRequest, PodSelector, PodSpec, PodTraffic, Qos, QosSpec,
+    Rate, Rates, Reconciling, Refusal, Reply, RequestId, Reservation, ReservationSpec, ReservedFor,
+    Revision, Settings, Sighting, Subnet, SubnetName, SubnetNet, SubnetSpec, WaitReason, Workload,
+    WorkloadKey, WorkloadKind, WorkloadSpec,
 };
 
 use crate::feed::{Feed, Scope};
@@ -38,6 +38,9 @@ pub(crate) fn object(object: &Object, scope: Scope) -> u128 {
         Object::Reservation(_) => 10,
         Object::Qos(_) => 40,
         Object::Mirror(_) => 41,
+        Object::Sighting(_) => 42,
+        Object::Janitor(_) => 43,
+        Object::Reconciling(_) => 44,
     };
     let mut feed = Feed::new(kind, scope);
     match object {
@@ -53,6 +56,12 @@ pub(crate) fn object(object: &Object, scope: Scope) -> u128 {
         Object::Reservation(it) => feed.reservation(it),
         Object::Qos(it) => feed.qos(it),
         Object::Mirror(it) => feed.mirror(it),
+        Object::Sighting(it) => feed.sighting(it),
+        Object::Janitor(it) => feed.janitor(it),
+        Object::Reconciling(it) => {
+            let Reconciling { since } = &**it;
+            feed.revision(*since);
+        }
     }
     feed.finish()
 }
@@ -138,6 +147,7 @@ impl Feed {
         let Subnet {
             spec,
             origin,
+            deleting,
             generation,
             datapath_key,
             router_mac,
@@ -151,6 +161,7 @@ impl Feed {
             Origin::Api => 1,
             Origin::Kubernetes => 2,
         });
+        self.flag(*deleting);
         self.number(*generation);
         self.key(*datapath_key);
         self.bytes(&router_mac.octets());
@@ -238,8 +249,22 @@ impl Feed {
     }
 
     fn node(&mut self, it: &Node) {
-        let Node { spec, chassis, encap, node_epoch, ready, created, changed } = it;
+        let Node {
+            spec,
+            chassis,
+            encap,
+            node_epoch,
+            ready,
+            fenced,
+            inventory_at,
+            conflicts,
+            created,
+            changed,
+        } = it;
         self.flag(*ready);
+        self.flag(*fenced);
+        self.option(*inventory_at, Self::revision);
+        self.each(conflicts.iter(), Self::text);
         let NodeSpec { name, uid, addresses, labels } = spec;
         self.text(name.as_str());
         self.text(uid.as_str());
@@ -396,6 +421,37 @@ impl Feed {
         self.revision(*created);
     }
 
+    fn sighting(&mut self, it: &Sighting) {
+        let Sighting { uid, key, node, since, since_ms, twice, unplugged, changed } = it;
+        self.text(uid.as_str());
+        self.pod_key(key);
+        self.text(node.as_str());
+        self.revision(*since);
+        self.time(*since_ms);
+        self.flag(*twice);
+        self.flag(*unplugged);
+        self.revision(*changed);
+    }
+
+    fn janitor(&mut self, it: &Janitor) {
+        let Janitor { apiserver, resource_version, stopped, since, changed } = it;
+        self.text(apiserver.as_str());
+        self.number(*resource_version);
+        match stopped {
+            None => self.byte(0),
+            Some(JanitorStop::OtherApiserver(uid)) => {
+                self.byte(1);
+                self.text(uid.as_str());
+            }
+            Some(JanitorStop::WentBack(version)) => {
+                self.byte(2);
+                self.number(*version);
+            }
+        }
+        self.revision(*since);
+        self.revision(*changed);
+    }
+
     fn wait_reason(&mut self, it: &WaitReason) {
         match it {
             WaitReason::NoSubnet(name) => {
@@ -414,6 +470,7 @@ impl Feed {
                 self.byte(4);
                 self.text(text);
             }
+            WaitReason::Reconciling => self.byte(5),
         }
     }
 

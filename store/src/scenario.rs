@@ -2,9 +2,10 @@
 //! every entry.
 
 use atoll_model::{
-    Actor, Allocation, ChangeSet, Labels, NamespaceName, NodeName, NodeSpec, Operation, Origin,
-    Outcome, PodKey, PodOwner, PodSpec, Reply, Revision, Sandbox, SubnetName, SubnetNet,
-    SubnetSpec, Txn, Uid, WaitReason, WorkloadKey, WorkloadKind, WorkloadSpec,
+    Actor, Allocation, ChangeSet, Inventory, Labels, LivePod, LivePort, NamespaceName, NodeName,
+    NodeSpec, Operation, Origin, Outcome, PodKey, PodOwner, PodSpec, Reply, Revision, Sandbox,
+    SubnetName, SubnetNet, SubnetSpec, Txn, Uid, WaitReason, WorkloadKey, WorkloadKind,
+    WorkloadSpec,
 };
 
 use crate::State;
@@ -81,6 +82,30 @@ pub(crate) fn set(name: &str, identity: &str, replicas: u32, start_ordinal: u32)
 pub(crate) fn txn(operations: Vec<Operation>, clock_ms: u64) -> Txn {
     let actor = Actor::Operator("test".into());
     Txn { request: None, actor, preconditions: Vec::new(), operations, clock_ms, wall_ms: 0 }
+}
+
+/// What a pod has in the store, as its node would find it.
+pub(crate) fn live(it: &Scenario, key: &str, id: &str) -> LivePod {
+    let spec = it.state.pod(&pod(key)).unwrap().spec.clone();
+    let port = |held: &std::sync::Arc<Allocation>| LivePort {
+        interface: held.interface.clone(),
+        subnet: held.subnet.clone(),
+        addresses: held.addresses,
+        mac: held.mac,
+    };
+    let ports = it.state.held_by(&spec).map(port).collect();
+    LivePod { spec, sandbox: sandbox(id), ports }
+}
+
+/// What the present life of a node's agent reports.
+pub(crate) fn inventory(
+    it: &Scenario,
+    name: &str,
+    seen: Revision,
+    pods: Vec<LivePod>,
+) -> Operation {
+    let node_epoch = it.state.node(&node(name)).unwrap().node_epoch;
+    Operation::Inventory(Inventory { node: node(name), node_epoch, seen, pods })
 }
 
 /// A cluster with nodes n1, n2 and n3.
@@ -197,6 +222,12 @@ impl Scenario {
     ) -> Did {
         let (key, uid, node, sandbox) = (pod(key), uid(identity), node(on), sandbox(id));
         self.apply(Operation::Unbind { key, uid, node, sandbox, bound_at: Some(at) })
+    }
+
+    /// An operator vouches that the machine is off.
+    pub(crate) fn fence(&mut self, name: &str) -> Did {
+        let node_epoch = self.state.node(&node(name)).unwrap().node_epoch;
+        self.apply(Operation::FenceNode { node: node(name), node_epoch })
     }
 
     /// The addresses that a pod has now.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use atoll_model::limits::DATAPATH_KEY_FIRST;
 use atoll_model::{
-    Allocation, Central, Draining, Family, Mirror, MirrorTarget, Namespace, NamespaceName, Node,
-    NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, RangeSet, Reservation,
-    ReservationName, Revision, Settings, Subnet, SubnetName, Uid, Workload, WorkloadKey,
+    Allocation, Central, Draining, Family, Janitor, Mirror, MirrorTarget, Namespace, NamespaceName,
+    Node, NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, RangeSet, Reconciling,
+    Reservation, ReservationName, Revision, Settings, Sighting, Subnet, SubnetName, Uid, Workload,
+    WorkloadKey,
 };
 use imbl::OrdMap;
 
@@ -37,6 +38,9 @@ pub struct State {
     pub(crate) reservations: OrdMap<ReservationName, Arc<Reservation>>,
     pub(crate) qos: OrdMap<QosName, Arc<Qos>>,
     pub(crate) mirrors: OrdMap<MirrorTarget, Arc<Mirror>>,
+    pub(crate) sightings: OrdMap<Uid, Arc<Sighting>>,
+    pub(crate) janitor: Option<Arc<Janitor>>,
+    pub(crate) reconciling: Option<Arc<Reconciling>>,
     pub(crate) next_datapath_key: u32,
     pub(crate) outcomes: Outcomes,
     // Derived from the above, except for the addresses that cool.
@@ -65,6 +69,9 @@ impl Default for State {
             reservations: OrdMap::new(),
             qos: OrdMap::new(),
             mirrors: OrdMap::new(),
+            sightings: OrdMap::new(),
+            janitor: None,
+            reconciling: None,
             next_datapath_key: DATAPATH_KEY_FIRST,
             outcomes: Outcomes::default(),
             pools: OrdMap::new(),
@@ -246,9 +253,31 @@ impl State {
         self.mirrors.values()
     }
 
+    /// Live pods that were absent from a list, by uid.
+    pub fn sightings(&self) -> impl Iterator<Item = &Arc<Sighting>> {
+        self.sightings.values()
+    }
+
+    /// Whose lists of pods are believed; nothing before the first one came.
+    #[must_use]
+    pub fn janitor(&self) -> Option<&Arc<Janitor>> {
+        self.janitor.as_ref()
+    }
+
+    /// Set after a restore, until every node has told what is plugged in.
+    #[must_use]
+    pub fn reconciling(&self) -> Option<&Arc<Reconciling>> {
+        self.reconciling.as_ref()
+    }
+
+    /// The nodes that have not told yet, or not to the end; nobody unless [`State::reconciling`].
+    pub fn unreported(&self) -> impl Iterator<Item = &NodeName> {
+        self.indexes.unreported.iter()
+    }
+
     /// Everything that can be watched, in the order of the keys: settings, central, subnets,
     /// namespaces, nodes, pods, allocations, drainings, workloads, reservations, QoS
-    /// specs, mirrors.
+    /// specs, mirrors, sightings, janitor, reconciling.
     pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
         let settings = self.settings.iter().cloned().map(Object::Settings);
         let central = self.central.iter().cloned().map(Object::Central);
@@ -264,6 +293,9 @@ impl State {
             .chain(self.reservations().cloned().map(Object::Reservation))
             .chain(self.qos_specs().cloned().map(Object::Qos))
             .chain(self.mirrors().cloned().map(Object::Mirror))
+            .chain(self.sightings().cloned().map(Object::Sighting))
+            .chain(self.janitor.iter().cloned().map(Object::Janitor))
+            .chain(self.reconciling.iter().cloned().map(Object::Reconciling))
     }
 
     /// One object.
@@ -286,6 +318,9 @@ impl State {
             }
             ObjectKey::Qos(name) => self.qos.get(name).cloned().map(Object::Qos),
             ObjectKey::Mirror(target) => self.mirrors.get(target).cloned().map(Object::Mirror),
+            ObjectKey::Sighting(uid) => self.sightings.get(uid).cloned().map(Object::Sighting),
+            ObjectKey::Janitor => self.janitor.clone().map(Object::Janitor),
+            ObjectKey::Reconciling => self.reconciling.clone().map(Object::Reconciling),
         }
     }
 

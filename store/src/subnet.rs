@@ -12,6 +12,7 @@ use atoll_model::{
 
 use crate::pools::Pools;
 use crate::seed::seed;
+use crate::state::State;
 use crate::subnet_rules::check_spec;
 use crate::transaction::{Transaction, over_limit};
 
@@ -22,7 +23,8 @@ impl Transaction {
     /// Creates a subnet or changes its spec.
     ///
     /// While it is in use a range may grow or shrink around what is used; neither its gateways nor
-    /// its families change then. Running pods keep what they have whatever namespaces it lists.
+    /// its families change then. Running pods keep what they have whatever namespaces it lists. A
+    /// subnet that was to be deleted when empty stays.
     pub(crate) fn put_subnet(
         &mut self,
         spec: &SubnetSpec,
@@ -35,7 +37,7 @@ impl Transaction {
             if known.origin != origin {
                 return Err(wrong_origin(known));
             }
-            if known.spec == spec {
+            if known.spec == spec && !known.deleting {
                 return Ok(Reply::Done);
             }
         }
@@ -89,6 +91,7 @@ impl Transaction {
             active_gateways: self.state.choose_gateways(&spec, &[]),
             spec,
             origin,
+            deleting: false,
             generation: 1,
             created: self.revision,
             changed: self.revision,
@@ -122,10 +125,12 @@ impl Transaction {
             }
             error => Refusal::SubnetChange { name: spec.name.clone(), rule: error.to_string() },
         })?;
-        let generation = known.generation + 1;
+        let generation = known.generation + u64::from(known.spec != spec);
         let active_gateways = self.state.choose_gateways(&spec, &known.active_gateways);
         let changed = self.revision;
-        let subnet = Subnet { spec, generation, active_gateways, changed, ..known.clone() };
+        let deleting = false;
+        let subnet =
+            Subnet { spec, deleting, generation, active_gateways, changed, ..known.clone() };
         Ok((Arc::new(subnet), pools))
     }
 
@@ -149,6 +154,49 @@ impl Transaction {
     /// Deletes a subnet that nobody uses; one that is not there is no matter.
     pub(crate) fn delete_subnet(&mut self, name: &SubnetName) -> Result<Reply, Refusal> {
         let Some(subnet) = self.state.subnets.get(name).cloned() else { return Ok(Reply::Done) };
+        self.check_deletable(&subnet)?;
+        in_use(name, self.pools(name))?;
+        self.remove_subnet(&subnet);
+        Ok(Reply::Done)
+    }
+
+    /// Deletes a subnet as soon as nobody uses it; from now on it takes no new users, and nothing is
+    /// kept in it. O(n) for its n ports.
+    pub(crate) fn delete_subnet_when_empty(&mut self, name: &SubnetName) -> Result<Reply, Refusal> {
+        let Some(subnet) = self.state.subnets.get(name).cloned() else { return Ok(Reply::Done) };
+        self.check_deletable(&subnet)?;
+        if subnet.deleting {
+            return Ok(Reply::Done);
+        }
+        let (deleting, changed) = (true, self.revision);
+        let leaving = Subnet { deleting, changed, ..Subnet::clone(&subnet) };
+        self.put(Object::Subnet(Arc::new(leaving)));
+        let kept = self.state.ports_in(name).filter(|it| it.state == AllocationState::Kept);
+        let mut kept: Vec<_> = kept.cloned().collect();
+        kept.sort_unstable_by(|one, other| one.port.cmp(&other.port));
+        kept.iter().for_each(|kept| self.release(kept));
+        self.emptied.insert(name.clone());
+        Ok(Reply::Done)
+    }
+
+    /// Deletes the subnets that are to go and have no users any more. Says whether there were any.
+    pub(crate) fn delete_emptied(&mut self) -> bool {
+        let mut deleted = false;
+        for name in std::mem::take(&mut self.emptied) {
+            let subnet = self.state.subnets.get(&name).filter(|it| it.deleting).cloned();
+            let Some(subnet) = subnet else { continue };
+            if self.pools(&name).user_count() == 0 {
+                self.remove_subnet(&subnet);
+                deleted = true;
+            } else {
+                self.emptied.insert(name);
+            }
+        }
+        deleted
+    }
+
+    fn check_deletable(&self, subnet: &Subnet) -> Result<(), Refusal> {
+        let name = &subnet.spec.name;
         if self.is_join(name) {
             return Err(Refusal::SubnetReserved(name.clone()));
         }
@@ -156,17 +204,29 @@ impl Transaction {
             let rule = "it is the default subnet; put it with default = false first";
             return Err(Refusal::SubnetInvalid { name: name.clone(), rule: rule.into() });
         }
-        in_use(name, self.pools(name))?;
+        Ok(())
+    }
+
+    fn remove_subnet(&mut self, subnet: &Subnet) {
+        let name = &subnet.spec.name;
         self.set_pools(name, None);
         let bound = self.state.indexes.bound_to(name);
         self.remove(ObjectKey::Subnet(name.clone()));
-        self.note_structure(Some(&subnet), None, &bound);
-        Ok(Reply::Done)
+        self.note_structure(Some(subnet), None, &bound);
     }
 
     /// Whether the subnet is the nodes' own.
     pub(crate) fn is_join(&self, name: &SubnetName) -> bool {
         self.state.settings.as_ref().is_some_and(|settings| settings.join_subnet == *name)
+    }
+}
+
+impl State {
+    /// Who keeps a subnet from being deleted, as the refusal that a try would get now: for the
+    /// condition of one that is to go. Nothing if nobody does, or if there is no such subnet.
+    #[must_use]
+    pub fn in_the_way_of_deleting(&self, name: &SubnetName) -> Option<Refusal> {
+        in_use(name, self.pools.get(name)?).err()
     }
 }
 

@@ -230,3 +230,69 @@ fn a_new_binding_of_its_namespace_serves_who_waits() {
     it.delete_pod("b/p", "u1").done().changed("pod b/q");
     it.delete_pod("b/q", "u3").done().changed("pod a/z");
 }
+
+fn leave(name: &str) -> Operation {
+    Operation::DeleteSubnetWhenEmpty(subnet(name))
+}
+
+#[test]
+fn a_subnet_that_is_to_go_takes_nobody_and_goes_with_its_last_user() {
+    let mut it = used();
+    it.put_pod("a/q", "u2").allocated();
+    it.bind("a/q", "u2", "n1", "s1").bound();
+    it.apply(leave("blue")).done().changed("subnet blue");
+    it.apply(leave("blue")).done().unchanged();
+    it.put_pod("a/r", "u3").waiting();
+    it.put_static("a/s", "u4", "10.99.0.77").waiting();
+    let in_the_way = it.state.in_the_way_of_deleting(&subnet("blue")).unwrap().to_string();
+    assert!(in_the_way.contains("in use by 2: p.a, q.a; delete them"), "{in_the_way}");
+    it.state = crate::State::restore(it.state.dump()).unwrap();
+    it.delete_pod("a/p", "u1").done();
+    it.delete_pod("a/q", "u2").done();
+    let in_the_way = it.state.in_the_way_of_deleting(&subnet("blue")).unwrap().to_string();
+    assert!(in_the_way.contains("pod uid u2, gone but not confirmed"), "{in_the_way}");
+    // Who waits for its namespace gets the default subnet's.
+    it.unbind("a/q", "u2", "n1", "s1").done().changed("subnet blue").changed("pod a/r");
+    assert_eq!(it.address("a/r"), "10.16.0.2,fd00:10:16::2");
+    assert_eq!(it.state.in_the_way_of_deleting(&subnet("blue")), None);
+    it.apply(leave("blue")).done().unchanged();
+}
+
+#[test]
+fn a_subnet_without_users_goes_at_once_and_some_never_do() {
+    let mut it = Scenario::new();
+    it.put_subnet(blue(&["10.99.0.0/24"])).done();
+    it.apply(leave("blue")).done().changed("subnet blue");
+    assert!(it.state.subnet(&subnet("blue")).is_none());
+    it.apply(leave("join")).refused("subnet join is the cluster's own");
+    it.apply(leave("ovn-default")).refused("it is the default subnet");
+}
+
+#[test]
+fn putting_a_subnet_that_is_to_go_keeps_it() {
+    let mut it = used();
+    it.apply(leave("blue")).done();
+    it.put_pod("a/q", "u2").waiting();
+    let generation = it.state.subnet(&subnet("blue")).unwrap().generation;
+    it.put_subnet(blue(&["10.99.0.0/24"])).done().changed("pod a/q");
+    assert_eq!(it.state.subnet(&subnet("blue")).unwrap().generation, generation);
+    it.delete_pod("a/p", "u1").done();
+    it.delete_pod("a/q", "u2").done();
+    assert!(it.state.subnet(&subnet("blue")).is_some());
+}
+
+/// Nothing is kept in a subnet that is to go, or it would never go.
+#[test]
+fn what_is_kept_goes_when_its_subnet_is_to_go() {
+    let mut it = Scenario::new();
+    it.put_subnet(blue(&["10.99.0.0/24"])).done();
+    for n in 0..2 {
+        let spec = crate::scenario::owned(&format!("a/web-{n}"), &format!("u{n}"), "w");
+        it.apply(Operation::PutPod(spec)).allocated();
+    }
+    it.delete_pod("a/web-0", "u0").done();
+    assert_eq!(it.address("a/web-0"), "10.99.0.2");
+    it.apply(leave("blue")).done().changed("allocation web-0.a");
+    it.delete_pod("a/web-1", "u1").done().changed("subnet blue");
+    assert_eq!(it.address("a/web-1"), "none");
+}

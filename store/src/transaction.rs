@@ -26,6 +26,8 @@ pub(crate) struct Transaction {
     pub(crate) freed: BTreeSet<Blocker>,
     /// Waiting pods for which another subnet may now count.
     pub(crate) retries: BTreeSet<Turn>,
+    /// Subnets that are to go, of which somebody may have been the last user.
+    pub(crate) emptied: BTreeSet<SubnetName>,
     /// How many more waiting pods this entry serves.
     pub(crate) serves_left: usize,
 }
@@ -45,6 +47,7 @@ impl Transaction {
             pools_before: BTreeMap::new(),
             freed: BTreeSet::new(),
             retries: BTreeSet::new(),
+            emptied: BTreeSet::new(),
             serves_left: SERVED_PER_ENTRY_MAX,
         }
     }
@@ -105,6 +108,9 @@ impl Transaction {
         if !self.pools_before.contains_key(subnet) {
             let rows = self.state.pools.get(subnet).map_or(0, |pools| pools.rows());
             self.pools_before.insert(subnet.clone(), rows);
+            if self.state.subnets.get(subnet).is_some_and(|it| it.deleting) {
+                self.emptied.insert(subnet.clone());
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! What a node's agent needs to see.
 //!
 //! The settings, the active central and all subnets; the join address of every node, because it
-//! answers for them; its own node and pods with their allocations; and what it has yet to confirm.
+//! answers for them; its own node and pods with their allocations; what it has yet to confirm; and
+//! of which of its pods somebody wants to know whether they are there.
 //! No other node's pods: a change costs the agents of a large cluster nothing.
 
 use atoll_model::{
@@ -18,11 +19,13 @@ use crate::state::State;
 #[must_use]
 pub fn concerns(node: &NodeName, key: &ObjectKey, object: &Object) -> bool {
     match (key, object) {
+        (ObjectKey::Janitor, _) => false,
         (ObjectKey::Namespace(_) | ObjectKey::Workload(_) | ObjectKey::Reservation(_), _) => false,
         (_, Object::Allocation(it)) => it.state == AllocationState::Active,
         (_, Object::Node(it)) => it.spec.name == *node,
         (_, Object::Pod(pod)) => pod.spec.node == *node,
         (_, Object::Draining(draining)) => draining.node == *node,
+        (_, Object::Sighting(sighting)) => sighting.node == *node,
         (ObjectKey::Mirror(MirrorTarget::Node(other)), _) => other == node,
         (_, _) => true,
     }
@@ -41,6 +44,8 @@ pub fn objects<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item =
         MirrorTarget::Pod(_) => true,
     });
     let drainings = uids.filter_map(|uid| state.drainings.get(uid)).cloned();
+    let uids = state.indexes.sightings_by_node.get(node).into_iter().flatten();
+    let sightings = uids.filter_map(|uid| state.sightings.get(uid));
     settings
         .into_iter()
         .chain(central)
@@ -51,6 +56,8 @@ pub fn objects<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item =
         .chain(drainings.map(Object::Draining))
         .chain(state.qos_specs().cloned().map(Object::Qos))
         .chain(mirrors.cloned().map(Object::Mirror))
+        .chain(sightings.cloned().map(Object::Sighting))
+        .chain(state.reconciling().cloned().map(Object::Reconciling))
 }
 
 /// The allocations of all nodes and of the pods on `node`, by port.

@@ -61,6 +61,8 @@ pub(crate) enum Blocker {
     Mac(MacAddress),
     /// No subnet of the group is the one that it would need.
     Structure(Group),
+    /// Not all nodes have told what they have.
+    Reconciling,
 }
 
 impl Blocker {
@@ -72,7 +74,8 @@ impl Blocker {
             | Self::Family(..)
             | Self::Ports(_)
             | Self::Address(_)
-            | Self::Reserved(_) => true,
+            | Self::Reserved(_)
+            | Self::Reconciling => true,
             Self::Mac(_) | Self::List(_) | Self::Structure(_) => false,
         }
     }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Allocation, NamespaceName, Object, ObjectKey, Owner, PodKey, PodSpec, Refusal, Reply, Uid,
+    Allocation, NamespaceName, Object, ObjectKey, Owner, Pod, PodKey, PodSpec, Refusal, Reply, Uid,
     Workload, WorkloadKey, WorkloadKind, WorkloadSpec, limits,
 };
 
@@ -23,6 +23,9 @@ impl State {
     /// Whether an allocation of a pod that ends, or ended, is kept for the next one.
     pub(crate) fn keeps(&self, allocation: &Allocation) -> bool {
         let Owner::Pod(key, _) = &allocation.owner else { return false };
+        if self.subnets.get(&allocation.subnet).is_none_or(|subnet| subnet.deleting) {
+            return false;
+        }
         let sticky = allocation.sticky.as_ref().and_then(|it| it.sticky(key.namespace()));
         let Some((workload, ordinal)) = sticky else { return false };
         match self.workloads.get(&workload) {
@@ -52,7 +55,7 @@ impl State {
 }
 
 impl Transaction {
-    /// Announces a workload, or what changed of it. O(k) for the k addresses kept for it.
+    /// Announces a workload, or what changed of it. O(k) for its k pods and what is kept for it.
     ///
     /// Another uid under the same name is a set that was re-created: it inherits. The uid of one
     /// that is gone is an old announcement: success without effect.
@@ -78,6 +81,7 @@ impl Transaction {
             }
             None => {}
         }
+        let before = known.as_ref().map(|known| known.spec.clone());
         let same = known.filter(|known| known.spec.uid == spec.uid);
         self.put(Object::Workload(Arc::new(Workload {
             spec: spec.clone(),
@@ -91,8 +95,30 @@ impl Transaction {
                 self.release(&kept);
             }
         }
+        if let Some(before) = &before {
+            self.let_go(before, spec);
+        }
         self.note_workload(key);
         Ok(Reply::Done)
+    }
+
+    /// A pod that the set wanted and does not want any more keeps nothing for the next one, even if
+    /// the set wants its ordinal again before the pod ends. Of one that was not wanted before either,
+    /// the set's own news is late. O(p) for the set's p pods.
+    fn let_go(&mut self, before: &WorkloadSpec, spec: &WorkloadSpec) {
+        let pods = self.state.indexes.pods_by_workload.get(&spec.key).into_iter().flatten();
+        let unwanted = |pod: &&Arc<Pod>| {
+            let ordinal = pod.spec.owner.as_ref().and_then(|owner| owner.ordinal);
+            ordinal.is_some_and(|ordinal| before.wants(ordinal) && !spec.wants(ordinal))
+        };
+        let pods = pods.filter_map(|key| self.state.pods.get(key)).filter(unwanted);
+        let held = pods.flat_map(|pod| self.state.held_by(&pod.spec));
+        let held: Vec<_> = held.filter(|it| it.sticky.is_some()).cloned().collect();
+        for it in held {
+            let (sticky, changed) = (None, self.revision);
+            let loose = Allocation { sticky, changed, ..Allocation::clone(&it) };
+            self.put(Object::Allocation(Arc::new(loose)));
+        }
     }
 
     /// The workload is gone; of a set, a row stays. Another uid is another workload's business.

@@ -272,3 +272,16 @@ fn a_workload_whose_name_is_none_is_refused() {
         atoll_model::Outcome::Refused { refusal: Refusal::Limit { .. }, .. }
     ));
 }
+
+/// Scaled down and up while the deletion of a pod is on its way: its address is not kept, as if it
+/// had come in time.
+#[test]
+fn a_late_delete_of_a_pod_that_was_scaled_away_keeps_nothing() {
+    let mut it = Scenario::new();
+    it.apply(set("web", "w", 3, 0)).done();
+    it.apply(Operation::PutPod(owned("a/web-2", "u1", "w"))).allocated();
+    it.apply(set("web", "w", 1, 0)).done().changed("allocation web-2.a");
+    it.apply(set("web", "w", 3, 0)).done();
+    it.delete_pod("a/web-2", "u1").done();
+    assert_eq!(it.address("a/web-2"), "none");
+}

@@ -77,6 +77,9 @@ fn kind_of(object: &Object) -> Kind {
         Object::Reservation(_) => Kind::Reservation,
         Object::Qos(_) => Kind::Qos,
         Object::Mirror(_) => Kind::Mirror,
+        Object::Sighting(_) => Kind::Sighting,
+        Object::Janitor(_) => Kind::Janitor,
+        Object::Reconciling(_) => Kind::Reconciling,
     }
 }
 

@@ -81,6 +81,7 @@ impl From<&model::Subnet> for proto::Subnet {
             datapath_key: subnet.datapath_key,
             router_mac: mac(subnet.router_mac),
             active_gateways: subnet.active_gateways.iter().map(ToString::to_string).collect(),
+            deleting: subnet.deleting,
             created: subnet.created.0,
             changed: subnet.changed.0,
         }
@@ -117,6 +118,9 @@ impl From<&model::Node> for proto::Node {
             encap: node.encap.map_or_else(Bytes::new, ip),
             node_epoch: node.node_epoch,
             ready: node.ready,
+            fenced: node.fenced,
+            inventory_at: node.inventory_at.map(|revision| revision.0),
+            conflicts: node.conflicts.clone(),
             created: node.created.0,
             changed: node.changed.0,
         }
@@ -145,7 +149,7 @@ impl From<&model::PodSpec> for proto::PodSpec {
 
 impl From<&model::WaitReason> for proto::WaitReason {
     fn from(reason: &model::WaitReason) -> Self {
-        use proto::wait_reason::{Full, Kind};
+        use proto::wait_reason::{Full, Kind, Reconciling};
         let kind = match reason {
             model::WaitReason::NoSubnet(namespace) => Kind::NoSubnet(namespace.to_string()),
             model::WaitReason::UnknownSubnet(subnet) => Kind::UnknownSubnet(subnet.to_string()),
@@ -153,6 +157,7 @@ impl From<&model::WaitReason> for proto::WaitReason {
                 Kind::Full(Full { subnets: subnets.iter().map(ToString::to_string).collect() })
             }
             model::WaitReason::Static(why) => Kind::Static(why.clone()),
+            model::WaitReason::Reconciling => Kind::Reconciling(Reconciling {}),
         };
         Self { kind: Some(kind) }
     }
@@ -266,6 +271,11 @@ impl From<&model::Object> for proto::Object {
             model::Object::Reservation(it) => Kind::Reservation(it.as_ref().into()),
             model::Object::Qos(it) => Kind::Qos(it.as_ref().into()),
             model::Object::Mirror(it) => Kind::Mirror(it.as_ref().into()),
+            model::Object::Sighting(it) => Kind::Sighting(it.as_ref().into()),
+            model::Object::Janitor(it) => Kind::Janitor(it.as_ref().into()),
+            model::Object::Reconciling(it) => {
+                Kind::Reconciling(proto::Reconciling { since: it.since.0 })
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -287,6 +297,9 @@ impl From<&model::ObjectKey> for proto::ObjectKey {
             model::ObjectKey::Reservation(name) => Kind::Reservation(name.to_string()),
             model::ObjectKey::Qos(name) => Kind::Qos(name.to_string()),
             model::ObjectKey::Mirror(target) => Kind::Mirror(target.into()),
+            model::ObjectKey::Sighting(uid) => Kind::Sighting(uid.to_string()),
+            model::ObjectKey::Janitor => Kind::Janitor(Singleton {}),
+            model::ObjectKey::Reconciling => Kind::Reconciling(Singleton {}),
         };
         Self { kind: Some(kind) }
     }

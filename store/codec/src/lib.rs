@@ -13,6 +13,7 @@
 
 pub mod envelope;
 mod from_model;
+mod inventory;
 mod qos;
 mod refusal;
 mod selector;

@@ -4,7 +4,7 @@ use atoll_model::{Refusal, Revision};
 
 use crate::from_model::{cidr as cidr_message, ip, wide};
 use crate::proto::refusal::{
-    InUse, Kind, Limit, Message, Named, PlanStale, PodElsewhere, PodInvalid, PodReplaced,
+    InUse, Kind, Limit, Message, Named, OldEpoch, PlanStale, PodElsewhere, PodInvalid, PodReplaced,
     PodWaiting, RevisionDiffers, SubnetHoldsNode, SubnetOverlaps,
 };
 use crate::to_model::{address, cidr, from_wide, name, need, pod_key};
@@ -94,6 +94,15 @@ impl From<&Refusal> for proto::Refusal {
             Refusal::ReservationInvalid { name, rule } => {
                 Kind::ReservationInvalid(named(name, rule))
             }
+            Refusal::OldEpoch { node, known, reported } => Kind::OldEpoch(OldEpoch {
+                node: node.to_string(),
+                known: *known,
+                reported: *reported,
+            }),
+            Refusal::NodeFenced(node) => Kind::NodeFenced(node.to_string()),
+            Refusal::InventoryInvalid { node, rule } => Kind::InventoryInvalid(named(node, rule)),
+            Refusal::JanitorStopped { reason } => Kind::JanitorStopped(reason.clone()),
+            Refusal::Reconciling { missing } => Kind::Reconciling(*missing),
         };
         Self { kind: Some(kind) }
     }
@@ -185,6 +194,17 @@ impl TryFrom<&proto::Refusal> for Refusal {
             Kind::TooOldToTell(oldest) => Self::TooOldToTell { oldest: Revision(*oldest) },
             Kind::Empty(_) => Self::Empty,
             Kind::PodOver(key) => Self::PodOver(pod_key("refusal.pod", Some(key))?),
+            Kind::OldEpoch(it) => Self::OldEpoch {
+                node: name("refusal", &it.node)?,
+                known: it.known,
+                reported: it.reported,
+            },
+            Kind::NodeFenced(text) => Self::NodeFenced(name("refusal", text)?),
+            Kind::InventoryInvalid(it) => {
+                Self::InventoryInvalid { node: name("refusal", &it.name)?, rule: it.rule.clone() }
+            }
+            Kind::JanitorStopped(reason) => Self::JanitorStopped { reason: reason.clone() },
+            Kind::Reconciling(missing) => Self::Reconciling { missing: *missing },
             Kind::ReservationInvalid(it) => Self::ReservationInvalid {
                 name: name("refusal.reservation", &it.name)?,
                 rule: it.rule.clone(),

@@ -106,6 +106,15 @@ fn refusals_print_the_same_sentence_on_both_sides() {
         Refusal::Limit { what: "pods".into(), limit: 7, way_out: "delete one".into() },
         Refusal::TooOldToTell { oldest: Revision(9) },
         Refusal::NodeInUse { node: NodeName::new("n1").unwrap(), count: 3 },
+        Refusal::OldEpoch { node: NodeName::new("n1").unwrap(), known: 3, reported: 2 },
+        Refusal::NodeFenced(NodeName::new("n1").unwrap()),
+        Refusal::InventoryInvalid { node: NodeName::new("n1").unwrap(), rule: "r".into() },
+        Refusal::JanitorStopped { reason: "a list came".into() },
+        Refusal::Reconciling { missing: 3 },
+        Refusal::PodWaiting {
+            key: PodKey::parse("a/b").unwrap(),
+            reason: WaitReason::Reconciling.to_string(),
+        },
     ];
     for refusal in refusals {
         let outcome = Outcome::Refused { operation: Some(1), refusal: refusal.clone() };
@@ -235,4 +244,104 @@ fn owners_lists_interfaces_workloads_and_reservations_come_back_as_they_went() {
     ];
     let txn = Txn { operations, ..txn() };
     assert_eq!(decode_txn(&encode_txn(&txn)).unwrap(), txn);
+}
+
+#[test]
+fn inventories_lists_and_what_follows_from_them_come_back_as_they_went() {
+    let Operation::PutPod(spec) = txn().operations[1].clone() else { panic!() };
+    let (node, uid, key) = (spec.node.clone(), spec.uid.clone(), spec.key.clone());
+    let port = |interface: Option<&str>| LivePort {
+        interface: interface.map(|name| name.parse().unwrap()),
+        subnet: SubnetName::new("blue").unwrap(),
+        addresses: spec.request.addresses,
+        mac: MacAddress::new([10, 0, 0, 1, 2, 3]),
+    };
+    let live = LivePod {
+        spec: spec.clone(),
+        sandbox: Sandbox::new("c0ffee").unwrap(),
+        ports: vec![port(None), port(Some("net1"))],
+    };
+    let list = PodList {
+        apiserver: Uid::new("k8s").unwrap(),
+        resource_version: u64::MAX,
+        began: Revision(4),
+        began_ms: 5,
+    };
+    let (node_epoch, seen) = (6, Revision(7));
+    let operations = vec![
+        Operation::Inventory(Inventory { node: node.clone(), node_epoch, seen, pods: vec![live] }),
+        Operation::FenceNode { node: node.clone(), node_epoch },
+        Operation::WaiveNode(node.clone()),
+        Operation::ObserveAbsence { list, absent: vec![(key.clone(), uid.clone())] },
+        Operation::ResumeJanitor { apiserver: uid.clone() },
+        Operation::Reconcile,
+        Operation::DigestMark,
+        Operation::DeleteSubnetWhenEmpty(SubnetName::new("blue").unwrap()),
+    ];
+    let txn = Txn { operations, ..txn() };
+    assert_eq!(decode_txn(&encode_txn(&txn)).unwrap(), txn);
+
+    let janitor = |stopped| {
+        let (apiserver, since, changed) = (uid.clone(), Revision(1), Revision(2));
+        Object::Janitor(Janitor { apiserver, resource_version: 9, stopped, since, changed }.into())
+    };
+    let sighting = Sighting {
+        uid: uid.clone(),
+        key,
+        node,
+        since: Revision(3),
+        since_ms: 4,
+        twice: true,
+        unplugged: true,
+        changed: Revision(5),
+    };
+    let objects = vec![
+        Object::Sighting(sighting.into()),
+        janitor(None),
+        janitor(Some(JanitorStop::OtherApiserver(uid.clone()))),
+        janitor(Some(JanitorStop::WentBack(8))),
+        Object::Reconciling(Reconciling { since: Revision(6) }.into()),
+    ];
+    let dump = Dump { objects, ..Dump::default() };
+    assert_eq!(decode_dump(&encode_dump(&dump)).unwrap(), dump);
+
+    let keys = [ObjectKey::Sighting(uid), ObjectKey::Janitor, ObjectKey::Reconciling];
+    let preconditions = keys.map(Precondition::Absent).to_vec();
+    let asked = Txn { preconditions, ..txn };
+    assert_eq!(decode_txn(&encode_txn(&asked)).unwrap(), asked);
+}
+
+#[test]
+fn nodes_and_subnets_come_back_with_what_was_added_to_them() {
+    let node = Node {
+        spec: NodeSpec {
+            name: NodeName::new("n1").unwrap(),
+            uid: Uid::new("u").unwrap(),
+            addresses: vec!["172.31.0.1".parse().unwrap()],
+            labels: Labels::new(),
+        },
+        chassis: None,
+        encap: None,
+        node_epoch: 3,
+        ready: false,
+        fenced: true,
+        inventory_at: Some(Revision(4)),
+        conflicts: vec!["pod a/p and pod a/q".into()],
+        created: Revision(1),
+        changed: Revision(4),
+    };
+    let subnet = Subnet {
+        spec: subnet(),
+        origin: Origin::Api,
+        deleting: true,
+        generation: 2,
+        datapath_key: 1_000,
+        router_mac: MacAddress::new([10, 0, 0, 1, 2, 3]),
+        active_gateways: Vec::new(),
+        created: Revision(1),
+        changed: Revision(2),
+    };
+    let objects = vec![Object::Subnet(subnet.into()), Object::Node(node.into())];
+    let dump = Dump { objects, ..Dump::default() };
+    assert_eq!(decode_dump(&encode_dump(&dump)).unwrap(), dump);
 }

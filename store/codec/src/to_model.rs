@@ -144,6 +144,7 @@ impl TryFrom<&proto::Subnet> for model::Subnet {
             datapath_key: subnet.datapath_key,
             router_mac: mac("subnet.router_mac", &subnet.router_mac)?,
             active_gateways: names("subnet.active_gateways", &subnet.active_gateways)?,
+            deleting: subnet.deleting,
             created: model::Revision(subnet.created),
             changed: model::Revision(subnet.changed),
         })
@@ -192,6 +193,9 @@ impl TryFrom<&proto::Node> for model::Node {
             encap,
             node_epoch: node.node_epoch,
             ready: node.ready,
+            fenced: node.fenced,
+            inventory_at: node.inventory_at.map(model::Revision),
+            conflicts: node.conflicts.clone(),
             created: model::Revision(node.created),
             changed: model::Revision(node.changed),
         })
@@ -240,6 +244,7 @@ impl TryFrom<&proto::WaitReason> for model::WaitReason {
             Kind::UnknownSubnet(subnet) => Self::UnknownSubnet(name("waiting", subnet)?),
             Kind::Full(full) => Self::Full(names("waiting", &full.subnets)?),
             Kind::Static(why) => Self::Static(why.clone()),
+            Kind::Reconciling(_) => Self::Reconciling,
         })
     }
 }
@@ -384,6 +389,12 @@ impl TryFrom<&proto::Object> for model::Object {
             Kind::Reservation(it) => Self::Reservation(Arc::new(it.try_into()?)),
             Kind::Qos(it) => Self::Qos(Arc::new(it.try_into()?)),
             Kind::Mirror(it) => Self::Mirror(Arc::new(it.try_into()?)),
+            Kind::Sighting(it) => Self::Sighting(Arc::new(it.try_into()?)),
+            Kind::Janitor(it) => Self::Janitor(Arc::new(it.try_into()?)),
+            Kind::Reconciling(it) => {
+                let since = model::Revision(it.since);
+                Self::Reconciling(Arc::new(model::Reconciling { since }))
+            }
         })
     }
 }
@@ -406,6 +417,9 @@ impl TryFrom<&proto::ObjectKey> for model::ObjectKey {
             Kind::Reservation(text) => Self::Reservation(name("key.reservation", text)?),
             Kind::Qos(text) => Self::Qos(name("key.qos", text)?),
             Kind::Mirror(target) => Self::Mirror(target.try_into()?),
+            Kind::Sighting(text) => Self::Sighting(name("key.sighting", text)?),
+            Kind::Janitor(_) => Self::Janitor,
+            Kind::Reconciling(_) => Self::Reconciling,
         })
     }
 }

@@ -3,6 +3,7 @@
 use atoll_model as model;
 
 use crate::from_model::{ip, origin as origin_byte, wide};
+use crate::inventory::{absence, from_absence};
 use crate::to_model::{address, from_wide, name, need, origin, pod_key};
 use crate::{DecodeError, proto};
 
@@ -72,8 +73,8 @@ impl From<&model::Operation> for proto::Operation {
     fn from(operation: &model::Operation) -> Self {
         use model::Operation as Op;
         use proto::operation::{
-            Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet, RegisterNode, Release, Tick,
-            WorkloadIdentity,
+            FenceNode, Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet, RegisterNode,
+            Release, Tick, WorkloadIdentity,
         };
         let kind = match operation {
             Op::PutSubnet(spec, from) => {
@@ -123,6 +124,16 @@ impl From<&model::Operation> for proto::Operation {
             Op::PutReservation(spec) => Kind::PutReservation(spec.into()),
             Op::DeleteReservation(text) => Kind::DeleteReservation(text.to_string()),
             Op::Tick => Kind::Tick(Tick {}),
+            Op::Inventory(it) => Kind::Inventory(it.into()),
+            Op::FenceNode { node, node_epoch } => {
+                Kind::FenceNode(FenceNode { node: node.to_string(), node_epoch: *node_epoch })
+            }
+            Op::WaiveNode(node) => Kind::WaiveNode(node.to_string()),
+            Op::ObserveAbsence { list, absent } => Kind::ObserveAbsence(absence(list, absent)),
+            Op::ResumeJanitor { apiserver } => Kind::ResumeJanitor(apiserver.to_string()),
+            Op::Reconcile => Kind::Reconcile(Tick {}),
+            Op::DigestMark => Kind::DigestMark(Tick {}),
+            Op::DeleteSubnetWhenEmpty(subnet) => Kind::DeleteSubnetWhenEmpty(subnet.to_string()),
         };
         Self { kind: Some(kind) }
     }
@@ -131,6 +142,7 @@ impl From<&model::Operation> for proto::Operation {
 impl TryFrom<&proto::Operation> for model::Operation {
     type Error = DecodeError;
 
+    #[allow(clippy::too_many_lines, reason = "one arm for each operation")]
     fn try_from(operation: &proto::Operation) -> Result<Self, DecodeError> {
         use proto::operation::Kind;
         Ok(match need("operation", operation.kind.as_ref())? {
@@ -192,6 +204,21 @@ impl TryFrom<&proto::Operation> for model::Operation {
                 Self::DeleteReservation(name("delete_reservation", text)?)
             }
             Kind::Tick(_) => Self::Tick,
+            Kind::Inventory(it) => Self::Inventory(it.try_into()?),
+            Kind::FenceNode(it) => Self::FenceNode {
+                node: name("fence_node.node", &it.node)?,
+                node_epoch: it.node_epoch,
+            },
+            Kind::WaiveNode(text) => Self::WaiveNode(name("waive_node", text)?),
+            Kind::ObserveAbsence(it) => from_absence(it)?,
+            Kind::ResumeJanitor(text) => {
+                Self::ResumeJanitor { apiserver: name("resume_janitor", text)? }
+            }
+            Kind::Reconcile(_) => Self::Reconcile,
+            Kind::DigestMark(_) => Self::DigestMark,
+            Kind::DeleteSubnetWhenEmpty(text) => {
+                Self::DeleteSubnetWhenEmpty(name("delete_subnet_when_empty", text)?)
+            }
         })
     }
 }

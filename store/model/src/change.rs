@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    Actor, Allocation, Central, Draining, Mirror, MirrorTarget, Namespace, NamespaceName, Node,
-    NodeName, Pod, PodKey, PortName, Qos, QosName, Reservation, ReservationName, Revision,
-    Settings, Subnet, SubnetName, Uid, Workload, WorkloadKey,
+    Actor, Allocation, Central, Draining, Janitor, Mirror, MirrorTarget, Namespace, NamespaceName,
+    Node, NodeName, Pod, PodKey, PortName, Qos, QosName, Reconciling, Reservation, ReservationName,
+    Revision, Settings, Sighting, Subnet, SubnetName, Uid, Workload, WorkloadKey,
 };
 
 /// Names an object of the state.
@@ -36,6 +36,12 @@ pub enum ObjectKey {
     Qos(QosName),
     /// A mirror.
     Mirror(MirrorTarget),
+    /// A live pod that was absent from a list.
+    Sighting(Uid),
+    /// The lists that are believed; there is at most one such object.
+    Janitor,
+    /// The cluster may know less than is true; there is at most one such object.
+    Reconciling,
 }
 
 impl fmt::Display for ObjectKey {
@@ -53,6 +59,9 @@ impl fmt::Display for ObjectKey {
             Self::Reservation(name) => write!(f, "reservation {name}"),
             Self::Qos(name) => write!(f, "qos {name}"),
             Self::Mirror(target) => write!(f, "mirror of {target}"),
+            Self::Sighting(uid) => write!(f, "sighting {uid}"),
+            Self::Janitor => f.write_str("janitor"),
+            Self::Reconciling => f.write_str("reconciling"),
         }
     }
 }
@@ -84,6 +93,12 @@ pub enum Object {
     Qos(Arc<Qos>),
     /// See [`Mirror`].
     Mirror(Arc<Mirror>),
+    /// See [`Sighting`].
+    Sighting(Arc<Sighting>),
+    /// See [`Janitor`].
+    Janitor(Arc<Janitor>),
+    /// See [`Reconciling`].
+    Reconciling(Arc<Reconciling>),
 }
 
 impl Object {
@@ -103,6 +118,9 @@ impl Object {
             Self::Reservation(it) => ObjectKey::Reservation(it.spec.name.clone()),
             Self::Qos(qos) => ObjectKey::Qos(qos.spec.name.clone()),
             Self::Mirror(mirror) => ObjectKey::Mirror(mirror.target.clone()),
+            Self::Sighting(sighting) => ObjectKey::Sighting(sighting.uid.clone()),
+            Self::Janitor(_) => ObjectKey::Janitor,
+            Self::Reconciling(_) => ObjectKey::Reconciling,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! * [`id`]: every id is a type of its own, so a subnet's name never passes for a node's.
 //! * [`object`]: what the state holds, one file per object.
 //! * [`workload`]: for whom addresses are kept.
+//! * [`janitor`] and [`inventory`]: what is believed of pods of which nobody says anything.
 //! * [`operation`]: one [`Txn`] = one log entry = one revision; it carries time and identity,
 //!   because the state machine has neither.
 //! * [`outcome`] and [`refusal`]: an operation that cannot be carried out is *data*, alike on
@@ -17,7 +18,9 @@ pub mod change;
 pub mod dump;
 pub mod gateway;
 pub mod id;
+pub mod inventory;
 pub mod isolation;
+pub mod janitor;
 pub mod limits;
 pub mod lineage;
 pub mod object;
@@ -37,7 +40,9 @@ pub use id::{
     NodeName, PodKey, PortName, QosName, RequestId, ReservationName, Revision, Sandbox, SubnetName,
     Uid,
 };
+pub use inventory::{Inventory, LivePod, LivePort, Reconciling};
 pub use isolation::{Acl, AclAction, AclDirection};
+pub use janitor::{Janitor, JanitorStop, PodList, Sighting};
 pub use lineage::Lineage;
 pub use object::{
     Addresses, Allocation, Binding, Central, Draining, Labels, Namespace, Node, NodeSpec, Origin,

@@ -37,6 +37,20 @@ pub const RESERVATIONS_MAX: usize = 65_536;
 /// Interfaces of one pod beyond the first. Chosen in one decision, each costs what a pod costs.
 pub const INTERFACES_PER_POD_MAX: usize = 15;
 
+/// Pods of one inventory: four times as many as a node runs by default at most (250), and their
+/// specs stay under [`TXN_BYTES_MAX`].
+pub const INVENTORY_MAX: usize = 1_000;
+
+/// Conflicts that a node's inventory names; the next one names the rest when these are solved.
+pub const CONFLICTS_MAX: usize = 16;
+
+/// Absent pods that one operation names: as many as a transaction has operations.
+pub const ABSENT_MAX: usize = 1_000;
+
+/// How much later the second list has to begin that proves a pod's absence, ms: longer than an
+/// apiserver's cache lags behind and than an event is on its way.
+pub const ABSENCE_GAP_MS: u64 = 60_000;
+
 /// Addresses of one list: a choice looks at each of them.
 pub const LIST_MAX: usize = 1_024;
 

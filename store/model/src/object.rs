@@ -180,6 +180,8 @@ pub struct Subnet {
     pub spec: SubnetSpec,
     /// Who may change it.
     pub origin: Origin,
+    /// It goes when its last user goes, and takes no new ones.
+    pub deleting: bool,
     /// Raised by each change of `spec`.
     pub generation: u64,
     /// OVN tunnel key of the switch, so that a rebuilt southbound gives the same flows.
@@ -234,6 +236,14 @@ pub struct Node {
     pub node_epoch: u64,
     /// Kubernetes says that it is ready; not before that was reported.
     pub ready: bool,
+    /// Somebody vouches that the machine is off: nobody is plugged in there. Until its agent
+    /// registers anew.
+    pub fenced: bool,
+    /// The entry that last took in an inventory of it, or said that there is none to wait for.
+    pub inventory_at: Option<Revision>,
+    /// What of that inventory could not be taken in, a sentence each that names both sides; the
+    /// first few of them. Only after a restore.
+    pub conflicts: Vec<String>,
     /// Revision that made it.
     pub created: Revision,
     /// Revision that last changed it.
@@ -282,6 +292,12 @@ impl PodSpec {
         let (request, traffic) = (PodRequest::default(), PodTraffic::default());
         Self { key, uid, node, request, traffic, owner: None, phase: PodPhase::Running }
     }
+
+    /// Its workload, if that keeps what its pods had for the next ones.
+    #[must_use]
+    pub fn sticky_owner(&self) -> Option<&PodOwner> {
+        self.owner.as_ref().filter(|owner| owner.sticky(self.key.namespace()).is_some())
+    }
 }
 
 /// Why a pod has no address yet. Whatever frees or adds addresses serves the waiting in order.
@@ -299,6 +315,12 @@ pub enum WaitReason {
     /// An address or MAC asked for by name cannot be given now.
     #[error("{0}")]
     Static(String),
+    /// Nobody gets an address until all nodes have told what they have.
+    #[error(
+        "the cluster was restored, and nobody gets an address until every node has reported what \
+         is plugged in; start the agents that are missing, or waive their nodes"
+    )]
+    Reconciling,
 }
 
 fn list(subnets: &[SubnetName]) -> String {

@@ -1,10 +1,10 @@
 //! What may be asked of the store.
 
 use crate::{
-    Addresses, Central, ChassisName, Labels, MirrorTarget, NamespaceName, NodeName, NodeSpec,
-    ObjectKey, Origin, PodKey, PodSpec, PortName, QosName, QosSpec, RequestId, ReservationName,
-    ReservationSpec, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Uid, WorkloadKey,
-    WorkloadSpec,
+    Addresses, Central, ChassisName, Inventory, Labels, MirrorTarget, NamespaceName, NodeName,
+    NodeSpec, ObjectKey, Origin, PodKey, PodList, PodSpec, PortName, QosName, QosSpec, RequestId,
+    ReservationName, ReservationSpec, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Uid,
+    WorkloadKey, WorkloadSpec,
 };
 use std::net::IpAddr;
 
@@ -47,6 +47,9 @@ pub enum Operation {
     PutSubnet(SubnetSpec, Origin),
     /// Deletes a subnet that nobody uses.
     DeleteSubnet(SubnetName),
+    /// Deletes a subnet as soon as nobody uses it; until then it takes no new users. Putting it
+    /// again takes this back.
+    DeleteSubnetWhenEmpty(SubnetName),
     /// Creates a namespace or changes its labels.
     PutNamespace(NamespaceName, Labels),
     /// Deletes a namespace without pods.
@@ -71,6 +74,32 @@ pub enum Operation {
         /// Whether it is ready.
         ready: bool,
     },
+    /// What a node's agent found plugged in. It unbinds, binds and confirms what it proves; after a
+    /// restore it takes in what the store does not know.
+    Inventory(Inventory),
+    /// An operator vouches that a machine is off: nobody is plugged in there.
+    FenceNode {
+        /// The node.
+        node: NodeName,
+        /// The life of its agent that is meant, so that a later one is not hit.
+        node_epoch: u64,
+    },
+    /// After a restore: an operator goes on without the node's inventory.
+    WaiveNode(NodeName),
+    /// Live pods that a complete list does not hold. One list may need several of these.
+    ObserveAbsence {
+        /// The list.
+        list: PodList,
+        /// Pods that are not in it.
+        absent: Vec<(PodKey, Uid)>,
+    },
+    /// An operator says whose lists are believed from now on.
+    ResumeJanitor {
+        /// The uid of its namespace `kube-system`.
+        apiserver: Uid,
+    },
+    /// Begins the taking in of what the nodes have, after a restore.
+    Reconcile,
     /// Announces a pod that has a node; it gets its address, or waits.
     PutPod(PodSpec),
     /// The pod is over. Its address cools.
@@ -130,6 +159,8 @@ pub enum Operation {
     DeleteReservation(ReservationName),
     /// Nothing but the time that its transaction carries.
     Tick,
+    /// Every member notes its digest after this very entry, to compare it with the others'.
+    DigestMark,
 }
 
 /// One transaction: all of its operations or none; one log entry, one revision.

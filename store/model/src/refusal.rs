@@ -204,6 +204,48 @@ pub enum Refusal {
     /// The pod succeeded or failed.
     #[error("pod {0} is over; what runs now is another pod")]
     PodOver(PodKey),
+    /// A report of an earlier or unknown life of a node's agent.
+    #[error(
+        "node {node} is in its life {known}, and the report is of life {reported}; register, look \
+         again and report that"
+    )]
+    OldEpoch {
+        /// The node.
+        node: NodeName,
+        /// Its life in the store.
+        known: u64,
+        /// The one that was named.
+        reported: u64,
+    },
+    /// Somebody vouched that the machine is off.
+    #[error("node {0} is fenced; its agent has to register anew before it plugs anything in")]
+    NodeFenced(NodeName),
+    /// An inventory or a list is not sound in itself.
+    #[error("node {node}: {rule}")]
+    InventoryInvalid {
+        /// The node.
+        node: NodeName,
+        /// The rule that is broken, and the way out.
+        rule: String,
+    },
+    /// Lists are not believed.
+    #[error(
+        "no pod is given up because a list does not hold it: {reason}; make sure which apiserver \
+         is the right one, then resume"
+    )]
+    JanitorStopped {
+        /// What was wrong with a list.
+        reason: String,
+    },
+    /// The cluster may know less than is true.
+    #[error(
+        "the cluster was restored and waits for {missing} nodes to report what is plugged in; \
+         start their agents, or waive or fence the nodes"
+    )]
+    Reconciling {
+        /// How many nodes are to report.
+        missing: u64,
+    },
     /// What is to be reserved cannot be, or is somebody else's.
     #[error("reservation {name}: {rule}")]
     ReservationInvalid {

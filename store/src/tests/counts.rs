@@ -27,20 +27,23 @@ macro_rules! kinds {
 kinds!(operation, OPERATIONS, Operation: PutSubnet DeleteSubnet PutNamespace DeleteNamespace
     PutNode DeleteNode RegisterNode NodeReady PutPod DeletePod Bind Unbind Release PutQos DeleteQos
     PutMirror DeleteMirror SetCentral PutSettings PutWorkload DeleteWorkload PutReservation
-    DeleteReservation Tick);
+    DeleteReservation Tick DigestMark DeleteSubnetWhenEmpty Inventory FenceNode WaiveNode
+    ObserveAbsence ResumeJanitor Reconcile);
 kinds!(refusal, REFUSALS, Refusal: NotSetUp SubnetUnknown NodeUnknown PodUnknown PodReplaced
     PodElsewhere PodWaiting SubnetOverlaps SubnetHoldsNode SubnetInvalid QosInvalid PodInvalid
     SubnetInUse SubnetChange SubnetReserved WrongOrigin NamespaceInUse NodeInUse NodeAddress
     PortMismatch RevisionDiffers PlanStale Exists Limit TooOldToTell Empty PodOver
-    ReservationInvalid);
+    ReservationInvalid OldEpoch NodeFenced InventoryInvalid JanitorStopped Reconciling);
 kinds!(reply, REPLIES, Reply: Done Allocated Waiting Bound);
-kinds!(reason, REASONS, WaitReason: NoSubnet UnknownSubnet Full Static);
+kinds!(reason, REASONS, WaitReason: NoSubnet UnknownSubnet Full Static Reconciling);
 kinds!(precondition, PRECONDITIONS, Precondition: RevisionIs Absent EffectEquals);
 kinds!(outcome, OUTCOMES, Outcome: Applied Refused);
 
 /// What changes that are rare are called.
 const RARE: &[&str] = &[
     "confirmed",
+    "conflict",
+    "fenced",
     "finished",
     "gateway moved",
     "inherited",
@@ -48,6 +51,7 @@ const RARE: &[&str] = &[
     "moved",
     "no longer kept",
     "node deleted",
+    "reconciled",
     "reservation ended",
     "reserved",
     "resized or rebound",
@@ -57,7 +61,13 @@ const RARE: &[&str] = &[
     "set over with pods",
     "set re-created",
     "settings changed",
+    "sighted",
+    "sighted twice",
+    "sighted, not plugged in",
+    "sighting ended",
     "subnet deleted",
+    "subnet to be deleted",
+    "taken in after a restore",
     "took the place of another",
 ];
 
@@ -197,6 +207,7 @@ fn rare(change: &Change) -> Option<&'static str> {
                 return None;
             }
         }
+        (None, Some(Object::Pod(new))) if new.bound.is_some() => "taken in after a restore",
         (Some(Object::Draining(_)), None) => "confirmed",
         (Some(Object::Allocation(old)), Some(Object::Allocation(new))) => {
             match (old.state, new.state) {
@@ -222,7 +233,9 @@ fn rare(change: &Change) -> Option<&'static str> {
         (None, Some(Object::Reservation(_))) => "reserved",
         (Some(Object::Reservation(_)), None) => "reservation ended",
         (Some(Object::Subnet(old)), Some(Object::Subnet(new))) => {
-            if old.active_gateways == new.active_gateways {
+            if !old.deleting && new.deleting {
+                "subnet to be deleted"
+            } else if old.active_gateways == new.active_gateways {
                 "resized or rebound"
             } else {
                 "gateway moved"
@@ -230,6 +243,24 @@ fn rare(change: &Change) -> Option<&'static str> {
         }
         (Some(Object::Subnet(_)), None) => "subnet deleted",
         (Some(Object::Node(_)), None) => "node deleted",
+        (Some(Object::Node(old)), Some(Object::Node(new))) => {
+            if !old.fenced && new.fenced {
+                "fenced"
+            } else if old.conflicts.is_empty() && !new.conflicts.is_empty() {
+                "conflict"
+            } else {
+                return None;
+            }
+        }
+        (None, Some(Object::Sighting(_))) => "sighted",
+        (Some(Object::Sighting(old)), Some(Object::Sighting(new))) if !old.twice && new.twice => {
+            "sighted twice"
+        }
+        (Some(Object::Sighting(_)), Some(Object::Sighting(new))) if new.unplugged => {
+            "sighted, not plugged in"
+        }
+        (Some(Object::Sighting(_)), None) => "sighting ended",
+        (Some(Object::Reconciling(_)), None) => "reconciled",
         (Some(Object::Settings(_)), Some(_)) => "settings changed",
         _ => return None,
     })

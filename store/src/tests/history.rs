@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Actor, Addresses, Object, ObjectKey, Operation, Origin, Owner, Pod, PodPhase, PodSpec,
-    PortName, Precondition, RequestId, Revision, SubnetSpec, Txn,
+    Actor, Addresses, Inventory, LivePod, LivePort, NodeName, Object, ObjectKey, Operation, Origin,
+    Owner, Pod, PodList, PodPhase, PodSpec, PortName, Precondition, RequestId, Revision, Subnet,
+    SubnetName, SubnetSpec, Txn,
 };
 
-use crate::scenario::{node, node_spec, pod, sandbox, subnet, subnet_spec, txn, uid};
+use crate::scenario::{
+    node, node_spec, pod, pod_spec, sandbox, subnet as subnet_name, subnet_spec, txn, uid,
+};
 use crate::setup::defaults;
 use crate::{State, plan};
 
@@ -75,8 +78,44 @@ pub(super) enum Step {
     Release(&'static str),
     /// An operator frees what drains first.
     ReleaseDraining,
+    /// The named node's agent tells what is plugged in there, in one way or another.
+    Inventory(&'static str, Report),
+    /// The first node that has not told since a restore does so, or else n1.
+    Rejoin,
+    /// A list of an apiserver does not hold the named pod, nor those behind it.
+    Absent(&'static str, Listed),
+    /// Somebody vouches that the named node is off, in its present life or an earlier one.
+    Fence(&'static str, bool),
     /// The named subnet with another spec, as little changed as possible.
     Change(&'static str, Box<SubnetSpec>, u8),
+}
+
+/// How an inventory differs from what the state says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Report {
+    AsKnown,
+    /// One is missing.
+    Less,
+    /// Whoever has addresses is plugged in.
+    More,
+    /// Who drains is plugged in.
+    Drains,
+    /// A pod of which the state may know nothing, with this address.
+    Unknown(&'static str),
+    /// Of an earlier life.
+    Old,
+    /// One has an interface that it did not ask for.
+    Unsound,
+}
+
+/// What is special about a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    Newer,
+    /// It began before the last few entries.
+    Late,
+    WentBack,
+    Other,
 }
 
 /// A transaction that changes nothing.
@@ -238,6 +277,17 @@ impl Step {
                 },
                 None => Self::Release("a/p0").operation(state),
             },
+            Self::Inventory(name, report) => inventory(state, name, *report),
+            Self::Rejoin => {
+                let unreported = state.indexes.unreported.get_min().map(NodeName::as_str);
+                inventory(state, unreported.unwrap_or("n1"), Report::AsKnown)
+            }
+            Self::Absent(key, listed) => absent(state, key, *listed),
+            Self::Fence(name, present) => {
+                let known = state.node(&node(name)).map_or(0, |it| it.node_epoch);
+                let node_epoch = if *present { known } else { known.wrapping_sub(1) };
+                Operation::FenceNode { node: node(name), node_epoch }
+            }
             Self::Change(name, spec, what) => change(state, name, spec, *what),
         }
     }
@@ -250,8 +300,83 @@ fn addressed<'a>(state: &'a State, key: &str) -> Option<&'a Arc<Pod>> {
     named.or(state.pods().find(|pod| running(pod)))
 }
 
+/// What a node's agent has plugged in, if it is as the state says, or a little otherwise.
+fn inventory(state: &State, name: &str, report: Report) -> Operation {
+    let name = node(name);
+    let more = report == Report::More;
+    let plugged = state.pods_on(&name).filter(|pod| pod.bound.is_some() || more);
+    let plugged = plugged.filter(|pod| state.held_by(&pod.spec).next().is_some());
+    let mut pods: Vec<LivePod> = plugged.map(|pod| live(state, pod)).collect();
+    match report {
+        Report::Less => drop(pods.pop()),
+        Report::Drains => {
+            let drainings = state.drainings().filter(|it| it.node == name);
+            pods.extend(drainings.map(|it| {
+                let spec = PodSpec::new(it.key.clone(), it.uid.clone(), name.clone());
+                let port = port_at(it.subnet.clone(), it.addresses);
+                LivePod { spec, sandbox: it.binding.sandbox.clone(), ports: vec![port] }
+            }));
+        }
+        Report::Unknown(text) => {
+            let address = text.parse().unwrap();
+            let holds = |it: &&Arc<Subnet>| it.spec.nets.iter().any(|it| it.cidr.contains(address));
+            let subnet = state.subnets().find(holds);
+            let subnet = subnet.map_or(subnet_name("gone"), |it| it.spec.name.clone());
+            let spec = PodSpec { node: name.clone(), ..pod_spec("a/p2", "a/p2-0") };
+            let port = port_at(subnet, [address].into_iter().collect());
+            pods.retain(|it| it.spec.uid != spec.uid);
+            pods.push(LivePod { spec, sandbox: sandbox("x0"), ports: vec![port] });
+        }
+        Report::Unsound => {
+            let ports = pods.first_mut().map(|it| &mut it.ports);
+            ports.into_iter().for_each(Vec::clear);
+        }
+        Report::AsKnown | Report::More | Report::Old => {}
+    }
+    let known = state.node(&name).map_or(0, |it| it.node_epoch);
+    let node_epoch = if report == Report::Old { known + 1 } else { known };
+    Operation::Inventory(Inventory { node: name, node_epoch, seen: state.applied(), pods })
+}
+
+/// A pod as its node has it, if the state knows all of it.
+fn live(state: &State, pod: &Pod) -> LivePod {
+    let ports = state.held_by(&pod.spec).map(|held| LivePort {
+        interface: held.interface.clone(),
+        subnet: held.subnet.clone(),
+        addresses: held.addresses,
+        mac: held.mac,
+    });
+    let bound = pod.bound.as_ref().map(|it| it.sandbox.clone());
+    let (spec, sandbox) = (pod.spec.clone(), bound.unwrap_or(sandbox("x1")));
+    LivePod { spec, sandbox, ports: ports.collect() }
+}
+
+fn port_at(subnet: SubnetName, addresses: Addresses) -> LivePort {
+    let mac = "0a:00:00:00:00:03".parse().unwrap();
+    LivePort { interface: None, subnet, addresses, mac }
+}
+
+/// A list without the pods from `key` on.
+fn absent(state: &State, key: &str, listed: Listed) -> Operation {
+    let newest = state.janitor().map_or(1, |it| it.resource_version);
+    let lag = if listed == Listed::Late { 5 } else { 0 };
+    let list = PodList {
+        apiserver: uid(if listed == Listed::Other { "other" } else { "k8s" }),
+        resource_version: if listed == Listed::WentBack {
+            newest.saturating_sub(1)
+        } else {
+            newest + 1
+        },
+        began: Revision(state.applied().0.saturating_sub(lag)),
+        began_ms: state.clock_ms(),
+    };
+    let missing = state.pods().filter(|it| it.spec.key >= pod(key)).take(3);
+    let absent = missing.map(|it| (it.spec.key.clone(), it.spec.uid.clone())).collect();
+    Operation::ObserveAbsence { list, absent }
+}
+
 fn change(state: &State, name: &str, spec: &SubnetSpec, what: u8) -> Operation {
-    let Some(known) = state.subnet(&subnet(name)) else {
+    let Some(known) = state.subnet(&subnet_name(name)) else {
         return Operation::PutSubnet(spec.clone(), Origin::Api);
     };
     let mut changed = known.spec.clone();

@@ -2,19 +2,21 @@
 //! searched, and one rule each. It shares nothing with the store but the types and the ranges.
 //!
 //! Whether a subnet's, a node's or the cluster's new spec is sound, it does not judge: it is told
-//! what was refused. Of everything else it says so by itself.
+//! what was refused. Of everything else it says so by itself. What is taken in of a node after a
+//! restore is not modelled either (`adopt_tests` does that): it begins anew from what is there then.
 
 mod choice;
 mod compare;
 mod pods;
+mod proofs;
 
 use std::net::IpAddr;
 
 use atoll_model::{
-    Addresses, AllocationState, Family, InterfaceName, Labels, MacAddress, NamespaceName, NodeName,
-    Operation, Outcome, Owner, PodKey, PodOwner, PodPhase, PodSpec, PortName, ReservationSpec,
-    Revision, Sandbox, Settings, SubnetName, SubnetSpec, Txn, Uid, WorkloadKey, WorkloadKind,
-    WorkloadSpec,
+    Addresses, AllocationState, ChassisName, Family, InterfaceName, Labels, MacAddress,
+    NamespaceName, NodeName, Operation, Outcome, Owner, PodKey, PodOwner, PodPhase, PodSpec,
+    PortName, ReservationSpec, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Txn, Uid,
+    WorkloadKey, WorkloadKind, WorkloadSpec,
 };
 
 use crate::waiting::SERVED_PER_ENTRY_MAX;
@@ -34,7 +36,13 @@ pub(super) struct Naive {
     rests: Vec<Rest>,
     sets: Vec<Set>,
     reservations: Vec<ReservationSpec>,
+    janitor: Option<Janitor>,
+    sightings: Vec<Sighting>,
+    /// Not every node has told since then.
+    reconciling: Option<Revision>,
     serves_left: usize,
+    /// Something was taken in that is not modelled.
+    lost: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +51,8 @@ struct Subnet {
     created: Revision,
     /// Who carries its traffic to outside.
     active: Vec<NodeName>,
+    /// It goes with its last user.
+    deleting: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -50,12 +60,20 @@ struct Node {
     name: NodeName,
     uid: Uid,
     ready: bool,
+    fenced: bool,
+    agent: Option<(ChassisName, IpAddr)>,
+    epoch: u64,
+    /// When it told last, or need not tell.
+    told: Option<Revision>,
+    conflicts: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Pod {
     spec: PodSpec,
     created: Revision,
+    /// Of a pod that waits it says nothing.
+    changed: Revision,
     bound: Option<(Sandbox, Revision)>,
 }
 
@@ -91,6 +109,26 @@ struct Rest {
     released_ms: u64,
     /// Nothing while it is not confirmed.
     ends_ms: Option<u64>,
+}
+
+/// Whose lists are believed.
+#[derive(Debug, Clone)]
+struct Janitor {
+    apiserver: Uid,
+    newest: u64,
+    stopped: bool,
+    since: Revision,
+}
+
+/// A live pod that was absent from a list.
+#[derive(Debug, Clone)]
+struct Sighting {
+    uid: Uid,
+    node: NodeName,
+    since: Revision,
+    since_ms: u64,
+    twice: bool,
+    unplugged: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -130,7 +168,24 @@ impl Naive {
         for operation in &txn.operations[..count] {
             assert_ne!(self.accepts(operation), Some(false), "{operation:?} was not refused");
             self.operate(operation);
-            self.choose_gateways();
+            if self.lost {
+                return;
+            }
+            self.settle();
+        }
+    }
+
+    /// What follows from an operation.
+    fn settle(&mut self) {
+        let told = |it: &Node| it.told >= self.reconciling && !it.conflicts;
+        if self.nodes.iter().all(told) {
+            self.reconciling = None;
+        }
+        self.choose_gateways();
+        self.serve();
+        while let Some(at) = self.subnets.iter().position(|it| it.deleting && !self.is_used(it)) {
+            let gone = self.subnets.remove(at).spec.name;
+            self.rests.retain(|it| it.subnet != gone);
             self.serve();
         }
     }
@@ -147,19 +202,31 @@ impl Naive {
             | Operation::PutWorkload(_)
             | Operation::PutQos(_)
             | Operation::PutMirror(_) => return None,
-            Operation::DeleteSubnet(name) => self.can_delete(name),
+            Operation::DeleteSubnet(name) => self.can_delete(name, false),
+            Operation::DeleteSubnetWhenEmpty(name) => self.can_delete(name, true),
             Operation::DeleteNamespace(name) => {
                 let known = self.namespaces.iter().any(|(it, _)| it == name);
                 !known || !self.pods.iter().any(|pod| pod.spec.key.namespace() == name)
             }
             Operation::DeleteNode(name) => {
-                !named(name) || !self.pods.iter().any(|pod| pod.spec.node == *name)
+                let on = self.pods.iter().filter(|pod| pod.spec.node == *name);
+                !named(name) || on.into_iter().all(|pod| self.is_absent_twice(pod))
             }
-            Operation::RegisterNode { node, .. } | Operation::NodeReady { node, .. } => named(node),
+            Operation::RegisterNode { node, .. }
+            | Operation::NodeReady { node, .. }
+            | Operation::FenceNode { node, .. }
+            | Operation::WaiveNode(node) => named(node),
+            Operation::Inventory(it) => return self.accepts_inventory(it),
+            Operation::ObserveAbsence { .. } => {
+                let stopped = self.janitor.as_ref().is_some_and(|it| it.stopped);
+                self.settings.is_some() && self.reconciling.is_none() && !stopped
+            }
+            Operation::Reconcile => self.settings.is_some(),
             Operation::PutPod(spec) => return self.accepts_pod(spec),
             Operation::Bind { key, uid, node, .. } => self.pods.iter().any(|pod| {
                 let meant = pod.spec.key == *key && pod.spec.uid == *uid && pod.spec.node == *node;
-                meant && pod.spec.phase == PodPhase::Running && !self.waits(pod)
+                let on = self.nodes.iter().any(|it| it.name == *node && !it.fenced);
+                meant && on && pod.spec.phase == PodPhase::Running && !self.waits(pod)
             }),
             Operation::Release { port, addresses, uid } => {
                 let drains = self.drains_as(port, *addresses, uid);
@@ -174,18 +241,24 @@ impl Naive {
             | Operation::SetCentral(_)
             | Operation::DeleteWorkload(..)
             | Operation::DeleteReservation(_)
+            | Operation::ResumeJanitor { .. }
+            | Operation::DigestMark
             | Operation::Tick => true,
         })
     }
 
-    fn can_delete(&self, name: &SubnetName) -> bool {
+    fn can_delete(&self, name: &SubnetName, later: bool) -> bool {
         let Some(subnet) = self.subnets.iter().find(|it| it.spec.name == *name) else {
             return true;
         };
-        let used = self.held.iter().any(|it| it.subnet == *name)
+        (later || !self.is_used(subnet)) && !subnet.spec.default && !self.is_join(name)
+    }
+
+    fn is_used(&self, subnet: &Subnet) -> bool {
+        let name = &subnet.spec.name;
+        self.held.iter().any(|it| it.subnet == *name)
             || self.gone.iter().any(|gone| gone.held.iter().any(|(its, _)| its == name))
-            || self.reservations.iter().any(|it| it.subnet == *name);
-        !used && !subnet.spec.default && !self.is_join(name)
+            || self.reservations.iter().any(|it| it.subnet == *name)
     }
 
     fn operate(&mut self, operation: &Operation) {
@@ -194,6 +267,14 @@ impl Naive {
             Operation::DeleteSubnet(name) => {
                 self.subnets.retain(|it| it.spec.name != *name);
                 self.rests.retain(|it| it.subnet != *name);
+            }
+            Operation::DeleteSubnetWhenEmpty(name) => {
+                let mut subnets = self.subnets.iter_mut();
+                if let Some(subnet) = subnets.find(|it| it.spec.name == *name) {
+                    subnet.deleting = true;
+                }
+                let kept = AllocationState::Kept;
+                self.release_all(|_, it| it.subnet == *name && it.state == kept);
             }
             Operation::PutNamespace(name, labels) => {
                 self.namespaces.retain(|(it, _)| it != name);
@@ -219,6 +300,9 @@ impl Naive {
                 let pod = self.pods.iter_mut().find(|it| it.spec.key == *key).unwrap();
                 if pod.bound.as_ref().is_none_or(|(its, _)| its != sandbox) {
                     pod.bound = Some((sandbox.clone(), entry));
+                    pod.changed = entry;
+                    let uid = pod.spec.uid.clone();
+                    self.sightings.retain(|it| it.uid != uid);
                 }
             }
             Operation::Unbind { uid, key, node, sandbox, bound_at } => {
@@ -236,7 +320,23 @@ impl Naive {
                 self.reservations.push(spec.clone());
             }
             Operation::DeleteReservation(name) => self.reservations.retain(|it| it.name != *name),
-            Operation::RegisterNode { .. }
+            Operation::RegisterNode { node, chassis, encap } => {
+                let agent = Some((chassis.clone(), *encap));
+                let node = self.nodes.iter_mut().find(|it| it.name == *node).unwrap();
+                if node.agent != agent || node.fenced {
+                    (node.agent, node.fenced) = (agent, false);
+                    node.epoch += 1;
+                }
+            }
+            Operation::Inventory(inventory) => self.take_inventory(inventory),
+            Operation::FenceNode { node, node_epoch } => self.fence(node, *node_epoch),
+            Operation::WaiveNode(name) => self.waive(name),
+            Operation::ObserveAbsence { list, absent } => self.observe(list, absent),
+            Operation::ResumeJanitor { apiserver } => self.resume(apiserver),
+            Operation::Reconcile => {
+                self.reconciling = self.reconciling.or(Some(self.entry));
+            }
+            Operation::DigestMark
             | Operation::PutQos(_)
             | Operation::DeleteQos(_)
             | Operation::PutMirror(_)
@@ -258,19 +358,23 @@ impl Naive {
         });
         self.rests.retain(|it| it.subnet != *name || has(it.address));
         match self.subnets.iter_mut().find(|it| it.spec.name == *name) {
-            Some(known) => known.spec = spec.clone(),
+            Some(known) => (known.spec, known.deleting) = (spec.clone(), false),
             None => self.subnets.push(Subnet {
                 spec: spec.clone(),
                 created: self.entry,
                 active: Vec::new(),
+                deleting: false,
             }),
         }
     }
 
     fn put_node(&mut self, name: &NodeName, uid: &Uid) {
         if let Some(known) = self.nodes.iter_mut().find(|it| it.name == *name) {
-            known.ready &= known.uid == *uid;
-            known.uid = uid.clone();
+            if known.uid != *uid {
+                (known.ready, known.fenced, known.agent) = (false, false, None);
+                known.epoch += 1;
+                known.uid = uid.clone();
+            }
             return;
         }
         let join = self.settings.as_ref().unwrap().join_subnet.clone();
@@ -286,10 +390,23 @@ impl Naive {
             sticky: None,
         });
         self.rests.retain(|it| it.subnet != join || !addresses.iter().any(|at| at == it.address));
-        self.nodes.push(Node { name: name.clone(), uid: uid.clone(), ready: false });
+        self.nodes.push(Node {
+            name: name.clone(),
+            uid: uid.clone(),
+            ready: false,
+            fenced: false,
+            agent: None,
+            epoch: 0,
+            told: None,
+            conflicts: false,
+        });
     }
 
     fn delete_node(&mut self, name: &NodeName) {
+        let on = self.pods.iter().filter(|it| it.spec.node == *name);
+        for pod in on.cloned().collect::<Vec<_>>() {
+            self.end(&pod);
+        }
         for gone in self.gone.clone() {
             if gone.node == *name {
                 self.confirm(&gone.uid);
@@ -301,8 +418,12 @@ impl Naive {
 
     /// Who serves goes on while he is ready; else the first who is; else nobody new.
     fn choose_gateways(&mut self) {
-        let ready: Vec<NodeName> =
-            self.nodes.iter().filter(|it| it.ready).map(|it| it.name.clone()).collect();
+        let ready: Vec<NodeName> = self
+            .nodes
+            .iter()
+            .filter(|it| it.ready && !it.fenced)
+            .map(|it| it.name.clone())
+            .collect();
         for subnet in &mut self.subnets {
             let atoll_model::GatewayType::Centralized(asked) = &subnet.spec.gateway_type else {
                 subnet.active.clear();
@@ -339,6 +460,9 @@ impl Naive {
 
     /// Whether what a pod had, or has, is kept for the next one.
     fn keeps(&self, held: &Held) -> bool {
+        if self.subnet(&held.subnet).deleting {
+            return false;
+        }
         let Some((key, ordinal)) = ordinal_of(held.sticky.as_ref(), &held.owner) else {
             return false;
         };
@@ -394,12 +518,32 @@ impl Naive {
         if self.set_of(&spec.key).is_some_and(old) {
             return;
         }
+        let before = self.set_of(&spec.key).cloned();
         self.sets.retain(|it| it.spec.key != spec.key);
         self.sets.push(Set { spec: spec.clone(), gone_ms: None, over: false });
         let key = &spec.key;
         self.release_all(|all, it| {
             it.state == AllocationState::Kept && is_of(it, key) && !all.keeps(it)
         });
+        if let Some(before) = before {
+            self.let_go(&before, spec);
+        }
+    }
+
+    /// Who was scaled away keeps nothing, even if the set wants the ordinal again.
+    fn let_go(&mut self, before: &Set, now: &WorkloadSpec) {
+        let wants = |spec: &WorkloadSpec, ordinal| {
+            (spec.start_ordinal..spec.start_ordinal + spec.replicas).contains(&ordinal)
+        };
+        for held in self.held.iter_mut().filter(|it| it.state == AllocationState::Active) {
+            let ordinal = ordinal_of(held.sticky.as_ref(), &held.owner);
+            let Some((_, ordinal)) = ordinal.filter(|(key, _)| *key == now.key) else { continue };
+            if wants(&before.spec, ordinal) && !wants(now, ordinal) {
+                held.sticky = None;
+                let owns = |pod: &&mut Pod| pods::is_own(held, &pod.spec);
+                self.pods.iter_mut().filter(owns).for_each(|pod| pod.changed = self.entry);
+            }
+        }
     }
 
     fn delete_set(&mut self, key: &WorkloadKey, uid: &Uid) {

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    AllocationState, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod, PodKey, PortName,
-    QosSpec, Rate, Rates, Refusal, Reply, RequestId, Revision, Sandbox, Subnet, Txn, Uid,
+    AllocationState, Inventory, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod,
+    PodKey, PodSpec, PortName, QosSpec, Rate, Rates, Refusal, Reply, RequestId, Revision, Sandbox,
+    Subnet, Txn, Uid,
 };
 
 use crate::{Applied, Limit, Limits, State, effective_limits};
@@ -15,6 +16,7 @@ use crate::{Applied, Limit, Limits, State, effective_limits};
 /// A sandbox that a node said is plugged in and not that it is unplugged.
 struct Plugged {
     node: NodeName,
+    since: Revision,
     sandbox: Sandbox,
     key: PodKey,
     addresses: BTreeSet<IpAddr>,
@@ -66,6 +68,7 @@ impl Oracle {
                 self.unplug(operation);
                 self.plug(operation, reply);
             }
+            txn.operations.iter().for_each(|it| self.hear(it, applied, index));
         }
         let Some(set) = &applied.changes else { return };
         assert_eq!((set.revision, set.wall_ms), (index, txn.wall_ms));
@@ -112,6 +115,13 @@ impl Oracle {
                     self.plugged.remove(uid);
                 }
             }
+            // What was plugged in after the agent had looked, it does not know.
+            Operation::Inventory(Inventory { node, seen, pods, .. }) => {
+                let listed = |uid: &Uid| pods.iter().any(|it| it.spec.uid == *uid);
+                let silent =
+                    |uid: &Uid, it: &Plugged| it.node == *node && it.since <= *seen && !listed(uid);
+                self.plugged.retain(|uid, it| !silent(uid, it));
+            }
             Operation::DeleteNode(node) => self.plugged.retain(|_, it| it.node != *node),
             // An operator vouches for it; whether he named what is there is for the naive model.
             Operation::Release { uid, .. } => drop(self.plugged.remove(uid)),
@@ -122,11 +132,48 @@ impl Oracle {
     fn plug(&mut self, operation: &Operation, reply: &Reply) {
         let Operation::Bind { uid, node, sandbox, key } = operation else { return };
         assert!(matches!(reply, Reply::Bound(_)), "{reply:?}");
+        let Reply::Bound(since) = reply else { return };
+        self.plug_in(uid, node, sandbox, key, *since);
+    }
+
+    fn plug_in(
+        &mut self,
+        uid: &Uid,
+        node: &NodeName,
+        sandbox: &Sandbox,
+        key: &PodKey,
+        since: Revision,
+    ) {
         // The addresses are filled in from the events.
         let known = self.plugged.get(uid).map(|it| it.addresses.clone());
         let (node, sandbox, key) = (node.clone(), sandbox.clone(), key.clone());
         let addresses = known.unwrap_or_default();
-        self.plugged.insert(uid.clone(), Plugged { node, sandbox, key, addresses });
+        self.plugged.insert(uid.clone(), Plugged { node, since, sandbox, key, addresses });
+    }
+
+    /// What an inventory or a fence came to, as the event tells it.
+    fn hear(&mut self, operation: &Operation, applied: &Applied, index: Revision) {
+        for change in applied.changes.iter().flat_map(|set| &set.changes) {
+            match (operation, &change.before, &change.after) {
+                (Operation::Inventory(it), _, Some(Object::Pod(pod)))
+                    if pod.spec.node == it.node =>
+                {
+                    let bound = pod.bound.as_ref().filter(|bound| bound.bound_at == index);
+                    if let Some(bound) = bound {
+                        let PodSpec { uid, node, key, .. } = &pod.spec;
+                        self.plug_in(uid, node, &bound.sandbox, key, index);
+                    }
+                }
+                (
+                    Operation::FenceNode { node, .. },
+                    Some(Object::Node(before)),
+                    Some(Object::Node(after)),
+                ) if after.spec.name == *node && before.node_epoch < after.node_epoch => {
+                    self.plugged.retain(|_, it| it.node != *node);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Compares the state with what its events told, and looks for two live owners.

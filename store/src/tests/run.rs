@@ -185,11 +185,12 @@ impl Run {
                 };
                 assert_eq!(before, change.before, "{node} knew {} otherwise", change.key);
             }
-            let anew = view::objects(&self.state, node);
-            if !anew.eq(objects.values().cloned()) {
+            if !view::objects(&self.state, node).eq(objects.values().cloned()) {
                 let anew: Vec<_> = view::objects(&self.state, node).collect();
-                let heard: Vec<_> = objects.values().collect();
-                panic!("{node} heard {heard:#?}\nand would be told {anew:#?}");
+                let heard: Vec<_> = objects.values().cloned().collect();
+                let stale: Vec<_> = heard.iter().filter(|it| !anew.contains(it)).collect();
+                let missed: Vec<_> = anew.iter().filter(|it| !heard.contains(it)).collect();
+                panic!("{node} still believes {stale:?}\nand never heard {missed:?}");
             }
         }
     }

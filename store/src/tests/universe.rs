@@ -13,7 +13,7 @@ use atoll_model::{
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::history::{Entry, Kind, Require, Step, bind, plain, unbind};
+use super::history::{Entry, Kind, Listed, Report, Require, Step, bind, plain, unbind};
 use crate::scenario::{node, node_spec, ns, owned, pod, pod_spec, subnet, subnet_spec, uid};
 use crate::setup::COOLDOWN_MS;
 
@@ -118,6 +118,32 @@ fn steps() -> impl Strategy<Value = Step> {
             }
         ),
         11 => others().prop_map(plain),
+        2 => (select(&NODES[..2]), reports()).prop_map(|(name, it)| Step::Inventory(name, it)),
+        3 => Just(Step::Rejoin),
+        3 => (key(), lists_of_pods()).prop_map(|(key, it)| Step::Absent(key, it)),
+        1 => (select(&NODES[..2]), prop::bool::weighted(0.7))
+            .prop_map(|(name, present)| Step::Fence(name, present)),
+    ]
+}
+
+fn reports() -> impl Strategy<Value = Report> {
+    prop_oneof![
+        3 => Just(Report::AsKnown),
+        2 => Just(Report::Less),
+        2 => Just(Report::More),
+        2 => Just(Report::Drains),
+        2 => select(&ADDRESSES[..]).prop_map(Report::Unknown),
+        1 => Just(Report::Old),
+        1 => Just(Report::Unsound),
+    ]
+}
+
+fn lists_of_pods() -> impl Strategy<Value = Listed> {
+    prop_oneof![
+        30 => Just(Listed::Newer),
+        6 => Just(Listed::Late),
+        1 => Just(Listed::WentBack),
+        1 => Just(Listed::Other),
     ]
 }
 
@@ -369,6 +395,14 @@ fn others() -> impl Strategy<Value = Operation> {
             if put { Operation::PutMirror(target) } else { Operation::DeleteMirror(target) }
         }),
         2 => subnet_name().prop_map(Operation::DeleteSubnet),
+        1 => subnet_name().prop_map(Operation::DeleteSubnetWhenEmpty),
+        1 => Just(Operation::DigestMark),
+        1 => prop_oneof![
+            1 => Just(Operation::Reconcile),
+            2 => node_name().prop_map(|name| Operation::WaiveNode(node(name))),
+            3 => select(&["k8s", "k8s", "other"][..])
+                .prop_map(|name| Operation::ResumeJanitor { apiserver: uid(name) }),
+        ],
         2 => (select(&["a", "b"][..]), 0..3_usize).prop_map(|(name, label)| {
             let value = [None, Some("v"), Some("w")][label];
             let labels = value.map(|value| ("k".into(), value.into())).into_iter().collect();
@@ -387,7 +421,7 @@ fn others() -> impl Strategy<Value = Operation> {
         6 => (node_name(), any::<bool>())
             .prop_map(|(name, ready)| Operation::NodeReady { node: node(name), ready }),
         3 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
-        1 => (node_name(), select(&["c1", "c2"][..])).prop_map(|(name, chassis)| {
+        3 => (node_name(), select(&["c1", "c2"][..])).prop_map(|(name, chassis)| {
             let (chassis, encap) = (chassis.parse().unwrap(), "172.30.0.1".parse().unwrap());
             Operation::RegisterNode { node: node(name), chassis, encap }
         }),

@@ -274,6 +274,6 @@ fn code(reason: &WaitReason) -> &'static str {
         {
             "AddressConflict"
         }
-        WaitReason::Static(_) => "invalid",
+        WaitReason::Static(_) | WaitReason::Reconciling => "invalid",
     }
 }

@@ -46,6 +46,9 @@ fn requests(spec: &PodSpec) -> Vec<(Option<InterfaceName>, &PodRequest)> {
 impl Naive {
     /// Something for each interface, or nothing at all.
     pub(super) fn choose(&self, spec: &PodSpec) -> Option<Decision> {
+        if self.reconciling.is_some() {
+            return None;
+        }
         let mut desk = Desk { all: self, dropped: Vec::new(), taken: Vec::new() };
         let mut fit = Vec::new();
         for kept in self.held.iter().filter(|it| is_kept_for(it, &spec.key)) {
@@ -124,6 +127,7 @@ impl Naive {
         if let Some(reserved) = self.reservations.iter().find(|it| port_of(it) == ask.port) {
             self.join(&mut ask, request, reserved);
         }
+        ask.members.retain(|it| !it.deleting);
         Ok(ask)
     }
 

@@ -36,6 +36,7 @@ impl Naive {
     }
 
     pub(super) fn put_pod(&mut self, spec: &PodSpec) {
+        let entry = self.entry;
         let known = self.pods.iter().find(|it| it.spec.key == spec.key).cloned();
         if spec.phase == PodPhase::Finished {
             match known {
@@ -43,6 +44,9 @@ impl Naive {
                     self.give_up(&known);
                     let mut pods = self.pods.iter_mut();
                     let pod = pods.find(|it| it.spec.key == spec.key).unwrap();
+                    if pod.spec.phase != PodPhase::Finished {
+                        pod.changed = entry;
+                    }
                     pod.spec.phase = PodPhase::Finished;
                     pod.bound = None;
                 }
@@ -53,8 +57,14 @@ impl Naive {
         }
         match known {
             Some(known) if known.spec.uid == spec.uid => {
+                self.sightings.retain(|it| it.uid != spec.uid);
                 if self.waits(&known) {
                     self.ask_again(&known, spec);
+                } else if known.spec.phase == PodPhase::Running
+                    && known.spec.traffic != spec.traffic
+                {
+                    let pod = self.pods.iter_mut().find(|it| it.spec.key == spec.key).unwrap();
+                    (pod.spec.traffic, pod.changed) = (spec.traffic.clone(), entry);
                 }
                 return;
             }
@@ -63,8 +73,8 @@ impl Naive {
         }
         self.drop_unfit(spec);
         self.serve();
-        let (spec, created) = (spec.clone(), self.entry);
-        self.pods.push(Pod { spec: spec.clone(), created, bound: None });
+        let (spec, bound) = (spec.clone(), None);
+        self.pods.push(Pod { spec: spec.clone(), created: entry, changed: entry, bound });
         if let Some(decision) = self.choose(&spec) {
             self.grant(&spec, decision);
         }
@@ -75,6 +85,7 @@ impl Naive {
         let pod = self.pods.iter_mut().find(|it| it.spec.key == spec.key).unwrap();
         pod.spec.request = spec.request.clone();
         pod.spec.owner = spec.owner.clone();
+        pod.spec.traffic = spec.traffic.clone();
         let spec = pod.spec.clone();
         self.drop_unfit(&spec);
         if let Some(decision) = self.choose(&spec) {
@@ -101,7 +112,8 @@ impl Naive {
             self.held.retain(|it| it.port != port);
             self.held.push(got);
         }
-        debug_assert!(self.held.iter().any(|it| is_own(it, spec)));
+        let pod = self.pods.iter_mut().find(|it| it.spec.key == spec.key).unwrap();
+        pod.changed = self.entry;
     }
 
     /// The oldest of those who can be served, again and again.
@@ -126,13 +138,14 @@ impl Naive {
     }
 
     /// The pod is over, and its object gone.
-    fn end(&mut self, pod: &Pod) {
+    pub(super) fn end(&mut self, pod: &Pod) {
         self.give_up(pod);
         self.forget(pod);
     }
 
     fn forget(&mut self, pod: &Pod) {
         self.pods.retain(|it| it.spec.key != pod.spec.key);
+        self.sightings.retain(|it| it.uid != pod.spec.uid);
         let key = &pod.spec.key;
         if let Some((set, _)) = pod.spec.owner.as_ref().and_then(|it| it.sticky(key.namespace())) {
             self.forget_set(&set);
@@ -172,7 +185,7 @@ impl Naive {
         if let Some(pod) =
             pod.filter(|it| it.spec.node == *node && it.bound.as_ref().is_some_and(&is))
         {
-            pod.bound = None;
+            (pod.bound, pod.changed) = (None, self.entry);
         } else if self.gone.iter().any(|it| it.uid == *uid && it.node == *node && is(&it.bound)) {
             self.confirm(uid);
         }
