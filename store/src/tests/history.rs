@@ -1,12 +1,13 @@
 //! What an entry of a random history asks for. Some of it depends on the state, or hardly any would
 //! meet it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
     Actor, Addresses, Inventory, LivePod, LivePort, NodeName, Object, ObjectKey, Operation, Origin,
-    Owner, Pod, PodList, PodPhase, PodSpec, PortName, Precondition, RequestId, Revision, Subnet,
-    SubnetName, SubnetSpec, Txn,
+    Owner, Pod, PodList, PodPhase, PodSpec, PortName, Precondition, RequestId, ReservationSpec,
+    Revision, Subnet, SubnetName, SubnetSpec, Txn,
 };
 
 use crate::scenario::{
@@ -81,7 +82,9 @@ pub(super) enum Step {
     /// The named node's agent tells what is plugged in there, in one way or another.
     Inventory(&'static str, Report),
     /// The first node that has not told since a restore does so, or else n1.
-    Rejoin,
+    Rejoin(Report),
+    /// Something is reserved, in the subnet that has the address.
+    Reserve(Box<ReservationSpec>),
     /// A list of an apiserver does not hold the named pod, nor those behind it.
     Absent(&'static str, Listed),
     /// Somebody vouches that the named node is off, in its present life or an earlier one.
@@ -278,9 +281,19 @@ impl Step {
                 None => Self::Release("a/p0").operation(state),
             },
             Self::Inventory(name, report) => inventory(state, name, *report),
-            Self::Rejoin => {
+            Self::Rejoin(report) => {
                 let unreported = state.indexes.unreported.get_min().map(NodeName::as_str);
-                inventory(state, unreported.unwrap_or("n1"), Report::AsKnown)
+                inventory(state, unreported.unwrap_or("n1"), *report)
+            }
+            Self::Reserve(spec) => {
+                let first = spec.addresses.iter().next();
+                let holder = first.and_then(|address| holder(state, address));
+                let subnet = holder.unwrap_or(&spec.subnet).clone();
+                Operation::PutReservation(ReservationSpec { subnet, ..*spec.clone() })
+            }
+            // Refused as long as not every node has told; then they should.
+            Self::Absent(_, Listed::Newer) if state.reconciling().is_some() => {
+                Self::Rejoin(Report::AsKnown).operation(state)
             }
             Self::Absent(key, listed) => absent(state, key, *listed),
             Self::Fence(name, present) => {
@@ -298,6 +311,12 @@ fn addressed<'a>(state: &'a State, key: &str) -> Option<&'a Arc<Pod>> {
     let running = |pod: &Pod| pod.waiting.is_none() && pod.spec.phase == PodPhase::Running;
     let named = state.pod(&pod(key)).filter(|pod| running(pod));
     named.or(state.pods().find(|pod| running(pod)))
+}
+
+/// The subnet that has an address.
+fn holder(state: &State, address: IpAddr) -> Option<&SubnetName> {
+    let holds = |it: &&Arc<Subnet>| it.spec.nets.iter().any(|it| it.cidr.contains(address));
+    state.subnets().find(holds).map(|it| &it.spec.name)
 }
 
 /// What a node's agent has plugged in, if it is as the state says, or a little otherwise.
@@ -319,9 +338,7 @@ fn inventory(state: &State, name: &str, report: Report) -> Operation {
         }
         Report::Unknown(text) => {
             let address = text.parse().unwrap();
-            let holds = |it: &&Arc<Subnet>| it.spec.nets.iter().any(|it| it.cidr.contains(address));
-            let subnet = state.subnets().find(holds);
-            let subnet = subnet.map_or(subnet_name("gone"), |it| it.spec.name.clone());
+            let subnet = holder(state, address).cloned().unwrap_or(subnet_name("gone"));
             let spec = PodSpec { node: name.clone(), ..pod_spec("a/p2", "a/p2-0") };
             let port = port_at(subnet, [address].into_iter().collect());
             pods.retain(|it| it.spec.uid != spec.uid);

@@ -154,13 +154,21 @@ impl Run {
         assert_eq!(self.state.applied(), Revision(self.index));
         assert_eq!(self.state.clock_ms(), before.clock_ms().max(txn.clock_ms));
         let quiet = applied.changes.is_none();
+        let held = txn.preconditions.iter().all(|it| holds(before, txn, it));
         match &applied.outcome {
+            Outcome::Refused { operation: None, refusal } if self.oracle.is_fresh(txn.request) => {
+                let other = matches!(refusal, Refusal::Empty);
+                assert!(other || !held, "the preconditions held: {refusal}");
+                assert!(quiet, "a refused entry has an event");
+                assert_same(entry.look, &self.state, before);
+            }
             Outcome::Refused { .. } => {
                 assert!(quiet, "a refused entry has an event");
                 assert_same(entry.look, &self.state, before);
             }
             Outcome::Applied { revision, replies } => {
                 if self.oracle.is_fresh(txn.request) {
+                    assert!(held, "a precondition did not hold");
                     assert_eq!(replies.len(), txn.operations.len());
                     assert_eq!(*revision, self.state.revision());
                 }
@@ -224,6 +232,23 @@ impl Run {
         self.index += 1;
         self.replica.apply(Revision(self.index), txn);
         self.state.apply(Revision(self.index), txn)
+    }
+}
+
+/// Whether a precondition holds, by what is there.
+fn holds(state: &State, txn: &Txn, it: &Precondition) -> bool {
+    match it {
+        Precondition::Absent(key) => state.objects().all(|object| object.key() != *key),
+        Precondition::RevisionIs(key, revision) => {
+            let changed = state.objects().find(|object| object.key() == *key);
+            changed.is_some_and(|object| match object {
+                Object::Pod(it) => it.changed == *revision,
+                Object::Subnet(it) => it.changed == *revision,
+                Object::Node(it) => it.changed == *revision,
+                other => panic!("no entry asks for {}", other.key()),
+            })
+        }
+        Precondition::EffectEquals(effect) => plan(state, txn).effect == *effect,
     }
 }
 

@@ -119,7 +119,8 @@ fn steps() -> impl Strategy<Value = Step> {
         ),
         11 => others().prop_map(plain),
         2 => (select(&NODES[..2]), reports()).prop_map(|(name, it)| Step::Inventory(name, it)),
-        3 => Just(Step::Rejoin),
+        3 => reports().prop_map(Step::Rejoin),
+        3 => reservations().prop_map(|it| Step::Reserve(Box::new(it))),
         3 => (key(), lists_of_pods()).prop_map(|(key, it)| Step::Absent(key, it)),
         1 => (select(&NODES[..2]), prop::bool::weighted(0.7))
             .prop_map(|(name, present)| Step::Fence(name, present)),
@@ -150,7 +151,7 @@ fn lists_of_pods() -> impl Strategy<Value = Listed> {
 fn put_pods() -> impl Strategy<Value = Operation> {
     let address = || prop::option::weighted(0.15, select(&ADDRESSES[..]));
     (
-        prop_oneof![40 => select(&PODS[..]), 1 => Just("a/node-x")],
+        prop_oneof![20 => select(&PODS[..]), 1 => Just("a/node-x")],
         // Most names have three lives; some uids come back under any name.
         prop_oneof![12 => (0..3).prop_map(Err), 1 => select(&UIDS[..]).prop_map(Ok)],
         // n3 is hardly ever there.
@@ -236,18 +237,9 @@ fn further() -> impl Strategy<Value = PodRequest> {
         })
 }
 
-/// Sets, reservations and time.
+/// Sets, the end of reservations, and time.
 fn kept() -> impl Strategy<Value = Operation> {
     let key = || select(&["a", "b"][..]).prop_map(set_key);
-    let name = || select(&["r0", "r1"][..]).prop_map(|name| name.parse().unwrap());
-    let reserved = (
-        name(),
-        select(&SUBNETS[..3]),
-        prop::option::weighted(0.8, select(&ADDRESSES[..])),
-        prop::option::weighted(0.3, select(&MACS[..])),
-        select(&["a/p0", "a/p-0", "b/p-1"][..]),
-        any::<bool>(),
-    );
     prop_oneof![
         4 => (key(), select(&["w", "w2"][..]), 0..3_u32, prop::bool::weighted(0.2)).prop_map(
             |(key, identity, replicas, late)| Operation::PutWorkload(WorkloadSpec {
@@ -259,19 +251,30 @@ fn kept() -> impl Strategy<Value = Operation> {
         ),
         2 => (key(), select(&["w", "w2"][..]))
             .prop_map(|(key, identity)| Operation::DeleteWorkload(key, uid(identity))),
-        6 => reserved.prop_map(|(name, from, address, mac, owner, second)| {
-            Operation::PutReservation(ReservationSpec {
-                name,
-                subnet: subnet(from),
-                addresses: address.into_iter().map(|text| text.parse().unwrap()).collect(),
-                mac: mac.map(|text| text.parse().unwrap()),
-                owner: ReservedFor::Pod(pod(owner)),
-                interface: second.then(|| "net1".parse().unwrap()),
-            })
-        }),
-        3 => name().prop_map(Operation::DeleteReservation),
+        2 => select(&["r0", "r1"][..])
+            .prop_map(|name| Operation::DeleteReservation(name.parse().unwrap())),
         1 => Just(Operation::Tick),
     ]
+}
+
+/// Reservations of an address, a MAC or both.
+fn reservations() -> impl Strategy<Value = ReservationSpec> {
+    (
+        select(&["r0", "r1"][..]),
+        select(&SUBNETS[..3]),
+        prop::option::weighted(0.8, select(&ADDRESSES[..])),
+        prop::option::weighted(0.3, select(&MACS[..])),
+        select(&["a/p0", "a/p-0", "b/p-1"][..]),
+        any::<bool>(),
+    )
+        .prop_map(|(name, from, address, mac, owner, second)| ReservationSpec {
+            name: name.parse().unwrap(),
+            subnet: subnet(from),
+            addresses: address.into_iter().map(|text| text.parse().unwrap()).collect(),
+            mac: mac.map(|text| text.parse().unwrap()),
+            owner: ReservedFor::Pod(pod(owner)),
+            interface: second.then(|| "net1".parse().unwrap()),
+        })
 }
 
 /// The set `p` of a namespace.
@@ -383,7 +386,7 @@ fn gateways() -> impl Strategy<Value = GatewayType> {
 fn others() -> impl Strategy<Value = Operation> {
     let subnet_name = || select(&SUBNETS[..]).prop_map(subnet);
     // The port of node x.a would be that of pod a/node-x.
-    let node_name = || prop_oneof![20 => select(&NODES[..]), 1 => Just("x.a")];
+    let node_name = || prop_oneof![8 => select(&NODES[..]), 1 => Just("x.a")];
     let key = || select(&PODS[..]).prop_map(pod);
     prop_oneof![
         4 => (specs(), prop::bool::weighted(0.9)).prop_map(|(spec, api)| {
@@ -397,8 +400,8 @@ fn others() -> impl Strategy<Value = Operation> {
         2 => subnet_name().prop_map(Operation::DeleteSubnet),
         1 => subnet_name().prop_map(Operation::DeleteSubnetWhenEmpty),
         1 => Just(Operation::DigestMark),
+        1 => Just(Operation::Reconcile),
         1 => prop_oneof![
-            1 => Just(Operation::Reconcile),
             2 => node_name().prop_map(|name| Operation::WaiveNode(node(name))),
             3 => select(&["k8s", "k8s", "other"][..])
                 .prop_map(|name| Operation::ResumeJanitor { apiserver: uid(name) }),
