@@ -2,7 +2,7 @@
 //!
 //! `ATOLL_SEQUENCES` says how many (`make properties`: 100,000), `ATOLL_SEQUENCE` which one alone.
 //! The first that fails is made smaller until nothing can be left out, and printed with the command
-//! that repeats it; then it belongs into `cases`.
+//! that repeats it; then it belongs into `cases`. `ATOLL_SHRINKS` says how often that is tried.
 
 #![allow(
     clippy::disallowed_methods,
@@ -28,7 +28,7 @@ use super::universe::entries;
 const SEQUENCES: u64 = 400;
 
 /// How often a failing sequence is run at most to make it smaller.
-const SHRINKS_MAX: usize = 5_000;
+const SHRINKS_MAX: u64 = 5_000;
 
 /// The strategy of all sequences.
 fn sequences() -> impl Strategy<Value = Vec<Entry>> {
@@ -59,7 +59,7 @@ fn run(entries: &[Entry]) -> Result<Counts, String> {
 fn shrink(mut tree: impl ValueTree<Value = Vec<Entry>>, mut why: String) -> (Vec<Entry>, String) {
     let mut smallest = tree.current();
     let mut more = tree.simplify();
-    for _ in 0..SHRINKS_MAX {
+    for _ in 0..asked("ATOLL_SHRINKS").unwrap_or(SHRINKS_MAX) {
         if !more {
             break;
         }
