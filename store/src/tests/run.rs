@@ -6,7 +6,7 @@ use atoll_codec::{
     decode_dump, decode_txn, encode_changes, encode_dump, encode_outcome, encode_txn,
 };
 use atoll_model::{
-    Dump, NodeName, Object, ObjectKey, Outcome, Precondition, Refusal, Revision, Txn,
+    ChangeSet, Dump, NodeName, Object, ObjectKey, Outcome, Precondition, Refusal, Revision, Txn,
 };
 
 use super::counts::Counts;
@@ -134,8 +134,11 @@ impl Run {
         self.judge(entry, &before, &txn, &applied);
         let fresh = self.oracle.is_fresh(txn.request);
         self.oracle.see(&txn, &applied, index);
-        self.oracle.judge(&self.state);
-        self.watch(&applied);
+        // Without a change there is nothing that either could see.
+        if let Some(changes) = &applied.changes {
+            self.oracle.judge(&self.state);
+            self.watch(changes);
+        }
         if fresh {
             self.counts.see(&txn, &applied);
             self.naive.apply(index, &txn, &applied.outcome);
@@ -183,9 +186,9 @@ impl Run {
     }
 
     /// What an agent learns from changes is what it would be told if it asked anew.
-    fn watch(&mut self, applied: &Applied) {
+    fn watch(&mut self, changes: &ChangeSet) {
         for Watcher { node, objects } in &mut self.watchers {
-            let own = applied.changes.as_ref().and_then(|set| view::changes(node, set));
+            let own = view::changes(node, changes);
             for change in own.into_iter().flat_map(|set| set.changes) {
                 let before = match change.after {
                     Some(object) => objects.insert(change.key.clone(), object),

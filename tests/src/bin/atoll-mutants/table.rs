@@ -227,7 +227,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "ordinal.is_some_and(|ordinal| before.wants(ordinal) && !spec.wants(ordinal))",
             "ordinal.is_some_and(|_| false && before.wants(0))",
         )],
-        tests: &[SEQUENCES],
+        tests: &[
+            SEQUENCES,
+            store(
+                "tests::order::\
+                 what_was_scaled_away_is_not_inherited_whenever_its_end_is_told",
+            ),
+        ],
     },
     Mutant {
         name: "port keys leak",
