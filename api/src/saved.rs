@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_saved_state_comes_back_and_damage_is_noticed() {
         let lineage =
-            Lineage { cluster: ClusterId(7), parent: None, epoch: 1, revision: Revision(9) };
+            Lineage { ancestors: vec![ClusterId(3)], ..Lineage::new(ClusterId(7), Revision(9)) };
         let namespace = Namespace {
             name: NamespaceName::new("tenant").unwrap(),
             labels: [("a".to_owned(), "b".to_owned())].into(),

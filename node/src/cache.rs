@@ -66,7 +66,7 @@ pub async fn keep(dir: PathBuf, mut views: watch::Receiver<View>, cancel: Cancel
 
 fn save(dir: &Path, view: &View) -> std::io::Result<()> {
     let Some(lineage) = view.lineage() else { return Ok(()) };
-    let bytes = atoll_api::saved::encode(&lineage, &view.objects());
+    let bytes = atoll_api::saved::encode(lineage, &view.objects());
     write_durably(dir, FILE, &bytes)
 }
 
@@ -94,10 +94,9 @@ mod tests {
     fn a_view_survives_a_restart_and_a_damaged_file_is_no_view() {
         let dir = tempfile::tempdir().unwrap();
         assert!(load(dir.path()).lineage().is_none());
-        let lineage =
-            Lineage { cluster: ClusterId(1), parent: None, epoch: 0, revision: Revision(5) };
-        save(dir.path(), &View::restored(lineage, Vec::new())).unwrap();
-        assert_eq!(load(dir.path()).lineage(), Some(lineage));
+        let lineage = Lineage::new(ClusterId(1), Revision(5));
+        save(dir.path(), &View::restored(lineage.clone(), Vec::new())).unwrap();
+        assert_eq!(load(dir.path()).lineage(), Some(&lineage));
         std::fs::write(dir.path().join(FILE), b"nonsense").unwrap();
         assert!(load(dir.path()).lineage().is_none());
     }

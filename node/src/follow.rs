@@ -21,6 +21,7 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
         match event {
             WatchEvent::Resync(lineage, objects) => {
                 let mut outcome = Ok(());
+                let revision = lineage.revision;
                 views.send_if_modified(|view| {
                     outcome = view.resync(lineage, objects);
                     outcome.is_ok()
@@ -35,7 +36,7 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
                     watch.turn_away().await;
                     continue;
                 }
-                tracing::info!(revision = %lineage.revision, "following the store");
+                tracing::info!(%revision, "following the store");
                 (quiet, turned_away) = (false, None);
             }
             WatchEvent::Changes(set) => {

@@ -55,15 +55,15 @@ impl View {
 
     /// Notes how far the store has come without anything for this node.
     pub fn bookmark(&mut self, lineage: Lineage) {
-        if self.lineage.is_some_and(|mine| mine.accepts(&lineage).is_ok()) {
+        if self.lineage.as_ref().is_some_and(|mine| mine.accepts(&lineage).is_ok()) {
             self.lineage = Some(lineage);
         }
     }
 
     /// Whose state this is; `None` before the first.
     #[must_use]
-    pub fn lineage(&self) -> Option<Lineage> {
-        self.lineage
+    pub fn lineage(&self) -> Option<&Lineage> {
+        self.lineage.as_ref()
     }
 
     /// Everything, for the cache file.
@@ -174,7 +174,7 @@ mod tests {
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {
         let (cluster, revision) = (ClusterId(cluster), Revision(revision));
-        Lineage { cluster, parent: None, epoch: 0, revision }
+        Lineage::new(cluster, revision)
     }
 
     fn namespace(name: &str) -> Object {

@@ -197,14 +197,14 @@ async fn states_that_must_not_erase_a_network_change_nothing() {
     projector.shutdown().await;
 
     let lineage = store.lineage();
-    let older = atoll_model::Lineage { revision: before.revision(), ..lineage };
-    let other = atoll_model::Lineage { cluster: ClusterId(CLUSTER.0 + 1), ..lineage };
+    let older = atoll_model::Lineage { revision: before.revision(), ..lineage.clone() };
+    let other = atoll_model::Lineage { cluster: ClusterId(CLUSTER.0 + 1), ..lineage.clone() };
     let (state, none) = (before.clone(), atoll_store::State::default());
     for (state, lineage, refused) in [
         (state.clone(), older, "older"),
         (state.clone(), other, "is not cluster"),
         // As if the rows were forgotten without any entry that says so.
-        (state, lineage, "unexplained"),
+        (state, lineage.clone(), "unexplained"),
     ] {
         let (_sender, receiver) = watch::channel(Some(Desired { state, lineage }));
         let projector = Projector::start(receiver, nb.endpoint()).unwrap();

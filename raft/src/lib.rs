@@ -23,16 +23,18 @@
 //!   history up to it is durable.
 //! * A disk belongs to one cluster; members of different clusters refuse each other.
 //! * A cluster is formed once. Empty disks next to a formation marker form nothing.
+//! * A member whose state differs from the majority's at a digest mark serves nobody (`marks`).
 //! * After a failed write or sync of log or history the process ends.
 //!
 //! Threads: everything asynchronous runs on the caller's runtime; `wal` and `history` are threads
 //! of their own; snapshots use blocking threads.
 //!
 //! Absent on purpose: openraft's types outside of this crate. Absent for now: TLS between members,
-//! backup and restore, a reserve for a full disk, limits to the history's size, refetching a
+//! a reserve for a full disk, limits to the history's size, refetching a
 //! damaged history from a peer, shrinking the cluster, reads on followers.
 
 mod admission;
+mod backup;
 mod changes;
 mod fatal;
 mod files;
@@ -42,6 +44,7 @@ mod identity;
 mod inspect;
 mod leader;
 mod machine;
+mod marks;
 mod member;
 mod network;
 mod open;
@@ -62,6 +65,9 @@ mod lab;
 #[cfg(test)]
 mod snapshot_test;
 
+pub use backup::{
+    BackupInfo, RestoreError, RestoreTarget, Restored, inspect_backup, remains, restore,
+};
 pub use changes::{ChangeStream, ChangesError, Compacted};
 pub use history::{History, HistoryError, Interval};
 pub use identity::IdentityError;

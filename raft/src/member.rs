@@ -44,6 +44,11 @@ pub enum Phase {
     Joining,
     /// It is a voter.
     Member,
+    /// Its state is not what the others have: it serves nobody, and votes.
+    Quarantined {
+        /// For people: what differs, and the way out.
+        why: String,
+    },
     /// It was told to stop.
     Stopped,
 }
@@ -119,11 +124,13 @@ impl Member {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.phase.send_if_modified(|current| {
-            if *current == phase || *current == Phase::Stopped {
+            let aside = matches!(current, Phase::Quarantined { .. }) && phase != Phase::Stopped;
+            if *current == phase || *current == Phase::Stopped || aside {
                 return false;
             }
             match &phase {
                 Phase::Waiting { why } => tracing::warn!(why, "waiting"),
+                Phase::Quarantined { why } => tracing::error!(why, "quarantined"),
                 other => tracing::info!(phase = ?other, "phase"),
             }
             *current = phase;

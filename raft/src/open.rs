@@ -13,6 +13,7 @@ use crate::changes::Hub;
 use crate::history::{Archive, HistoryError};
 use crate::identity::{IdentityError, IdentityFile};
 use crate::machine::{ClusterClock, Machine, Published, Shown, SnapshotError, Snapshots};
+use crate::marks::Marks;
 use crate::member::{Member, Phase};
 use crate::network::{LeaderHeard, Network};
 use crate::options::{RaftOptions, SNAPSHOT_EVERY_ENTRIES, Timing};
@@ -142,9 +143,16 @@ fn open_state(
         let what = format!("the log begins behind entry {purged:?}, but no snapshot reaches there");
         return Err(OpenError::Incomplete { what, path: options.data_dir.clone() });
     }
+    let marks = Marks::open(&options.data_dir).map_err(|source| {
+        let (action, path) = ("read the quarantine in", options.data_dir.clone());
+        OpenError::Directory { action, path, source }
+    })?;
     let archive = Archive::open(&options.data_dir.join("history"), state.revision())?;
     let shown = Shown {
         published: watch::Sender::new(Published::new(state.clone(), cluster)),
+        marks,
+        #[cfg(test)]
+        diverges: Default::default(),
         hub: Arc::new(Hub::new(state.revision(), archive.progress())),
         clock: ClusterClock::new(state.clock_ms()),
         archive,

@@ -40,6 +40,8 @@ pub struct Timing {
     pub propose_deadline: Duration,
     /// How often a member that is not in a cluster looks at its peers.
     pub formation_interval: Duration,
+    /// How often members compare their states while something changes.
+    pub mark_interval: Duration,
 }
 
 impl Default for Timing {
@@ -56,6 +58,7 @@ impl Default for Timing {
             replace_after: Duration::from_secs(30),
             propose_deadline: Duration::from_secs(5),
             formation_interval: Duration::from_millis(300),
+            mark_interval: Duration::from_secs(2),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) use crate::open::OpenError;
 use crate::options::{RaftOptions, Timing};
 use crate::proposer::{self, Answer, Proposal, ProposeError};
 use crate::status::MemberStatus;
-use crate::{formation, leader, upkeep};
+use crate::{formation, leader, marks, upkeep};
 
 /// Why there is no linearizable read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -75,6 +75,9 @@ impl Store {
     }
 
     fn start(member: &Arc<Member>, lock: File) -> Self {
+        if member.shown.marks.quarantine().is_some() {
+            member.shown.hide();
+        }
         let (sender, leadership) = watch::channel(Leadership::default());
         let proposals = proposer::spawn(member.raft.clone(), member.shown.clone());
         let inner = Inner {
@@ -90,6 +93,7 @@ impl Store {
             tokio::spawn(leader::set_up(store.clone(), leadership)).abort_handle(),
             tokio::spawn(formation::run(member.clone())).abort_handle(),
             tokio::spawn(upkeep::run(member.clone())).abort_handle(),
+            tokio::spawn(marks::run(store.clone())).abort_handle(),
         ];
         *store.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         store
@@ -107,6 +111,9 @@ impl Store {
         let phase = self.inner.member.phase.borrow().clone();
         if phase == Phase::Stopped {
             return Err(ProposeError::Unavailable("this member is shutting down".to_owned()));
+        }
+        if let Phase::Quarantined { why } = &phase {
+            return Err(ProposeError::Unavailable(format!("this member is in quarantine: {why}")));
         }
         if !self.published().borrow().is_formed() {
             let text = format!("this member is in no cluster yet: {phase:?}");
@@ -144,6 +151,9 @@ impl Store {
     /// [`ReadError`]: nothing was read.
     pub async fn linearizable(&self) -> Result<Published, ReadError> {
         let unavailable = |text: String| ReadError::Unavailable(text);
+        if let Some(why) = self.inner.member.shown.marks.quarantine() {
+            return Err(unavailable(format!("this member is in quarantine: {why}")));
+        }
         let read = self.inner.member.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         let read = tokio::time::timeout(self.timing().propose_deadline, read).await;
         match read.map_err(|_| unavailable("no quorum has answered in time".to_owned()))? {
@@ -246,8 +256,7 @@ impl Store {
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    #[cfg(test)]
-    pub(crate) fn member(&self) -> &Member {
+    pub(crate) fn member(&self) -> &Arc<Member> {
         &self.inner.member
     }
 

@@ -9,8 +9,9 @@ use atoll_api::client::MESSAGE_BYTES_MAX;
 use atoll_api::proto::cluster_server::ClusterServer;
 use atoll_api::proto::peer_server::PeerServer;
 use atoll_api::proto::store_server::StoreServer;
-use atoll_raft::{RaftOptions, Store, Timing};
+use atoll_raft::{Phase, RaftOptions, Store, Timing};
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -56,6 +57,10 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         None => None,
     };
 
+    if let Some(central) = central.clone() {
+        tokio::spawn(leave_with_quarantine(store.phase(), central));
+    }
+
     let routes = Routes::new(
         PeerServer::new(peers)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -89,6 +94,14 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     }
     store.shutdown().await;
     outcome
+}
+
+/// What a quarantined member would project is as wrong as its state: the role moves to another.
+async fn leave_with_quarantine(mut phase: watch::Receiver<Phase>, central: LocalCentral) {
+    let quarantined = |phase: &Phase| matches!(phase, Phase::Quarantined { .. });
+    if phase.wait_for(quarantined).await.is_ok() {
+        central.shutdown().await;
+    }
 }
 
 fn server() -> Server {

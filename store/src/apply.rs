@@ -1,8 +1,8 @@
 //! One entry of the log: the only way in which the state changes.
 
 use atoll_model::{
-    ChangeSet, Object, ObjectKey, Operation, Outcome, Precondition, Refusal, Reply, Revision, Txn,
-    limits,
+    Actor, ChangeSet, Object, ObjectKey, Operation, Outcome, Precondition, Refusal, Reply,
+    Revision, Txn, limits,
 };
 
 use crate::binding::Unplugged;
@@ -140,7 +140,8 @@ impl Transaction {
         }
         let mut replies = Vec::with_capacity(txn.operations.len());
         for (position, operation) in (0..).zip(&txn.operations) {
-            let reply = self.operate(operation).map_err(|refusal| (Some(position), refusal))?;
+            let reply = self.operate(operation, &txn.actor);
+            let reply = reply.map_err(|refusal| (Some(position), refusal))?;
             replies.push(reply);
             // At once, so that no later operation overtakes who waits.
             self.settle();
@@ -157,10 +158,10 @@ impl Transaction {
         }
     }
 
-    fn operate(&mut self, operation: &Operation) -> Result<Reply, Refusal> {
+    fn operate(&mut self, operation: &Operation, actor: &Actor) -> Result<Reply, Refusal> {
         match operation {
             Operation::PutSubnet(spec, origin) => self.put_subnet(spec, *origin),
-            Operation::DeleteSubnet(name) => self.delete_subnet(name),
+            Operation::DeleteSubnet(name) => self.delete_subnet(name, actor),
             Operation::PutNamespace(name, labels) => self.put_namespace(name, labels),
             Operation::DeleteNamespace(name) => self.delete_namespace(name),
             Operation::PutNode(spec) => self.put_node(spec),
@@ -195,7 +196,7 @@ impl Transaction {
             Operation::ObserveAbsence { list, absent } => self.observe_absence(list, absent),
             Operation::ResumeJanitor { apiserver } => Ok(self.resume_janitor(apiserver)),
             Operation::Reconcile => self.reconcile(),
-            Operation::DeleteSubnetWhenEmpty(name) => self.delete_subnet_when_empty(name),
+            Operation::DeleteSubnetWhenEmpty(name) => self.delete_subnet_when_empty(name, actor),
             // A mark is taken by whoever reads the log; the time is in every transaction.
             Operation::Tick | Operation::DigestMark => Ok(Reply::Done),
         }

@@ -24,6 +24,7 @@ impl State {
         feed.number(self.clock_ms);
         feed.number(self.next_datapath_key.into());
         feed.revision(self.outcomes.forgotten_to());
+        feed.each(self.ancestors.iter(), |feed, cluster| feed.wide(cluster.0));
         let rows = self.rows.wrapping_add(self.outcomes.rows());
         rows.wrapping_add(feed.finish())
     }

@@ -58,6 +58,7 @@ impl State {
             outcomes: outcomes.map(|(id, index, outcome)| (id, index, outcome.clone())).collect(),
             outcomes_from: self.outcomes.forgotten_to(),
             next_datapath_key: self.next_datapath_key,
+            ancestors: self.ancestors.clone(),
         }
     }
 
@@ -97,6 +98,7 @@ impl State {
             revision: dump.revision,
             clock_ms: dump.clock_ms,
             next_datapath_key: dump.next_datapath_key.max(DATAPATH_KEY_FIRST),
+            ancestors: dump.ancestors,
             outcomes: Outcomes::restore(dump.outcomes, dump.outcomes_from),
             ..Self::default()
         };

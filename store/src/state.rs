@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use atoll_model::limits::DATAPATH_KEY_FIRST;
 use atoll_model::{
-    Allocation, Central, Draining, Family, Janitor, Mirror, MirrorTarget, Namespace, NamespaceName,
-    Node, NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName, RangeSet, Reconciling,
-    Reservation, ReservationName, Revision, Settings, Sighting, Subnet, SubnetName, Uid, Workload,
-    WorkloadKey,
+    Allocation, Central, ClusterId, Draining, Family, Janitor, Mirror, MirrorTarget, Namespace,
+    NamespaceName, Node, NodeName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName,
+    RangeSet, Reconciling, Reservation, ReservationName, Revision, Settings, Sighting, Subnet,
+    SubnetName, Uid, Workload, WorkloadKey,
 };
 use imbl::OrdMap;
 
@@ -42,6 +42,7 @@ pub struct State {
     pub(crate) janitor: Option<Arc<Janitor>>,
     pub(crate) reconciling: Option<Arc<Reconciling>>,
     pub(crate) next_datapath_key: u32,
+    pub(crate) ancestors: Vec<ClusterId>,
     pub(crate) outcomes: Outcomes,
     // Derived from the above, except for the addresses that cool.
     pub(crate) pools: OrdMap<SubnetName, Arc<Pools>>,
@@ -73,6 +74,7 @@ impl Default for State {
             janitor: None,
             reconciling: None,
             next_datapath_key: DATAPATH_KEY_FIRST,
+            ancestors: Vec::new(),
             outcomes: Outcomes::default(),
             pools: OrdMap::new(),
             indexes: Indexes::default(),
@@ -121,6 +123,12 @@ impl State {
     #[must_use]
     pub fn clock_ms(&self) -> u64 {
         self.clock_ms
+    }
+
+    /// The clusters that this state was before it was restored, the oldest first.
+    #[must_use]
+    pub fn ancestors(&self) -> &[ClusterId] {
+        &self.ancestors
     }
 
     /// What holds for the whole cluster; nothing before it is set up.

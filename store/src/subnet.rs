@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use atoll_ipam::{ResizeError, mac};
 use atoll_model::{
-    Allocation, AllocationState, Cidr, Family, MacAddress, Object, ObjectKey, Origin, PortName,
-    Refusal, Reply, Subnet, SubnetName, SubnetNet, SubnetSpec, limits,
+    Actor, Allocation, AllocationState, Cidr, Family, MacAddress, Object, ObjectKey, Origin,
+    PortName, Refusal, Reply, Subnet, SubnetName, SubnetNet, SubnetSpec, limits,
 };
 
 use crate::pools::Pools;
@@ -152,9 +152,13 @@ impl Transaction {
     }
 
     /// Deletes a subnet that nobody uses; one that is not there is no matter.
-    pub(crate) fn delete_subnet(&mut self, name: &SubnetName) -> Result<Reply, Refusal> {
+    pub(crate) fn delete_subnet(
+        &mut self,
+        name: &SubnetName,
+        actor: &Actor,
+    ) -> Result<Reply, Refusal> {
         let Some(subnet) = self.state.subnets.get(name).cloned() else { return Ok(Reply::Done) };
-        self.check_deletable(&subnet)?;
+        self.check_deletable(&subnet, actor)?;
         in_use(name, self.pools(name))?;
         self.remove_subnet(&subnet);
         Ok(Reply::Done)
@@ -162,9 +166,13 @@ impl Transaction {
 
     /// Deletes a subnet as soon as nobody uses it; from now on it takes no new users, and nothing is
     /// kept in it. O(n) for its n ports.
-    pub(crate) fn delete_subnet_when_empty(&mut self, name: &SubnetName) -> Result<Reply, Refusal> {
+    pub(crate) fn delete_subnet_when_empty(
+        &mut self,
+        name: &SubnetName,
+        actor: &Actor,
+    ) -> Result<Reply, Refusal> {
         let Some(subnet) = self.state.subnets.get(name).cloned() else { return Ok(Reply::Done) };
-        self.check_deletable(&subnet)?;
+        self.check_deletable(&subnet, actor)?;
         if subnet.deleting {
             return Ok(Reply::Done);
         }
@@ -195,8 +203,12 @@ impl Transaction {
         deleted
     }
 
-    fn check_deletable(&self, subnet: &Subnet) -> Result<(), Refusal> {
+    /// What was made in Kubernetes goes when Kubernetes says so, and that is what the leader tells.
+    fn check_deletable(&self, subnet: &Subnet, actor: &Actor) -> Result<(), Refusal> {
         let name = &subnet.spec.name;
+        if subnet.origin == Origin::Kubernetes && *actor != Actor::Leader {
+            return Err(wrong_origin(subnet));
+        }
         if self.is_join(name) {
             return Err(Refusal::SubnetReserved(name.clone()));
         }
@@ -282,7 +294,7 @@ fn wrong_origin(known: &Subnet) -> Refusal {
     let name = known.spec.name.clone();
     let made = match known.origin {
         Origin::Api => format!("through the API (atollctl apply, subnet {name})"),
-        Origin::Kubernetes => format!("in Kubernetes (kubectl edit subnet {name})"),
+        Origin::Kubernetes => format!("in Kubernetes (kubectl edit or delete subnet {name})"),
     };
     Refusal::WrongOrigin { name, made }
 }

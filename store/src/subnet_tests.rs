@@ -129,7 +129,8 @@ fn what_was_made_through_one_door_changes_only_through_it() {
     let mut it = Scenario::new();
     let spec = subnet_spec("blue", &["10.99.0.0/24"]);
     it.apply(Operation::PutSubnet(spec.clone(), Origin::Kubernetes)).done();
-    it.put_subnet(spec).refused("subnet blue was made in Kubernetes (kubectl edit subnet blue)");
+    it.put_subnet(spec)
+        .refused("subnet blue was made in Kubernetes (kubectl edit or delete subnet blue)");
 }
 
 #[test]
@@ -295,4 +296,15 @@ fn what_is_kept_goes_when_its_subnet_is_to_go() {
     it.apply(leave("blue")).done().changed("allocation web-0.a");
     it.delete_pod("a/web-1", "u1").done().changed("subnet blue");
     assert_eq!(it.address("a/web-1"), "none");
+}
+
+#[test]
+fn a_subnet_that_was_made_in_kubernetes_is_deleted_there() {
+    let mut it = Scenario::new();
+    it.apply(Operation::PutSubnet(blue(&["10.99.0.0/24"]), Origin::Kubernetes)).done();
+    it.apply(delete("blue")).refused("was made in Kubernetes (kubectl edit or delete subnet blue)");
+    it.apply(leave("blue")).refused("was made in Kubernetes");
+    let told = crate::scenario::txn(vec![delete("blue")], it.clock_ms);
+    let told = atoll_model::Txn { actor: atoll_model::Actor::Leader, ..told };
+    it.apply_txn(&told).done().changed("subnet blue");
 }

@@ -164,8 +164,7 @@ pub(crate) fn lineage_of(message: Option<proto::Lineage>) -> Result<Lineage, Dec
     let id = |text: &str| text.parse::<ClusterId>().map_err(|error| bad(error.to_string()));
     Ok(Lineage {
         cluster: id(&message.cluster)?,
-        parent: message.parent.as_deref().map(id).transpose()?,
-        epoch: message.epoch,
+        ancestors: message.ancestors.iter().map(|text| id(text)).collect::<Result<_, _>>()?,
         revision: Revision(message.revision),
     })
 }
@@ -174,8 +173,7 @@ impl From<&Lineage> for proto::Lineage {
     fn from(lineage: &Lineage) -> Self {
         Self {
             cluster: lineage.cluster.to_string(),
-            parent: lineage.parent.map(|parent| parent.to_string()),
-            epoch: lineage.epoch,
+            ancestors: lineage.ancestors.iter().map(ToString::to_string).collect(),
             revision: lineage.revision.0,
         }
     }

@@ -107,7 +107,7 @@ mod tests {
     const TABLE: Table = Table::LogicalSwitchPort;
 
     fn lineage(revision: u64) -> Lineage {
-        Lineage { cluster: ClusterId(1), parent: None, epoch: 0, revision: Revision(revision) }
+        Lineage::new(ClusterId(1), Revision(revision))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use atoll_model::lineage::LineageError;
 use atoll_model::{ClusterId, Lineage};
 use uuid::Uuid;
 
-use crate::marker::{self, CLUSTER_KEY, EPOCH_KEY, REVISION_KEY};
+use crate::marker::{self, ANCESTORS_KEY, CLUSTER_KEY, REVISION_KEY};
 use crate::table::References;
 use crate::{
     Atom, Brake, BrakeError, Column, Conflict, ConflictKind, Operation, Row, RowKey, Rows, Table,
@@ -274,7 +274,7 @@ impl<'a> Compare<'a> {
             .into_iter()
             .filter(|(key, value)| get("external_ids", key) != Some(value.as_str()));
         let mut marks: Vec<_> = marks.map(|(key, value)| (key.to_owned(), value)).collect();
-        let identity = |(key, _): &(String, String)| key == CLUSTER_KEY || key == EPOCH_KEY;
+        let identity = |(key, _): &(String, String)| key == CLUSTER_KEY || key == ANCESTORS_KEY;
         if !others && options.is_empty() && !marks.iter().any(identity) {
             marks.retain(|(key, _)| key != REVISION_KEY);
         }

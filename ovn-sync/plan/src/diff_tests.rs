@@ -9,7 +9,7 @@ use crate::{Explained, marker};
 const US: ClusterId = ClusterId(7);
 
 fn lineage(revision: u64) -> Lineage {
-    Lineage { cluster: US, parent: None, epoch: 0, revision: Revision(revision) }
+    Lineage::new(US, Revision(revision))
 }
 
 fn plan(desired: &Rows, observed: &Rows) -> Plan {
@@ -297,7 +297,7 @@ fn a_database_that_lost_its_marker_is_known_by_its_rows() {
 #[test]
 fn a_restored_cluster_replaces_the_rows_of_its_parent() {
     let parent_rows = built(&switch(0..150));
-    let child = Lineage { cluster: ClusterId(8), parent: Some(US), epoch: 1, ..lineage(1) };
+    let child = Lineage { cluster: ClusterId(8), ancestors: vec![US], ..lineage(1) };
     let (desired, mut observed) = (network(&[]), parent_rows);
     let plan = diff(&desired, &observed, &child, &Brake::default()).unwrap();
     commit(&mut observed, &plan.operations);

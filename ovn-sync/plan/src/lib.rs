@@ -50,7 +50,7 @@ pub use brake::{Brake, BrakeError, Explained};
 pub use conflict::{Conflict, ConflictKind};
 pub use desired::desired;
 pub use diff::{DiffError, Plan, diff};
-pub use marker::{CLUSTER_KEY, EPOCH_KEY, REVISION_KEY, marker};
+pub use marker::{ANCESTORS_KEY, CLUSTER_KEY, REVISION_KEY, marker};
 pub use name::{OBJECT_KEY, VENDOR, VENDOR_KEY, port_group_name, row_uuid};
 pub use operation::Operation;
 pub use table::{Column, Table};

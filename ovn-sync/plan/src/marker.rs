@@ -11,8 +11,8 @@ use crate::{Row, Rows, Table};
 /// Which cluster a row, or the whole database, belongs to.
 pub const CLUSTER_KEY: &str = "atoll/cluster";
 
-/// The lineage epoch of what was written last.
-pub const EPOCH_KEY: &str = "atoll/epoch";
+/// The ancestors of the cluster, with commas between them: from whom its rows may have come.
+pub const ANCESTORS_KEY: &str = "atoll/ancestors";
 
 /// The revision of what was written last. It may be lower than that of the projected state: a
 /// revision that changes no row is not written, because `ovn-northd` would recompute everything.
@@ -24,19 +24,20 @@ pub fn marker(observed: &Rows) -> Option<Lineage> {
     let global = global(observed)?;
     let ids = global.get("external_ids")?;
     let number = |key| ids.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let ancestors = ids.get(ANCESTORS_KEY).into_iter().flat_map(|text| text.split(','));
     Some(Lineage {
         cluster: ids.get(CLUSTER_KEY)?.parse().ok()?,
-        parent: None,
-        epoch: number(EPOCH_KEY),
+        ancestors: ancestors.filter_map(|text| text.parse().ok()).collect(),
         revision: Revision(number(REVISION_KEY)),
     })
 }
 
 /// What has to be written there for `lineage`.
 pub(crate) fn marks(lineage: &Lineage) -> [(&'static str, String); 3] {
+    let ancestors: Vec<String> = lineage.ancestors.iter().map(ToString::to_string).collect();
     [
         (CLUSTER_KEY, lineage.cluster.to_string()),
-        (EPOCH_KEY, lineage.epoch.to_string()),
+        (ANCESTORS_KEY, ancestors.join(",")),
         (REVISION_KEY, lineage.revision.to_string()),
     ]
 }
@@ -68,7 +69,7 @@ pub(crate) fn check_heritage(observed: &Rows, lineage: &Lineage) -> Result<(), L
     let marked = observed.values().filter(|row| is_marked(row));
     let strangers = marked.filter_map(cluster_of).filter(|cluster| *cluster != lineage.cluster);
     for cluster in strangers.collect::<BTreeSet<_>>() {
-        let kept = Lineage { cluster, parent: None, epoch: 0, revision: Revision(0) };
+        let kept = Lineage::new(cluster, Revision(0));
         kept.accepts(lineage)?;
     }
     Ok(())

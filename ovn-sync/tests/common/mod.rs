@@ -67,7 +67,7 @@ impl Store {
 
     pub(crate) fn lineage(&self) -> Lineage {
         let revision = self.state.revision();
-        Lineage { cluster: CLUSTER, parent: None, epoch: 0, revision }
+        Lineage::new(CLUSTER, revision)
     }
 
     /// What a projector follows; from now on every entry is published.

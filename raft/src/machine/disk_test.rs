@@ -49,6 +49,8 @@ impl Disk {
             archive,
             snapshots,
             identity,
+            marks: crate::marks::Marks::open(path).unwrap(),
+            diverges: Default::default(),
         });
         let next = meta.last_log_id.map_or(1, |id| id.index + 1);
         Self { machine: Machine::new(state, meta, shown.clone()), shown, next }

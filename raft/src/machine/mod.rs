@@ -18,7 +18,7 @@ mod snapshot;
 use std::io;
 use std::sync::Arc;
 
-use atoll_model::{ClusterId, Lineage, Revision};
+use atoll_model::{ClusterId, Lineage, Operation, Revision};
 use atoll_store::State;
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -28,12 +28,14 @@ use tokio::sync::watch;
 use crate::changes::Hub;
 use crate::history::Archive;
 use crate::identity::IdentityFile;
+use crate::marks::Marks;
 use crate::types::{
     Command, Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
 pub(crate) use clock::{ClusterClock, wall_ms};
 pub use snapshot::SnapshotError;
 pub(crate) use snapshot::{Head, SnapshotFile, Snapshots};
+pub(crate) use snapshot::{decode as decode_snapshot, encode as encode_snapshot};
 
 /// The state as of some revision, and whose it is.
 #[derive(Debug, Clone)]
@@ -48,7 +50,8 @@ impl Published {
     pub(crate) fn new(state: State, cluster: Option<ClusterId>) -> Self {
         let cluster = cluster.unwrap_or(ClusterId(0));
         let revision = state.revision();
-        Self { state, lineage: Lineage { cluster, parent: None, epoch: 0, revision } }
+        let ancestors = state.ancestors().to_vec();
+        Self { state, lineage: Lineage { cluster, ancestors, revision } }
     }
 
     /// Is this the state of a cluster?
@@ -70,11 +73,44 @@ pub(crate) struct Shown {
     pub(crate) archive: Archive,
     pub(crate) snapshots: Snapshots,
     pub(crate) identity: IdentityFile,
+    pub(crate) marks: Marks,
+    /// The next transaction is not computed as the others compute it.
+    #[cfg(test)]
+    pub(crate) diverges: std::sync::atomic::AtomicBool,
 }
 
 impl Shown {
     fn publish(&self, state: &State) {
-        self.published.send_replace(Published::new(state.clone(), self.identity.cluster()));
+        let shown = Published::new(state.clone(), self.identity.cluster());
+        self.published.send_if_modified(|now| {
+            // Looked at while nobody else can publish: what is hidden stays hidden.
+            let serves = self.marks.quarantine().is_none();
+            if serves {
+                *now = shown;
+            }
+            serves
+        });
+    }
+
+    /// Shows nothing any more: on what can be seen from now on nobody may act.
+    pub(crate) fn hide(&self) {
+        self.published.send_replace(Published::new(State::default(), None));
+        self.hub.close();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn plant_divergence(&self) {
+        self.diverges.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// The transaction, or what a broken member makes of it.
+    #[cfg(test)]
+    fn diverge(&self, mut txn: atoll_model::Txn) -> atoll_model::Txn {
+        if self.diverges.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            let name = "only-here".parse().expect("it is a name");
+            txn.operations.push(Operation::PutNamespace(name, Default::default()));
+        }
+        txn
     }
 }
 
@@ -127,7 +163,12 @@ impl Machine {
             let text = format!("committed entry {revision} cannot be read: {error}");
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
+        #[cfg(test)]
+        let txn = self.shown.diverge(txn);
         let applied = self.state.apply(revision, &txn);
+        if txn.operations.contains(&Operation::DigestMark) {
+            self.shown.marks.note(revision.0, self.state.digest());
+        }
         self.shown.clock.applied(self.state.clock_ms());
         if let Some(changes) = applied.changes {
             let changes = Arc::new(changes);

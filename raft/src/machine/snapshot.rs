@@ -57,11 +57,12 @@ impl SnapshotFile {
 
     /// Checks the whole file and takes it apart.
     pub(crate) fn open(&self) -> io::Result<Content> {
-        parse(self.read_all()?).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
+        decode(self.read_all()?).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
     }
 }
 
-fn parse(mut bytes: Vec<u8>) -> Result<Content, String> {
+/// Checks a whole snapshot and takes it apart.
+pub(crate) fn decode(mut bytes: Vec<u8>) -> Result<Content, String> {
     let number = |range: std::ops::Range<usize>| {
         let field = bytes.get(range)?;
         Some(field.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte)))

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use atoll_api::proto::peer_client::PeerClient;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::member::Member;
 use crate::types::Metrics;
 
 pub(crate) use client::Network;
@@ -48,6 +49,16 @@ pub(crate) fn connect(address: &str) -> Result<PeerClient<Channel>, tonic::trans
     Ok(PeerClient::new(endpoint.connect_lazy())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// What member `id` has after the mark at `index`; nothing if it does not know, or does not answer.
+pub(crate) async fn ask_digest(member: &Member, id: u64, index: u64) -> Option<u128> {
+    let identity = &member.shown.identity;
+    let mut client = connect(&member.addresses.get(id)?).ok()?;
+    let question = wire::message(identity, id, wire::encode(&index));
+    let answer = client.digest(question).await.ok()?.into_inner();
+    wire::check(identity, &answer).ok()?;
+    wire::decode::<Option<u128>>(&answer.payload).ok()?
 }
 
 /// Where members are, by the newest membership that this member knows.

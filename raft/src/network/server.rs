@@ -167,6 +167,13 @@ impl Peer for Peers {
         Ok(self.answer(first.from, &answer.map_err(stopped)?))
     }
 
+    async fn digest(&self, request: Request<PeerMessage>) -> Result<Response<PeerMessage>, Status> {
+        let message = request.into_inner();
+        wire::check(&self.shown().identity, &message)?;
+        let index: u64 = wire::decode(&message.payload)?;
+        Ok(self.answer(message.from, &self.shown().marks.at(index)))
+    }
+
     async fn transfer(
         &self,
         request: Request<PeerMessage>,

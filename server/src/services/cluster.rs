@@ -58,13 +58,14 @@ fn phase(phase: &Phase) -> &'static str {
         Phase::Forming => "forming",
         Phase::Joining => "joining",
         Phase::Member => "member",
+        Phase::Quarantined { .. } => "quarantined",
         Phase::Stopped => "stopped",
     }
 }
 
 fn why(phase: &Phase) -> String {
     match phase {
-        Phase::Waiting { why } => why.clone(),
+        Phase::Waiting { why } | Phase::Quarantined { why } => why.clone(),
         _ => String::new(),
     }
 }

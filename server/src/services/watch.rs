@@ -97,7 +97,7 @@ impl Watcher {
                         let _ = self.sender.try_send(Err(answer::unavailable(why)));
                         return Err(Cut);
                     }
-                    let now = published.borrow().lineage;
+                    let now = published.borrow().lineage.clone();
                     let lineage = atoll_model::Lineage { revision: position, ..now };
                     let bookmark = Bookmark { lineage: Some((&lineage).into()) };
                     self.send(Kind::Bookmark(bookmark)).await?;

@@ -340,6 +340,7 @@ impl From<&model::Dump> for proto::Dump {
             outcomes: dump.outcomes.iter().map(remembered).collect(),
             outcomes_from: dump.outcomes_from.0,
             next_datapath_key: dump.next_datapath_key,
+            ancestors: dump.ancestors.iter().map(|cluster| wide(cluster.0)).collect(),
         }
     }
 }
@@ -361,6 +362,8 @@ impl TryFrom<proto::Dump> for model::Dump {
             let outcome = need("outcomes.outcome", it.outcome)?.try_into()?;
             Ok((request, model::Revision(it.at), outcome))
         };
+        let ancestors = dump.ancestors.iter();
+        let ancestors = ancestors.map(|id| from_wide("ancestors", id).map(model::ClusterId));
         let objects = dump.objects.iter().map(TryInto::try_into);
         let outcomes = dump.outcomes.into_iter().map(remembered);
         Ok(Self {
@@ -372,6 +375,7 @@ impl TryFrom<proto::Dump> for model::Dump {
             outcomes: outcomes.collect::<Result<_, DecodeError>>()?,
             outcomes_from: model::Revision(dump.outcomes_from),
             next_datapath_key: dump.next_datapath_key,
+            ancestors: ancestors.collect::<Result<_, DecodeError>>()?,
         })
     }
 }

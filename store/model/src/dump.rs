@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{Object, Outcome, RequestId, Revision, SubnetName};
+use crate::{ClusterId, Object, Outcome, RequestId, Revision, SubnetName};
 
 /// A released address that is not free yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,4 +36,6 @@ pub struct Dump {
     pub outcomes_from: Revision,
     /// The next datapath key.
     pub next_datapath_key: u32,
+    /// The clusters that this state was before it was restored, the oldest first.
+    pub ancestors: Vec<ClusterId>,
 }

@@ -6,14 +6,13 @@ use crate::{ClusterId, Revision};
 /// marker row in NB, an agent's cache.
 ///
 /// An empty or foreign store can thus never pass for a newer one and erase a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The cluster from whose backup this one was restored.
-    pub parent: Option<ClusterId>,
-    /// Raised by each restore or forced re-formation.
-    pub epoch: u64,
+    /// The clusters from whose backups or remains this one was made, the oldest first. A few at
+    /// most: one for each restore.
+    pub ancestors: Vec<ClusterId>,
     /// How far the copy had come.
     pub revision: Revision,
 }
@@ -48,6 +47,18 @@ pub enum LineageError {
 }
 
 impl Lineage {
+    /// Of a cluster that descends from no other.
+    #[must_use]
+    pub fn new(cluster: ClusterId, revision: Revision) -> Self {
+        Self { cluster, ancestors: Vec::new(), revision }
+    }
+
+    /// The lineage epoch: raised by each restore or forced re-formation.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.ancestors.len() as u64
+    }
+
     /// May `offered` replace what `self` stands for?
     ///
     /// # Errors
@@ -55,8 +66,8 @@ impl Lineage {
     /// [`LineageError`] says why not; the keeper then changes nothing.
     pub fn accepts(&self, offered: &Self) -> Result<(), LineageError> {
         if offered.cluster != self.cluster {
-            // A restored cluster names its parent and has a higher epoch.
-            if offered.parent == Some(self.cluster) && offered.epoch > self.epoch {
+            // Of two that were restored from one backup, neither descends from the other.
+            if offered.ancestors.contains(&self.cluster) {
                 return Ok(());
             }
             return Err(LineageError::OtherCluster {
@@ -80,12 +91,7 @@ mod tests {
     use super::*;
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {
-        Lineage {
-            cluster: ClusterId(cluster),
-            parent: None,
-            epoch: 0,
-            revision: Revision(revision),
-        }
+        Lineage::new(ClusterId(cluster), Revision(revision))
     }
 
     #[test]
@@ -99,9 +105,16 @@ mod tests {
     fn another_cluster_is_turned_away_unless_it_descends_from_ours() {
         let foreign = lineage(2, 100);
         assert!(matches!(lineage(1, 5).accepts(&foreign), Err(LineageError::OtherCluster { .. })));
-        let child = Lineage { parent: Some(ClusterId(1)), epoch: 1, ..foreign };
+        let child = Lineage { ancestors: vec![ClusterId(1)], ..foreign.clone() };
         assert_eq!(lineage(1, 5).accepts(&child), Ok(()));
-        let same_epoch = Lineage { epoch: 0, ..child };
-        assert!(lineage(1, 5).accepts(&same_epoch).is_err());
+        assert!(child.accepts(&lineage(1, 500)).is_err(), "never back");
+        // A keeper that slept through one restore.
+        let ancestors = vec![ClusterId(1), ClusterId(2)];
+        let grandchild = Lineage { ancestors, ..lineage(3, 7) };
+        assert_eq!(lineage(1, 5).accepts(&grandchild), Ok(()));
+        assert_eq!(child.accepts(&grandchild), Ok(()));
+        assert_eq!(grandchild.epoch(), 2);
+        let sibling = Lineage { ancestors: vec![ClusterId(1)], ..lineage(4, 7) };
+        assert!(child.accepts(&sibling).is_err());
     }
 }

@@ -40,25 +40,54 @@ pub enum Precondition {
     EffectEquals(u128),
 }
 
-/// One change. Upserts are idempotent: repeating one changes nothing.
+/// One change.
+///
+/// Each is idempotent: the same again is success without effect. Deletions of what is not there are
+/// success as well. What is refused changed nothing, and its sentence names the object, the rule and
+/// the way out; [`Refusal`](crate::Refusal) is named below by its variants. Costs are in O(log n)
+/// unless they say more; every operation then serves at most 1,000 pods that waited for what it freed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Creates a subnet or changes its spec.
+    ///
+    /// Running pods keep what they have. While somebody uses it, a range may grow, or shrink around
+    /// what is used, kept and reserved; its families and gateways stay. Pods that wait are served.
+    /// Refused: `SubnetInvalid`, `SubnetOverlaps`, `SubnetHoldsNode`, `SubnetChange`, `WrongOrigin`,
+    /// `Limit`. O(namespaces it selects), O(ports) if a range shrinks.
     PutSubnet(SubnetSpec, Origin),
-    /// Deletes a subnet that nobody uses.
+    /// Deletes a subnet that nobody uses: no port, nothing kept, reserved or draining.
+    ///
+    /// Refused: `SubnetInUse` (how many, and the first few), `SubnetReserved`, `SubnetInvalid` (the
+    /// default), `WrongOrigin` (made in Kubernetes, and the actor is not the leader).
     DeleteSubnet(SubnetName),
-    /// Deletes a subnet as soon as nobody uses it; until then it takes no new users. Putting it
-    /// again takes this back.
+    /// Deletes a subnet as soon as nobody uses it; until then it takes no new users, and nothing is
+    /// kept in it. Putting it again takes this back.
+    ///
+    /// Refused: `SubnetReserved`, `SubnetInvalid` (the default), `WrongOrigin`. O(its ports).
     DeleteSubnetWhenEmpty(SubnetName),
-    /// Creates a namespace or changes its labels.
+    /// Creates a namespace or changes its labels, and so which subnets select it. Running pods keep
+    /// what they have; those that wait may be served from elsewhere.
+    ///
+    /// Refused: `Limit`. O(subnets with selectors), O(its waiting pods).
     PutNamespace(NamespaceName, Labels),
-    /// Deletes a namespace without pods.
+    /// Deletes a namespace without pods; what is kept for its sets is given back.
+    ///
+    /// Refused: `NamespaceInUse`.
     DeleteNamespace(NamespaceName),
-    /// Announces a node; it gets its join address.
+    /// Announces a node, or what changed of it; a new one gets a join address. Another uid is another
+    /// machine: it has the same join address and has to register anew.
+    ///
+    /// Refused: `NotSetUp`, `SubnetHoldsNode`, `NodeAddress`, `Reconciling`, `Limit`.
     PutNode(NodeSpec),
-    /// Deletes a node and confirms what it had left to confirm. Its pods must be gone.
+    /// Deletes a node, which confirms what it had left to confirm. Its pods must be gone, or be
+    /// proved absent by two lists, and then they end with it.
+    ///
+    /// Refused: `NodeInUse`. O(what was on it).
     DeleteNode(NodeName),
-    /// A node's agent reports its chassis and tunnel endpoint.
+    /// A node's agent reports its chassis and tunnel endpoint. Another report than the last, or the
+    /// first after a fence, begins a new life of the agent: `node_epoch` rises.
+    ///
+    /// Refused: `NodeUnknown`.
     RegisterNode {
         /// The node.
         node: NodeName,
@@ -67,44 +96,78 @@ pub enum Operation {
         /// Its tunnel endpoint.
         encap: IpAddr,
     },
-    /// A node became ready, or is so no longer. Only transitions are proposed.
+    /// A node became ready, or is so no longer: centralized gateways move away from it. Only
+    /// transitions are proposed.
+    ///
+    /// Refused: `NodeUnknown`. O(subnets that name it as a gateway).
     NodeReady {
         /// The node.
         node: NodeName,
         /// Whether it is ready.
         ready: bool,
     },
-    /// What a node's agent found plugged in. It unbinds, binds and confirms what it proves; after a
-    /// restore it takes in what the store does not know.
+    /// What a node's agent found plugged in, or is plugging in.
+    ///
+    /// Of what did not change since the agent looked: who drains and is not there is confirmed,
+    /// bindings become what was found, and absent pods are proved unplugged. After a restore, what
+    /// the store does not know is taken in, or is a conflict in the node's object.
+    /// Refused: `NodeUnknown`, `OldEpoch`, `NodeFenced`, `InventoryInvalid`, `PodInvalid`, `Limit`.
+    /// O(pods of the node).
     Inventory(Inventory),
-    /// An operator vouches that a machine is off: nobody is plugged in there.
+    /// An operator vouches that a machine is off: nobody is plugged in there, what drains is
+    /// confirmed, it is no gateway, and its agent has to register anew. A fence of an earlier life is
+    /// success without effect.
+    ///
+    /// Refused: `NodeUnknown`. O(pods of the node).
     FenceNode {
         /// The node.
         node: NodeName,
         /// The life of its agent that is meant, so that a later one is not hit.
         node_epoch: u64,
     },
-    /// After a restore: an operator goes on without the node's inventory.
+    /// After a restore: an operator goes on without the node's inventory, or without what of it is in
+    /// conflict.
+    ///
+    /// Refused: `NodeUnknown`.
     WaiveNode(NodeName),
     /// Live pods that a complete list does not hold. One list may need several of these.
+    ///
+    /// A pod ends when two lists, the second begun a minute or more after the first was told, and its
+    /// node's inventory or a fence agree. A list of another apiserver, or an older one than before,
+    /// stops this (`Janitor::stopped`) and is otherwise without effect.
+    /// Refused: `NotSetUp`, `Reconciling`, `JanitorStopped`, `Limit`. O(pods named).
     ObserveAbsence {
         /// The list.
         list: PodList,
         /// Pods that are not in it.
         absent: Vec<(PodKey, Uid)>,
     },
-    /// An operator says whose lists are believed from now on.
+    /// An operator says whose lists are believed from now on, if others were or none are. What was
+    /// seen before does not count.
     ResumeJanitor {
         /// The uid of its namespace `kube-system`.
         apiserver: Uid,
     },
-    /// Begins the taking in of what the nodes have, after a restore.
+    /// Begins the taking in of what the nodes have, for a state that may know less than is true. It
+    /// ends by itself when every node has told, is waived, fenced or deleted.
+    ///
+    /// Refused: `NotSetUp`. O(nodes): for a restore, before anybody uses the state.
     Reconcile,
-    /// Announces a pod that has a node; it gets its address, or waits.
+    /// Announces a pod that has a node; it gets all of its addresses in this entry, or waits.
+    ///
+    /// The same uid again changes what is asked of its traffic, and the request of one that waits.
+    /// Another uid under the same key ends the known pod first. A pod that is `Finished` gives back
+    /// what it has. Answers `Allocated` (its first interface) or `Waiting`.
+    /// Refused: `NotSetUp`, `NodeUnknown`, `PodInvalid`, `Exists` (its port or uid is another's),
+    /// `Limit`. O(list) for an address from a list.
     PutPod(PodSpec),
-    /// The pod is over. Its address cools.
+    /// The pod is over; another uid is another pod's business. Its addresses are kept for the next
+    /// one of its ordinal, or cool: unconfirmed if it was bound.
     DeletePod(PodKey, Uid),
-    /// A sandbox of the pod was plugged in.
+    /// A sandbox of the pod was plugged in; it takes the place of another. The same one again is bound
+    /// since the first time. Answers `Bound` with that revision.
+    ///
+    /// Refused: `PodUnknown`, `PodReplaced`, `PodElsewhere`, `PodOver`, `PodWaiting`, `NodeFenced`.
     Bind {
         /// The pod.
         key: PodKey,
@@ -115,7 +178,8 @@ pub enum Operation {
         /// The container id.
         sandbox: Sandbox,
     },
-    /// A sandbox was unplugged. It frees nothing, and a mismatch is success without effect.
+    /// A sandbox was unplugged. It ends no pod; of one that is over it confirms the addresses. Any
+    /// mismatch of pod, uid, node, sandbox or binding is success without effect.
     Unbind {
         /// The pod's identity.
         uid: Uid,
@@ -128,7 +192,10 @@ pub enum Operation {
         /// The binding that is meant, if the agent knows it; any of this sandbox without.
         bound_at: Option<Revision>,
     },
-    /// An operator frees a port whose pod will never be reported gone.
+    /// An operator vouches that the pod of a port is over and unplugged: one that will never be
+    /// reported gone, or whose node will never confirm.
+    ///
+    /// Refused: `PortMismatch` if the port is not that owner's with these addresses.
     Release {
         /// The port.
         port: PortName,
@@ -137,27 +204,43 @@ pub enum Operation {
         /// The owner that the operator means.
         uid: Uid,
     },
-    /// Creates a QoS spec or changes it.
+    /// Creates a QoS spec or changes it; it holds for running pods at once.
+    ///
+    /// Refused: `QosInvalid`, `Limit`. O(what it names).
     PutQos(QosSpec),
     /// Deletes a QoS spec.
     DeleteQos(QosName),
-    /// Copies the traffic of a node's pods or of one pod.
+    /// Copies the traffic of a node's pods or of one pod, known or not.
+    ///
+    /// Refused: `Limit`.
     PutMirror(MirrorTarget),
     /// Ends the copying.
     DeleteMirror(MirrorTarget),
-    /// Chooses the member whose ovn-central serves. `since` is set by `apply`.
+    /// Chooses the member whose ovn-central serves. `since` is set by `apply`, and stays if member and
+    /// remotes are the same.
     SetCentral(Central),
-    /// Sets what holds for the whole cluster.
+    /// Sets what holds for the whole cluster. Another cooldown holds for what is released or confirmed
+    /// from now on.
+    ///
+    /// Refused: `SubnetUnknown`, `SubnetInvalid`, `SubnetInUse` (the join subnet changes only without
+    /// nodes), `Limit` (`apply_version`). O(what drains) if the cooldown changes.
     PutSettings(Settings),
-    /// Announces a workload, or what changed of it.
+    /// Announces a workload, or what changed of it. Nothing is kept any more below what it wants. Another
+    /// uid under its name is a set that was re-created and inherits; the uid of one that is gone is
+    /// old news, without effect.
+    ///
+    /// Refused: `Limit`. O(its pods and what is kept for it).
     PutWorkload(WorkloadSpec),
-    /// The workload is gone. What its pods had is kept for a while.
+    /// The workload is gone; another uid is another workload's business. What its pods had is kept for
+    /// the grace of the settings, in case that it comes back.
     DeleteWorkload(WorkloadKey, Uid),
-    /// Reserves addresses or a MAC for a named owner, or changes what is reserved.
+    /// Reserves addresses or a MAC for a named owner, who gets them when he comes, and nobody else.
+    ///
+    /// Refused: `ReservationInvalid` (with what is in the way), `Limit`.
     PutReservation(ReservationSpec),
     /// Ends a reservation; who has what was reserved keeps it.
     DeleteReservation(ReservationName),
-    /// Nothing but the time that its transaction carries.
+    /// Nothing but the time that its transaction carries: what has expired goes.
     Tick,
     /// Every member notes its digest after this very entry, to compare it with the others'.
     DigestMark,
