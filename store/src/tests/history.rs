@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) restore: bool,
     /// What costs much is compared too.
     pub(super) look: bool,
+    /// Asked for by an operator, not by the leader.
+    pub(super) operator: bool,
     pub(super) request: Option<u128>,
     pub(super) steps: Vec<Step>,
     pub(super) require: Option<Require>,
@@ -129,9 +131,9 @@ pub(super) fn nothing() -> Txn {
 /// The entry of [`nothing`].
 pub(super) fn idle() -> Entry {
     let steps = nothing().operations.into_iter().map(plain).collect();
-    let (kind, restore, look) = (Kind::Txn, false, true);
+    let (kind, restore, look, operator) = (Kind::Txn, false, true, false);
     let (gap, request, require, clock_ms) = (1, None, None, 0);
-    Entry { gap, kind, restore, look, request, steps, require, clock_ms }
+    Entry { gap, kind, restore, look, operator, request, steps, require, clock_ms }
 }
 
 /// The cluster as it is set up, with small subnets; before that, somebody comes too early.
@@ -156,7 +158,9 @@ impl Entry {
         let operations = self.steps.iter().map(|step| step.operation(state)).collect();
         let clock_ms = state.clock_ms().saturating_add_signed(self.clock_ms);
         let mut txn = txn(operations, clock_ms);
-        txn.actor = Actor::Leader;
+        if !self.operator {
+            txn.actor = Actor::Leader;
+        }
         txn.wall_ms = clock_ms / 7;
         txn.request = self.request.map(|id| RequestId { id, born: born(id) });
         let precondition = self.require.as_ref().map(|it| it.precondition(state, &txn));
@@ -206,64 +210,15 @@ impl Step {
                 }
                 None => Operation::Tick,
             },
-            Self::Bind(key, id) => match addressed(state, key) {
-                Some(it) => Operation::Bind {
-                    key: it.spec.key.clone(),
-                    uid: it.spec.uid.clone(),
-                    node: it.spec.node.clone(),
-                    sandbox: sandbox(id),
-                },
-                None => bind(key, "u0", "n1", id),
-            },
             Self::Again(key) => match state.pod(&pod(key)).or(state.pods().next()) {
                 Some(it) => Operation::PutPod(it.spec.clone()),
                 None => Operation::Tick,
             },
-            Self::BindAnyway(key, how) => match state.pod(&pod(key)) {
-                Some(it) => {
-                    let (on, uid_) = (it.spec.node.clone(), it.spec.uid.clone());
-                    Operation::Bind {
-                        key: pod(key),
-                        uid: if *how == 2 { uid("another") } else { uid_ },
-                        node: if *how == 1 { node("elsewhere") } else { on },
-                        sandbox: sandbox("x0"),
-                    }
-                }
-                None => bind(key, "u0", "n1", "x0"),
-            },
-            Self::Unbind(key) => match state.pod(&pod(key)).filter(|it| it.bound.is_some()) {
-                Some(it) => Operation::Unbind {
-                    key: pod(key),
-                    uid: it.spec.uid.clone(),
-                    node: it.spec.node.clone(),
-                    sandbox: it.bound.as_ref().unwrap().sandbox.clone(),
-                    bound_at: None,
-                },
-                None => Self::Confirm(true).operation(state),
-            },
-            Self::UnbindLate(key) => match state.pod(&pod(key)).filter(|it| it.bound.is_some()) {
-                Some(it) => {
-                    let bound = it.bound.as_ref().unwrap();
-                    Operation::Unbind {
-                        key: pod(key),
-                        uid: it.spec.uid.clone(),
-                        node: it.spec.node.clone(),
-                        sandbox: bound.sandbox.clone(),
-                        bound_at: Some(Revision(bound.bound_at.0 - 1)),
-                    }
-                }
-                None => Self::Confirm(true).operation(state),
-            },
-            Self::Confirm(own) => match draining {
-                Some(it) => Operation::Unbind {
-                    key: it.key.clone(),
-                    uid: it.uid.clone(),
-                    node: if *own { it.node.clone() } else { node("elsewhere") },
-                    sandbox: it.binding.sandbox.clone(),
-                    bound_at: Some(it.binding.bound_at),
-                },
-                None => unbind("a/p0", "u0", "n1", "x0"),
-            },
+            Self::Bind(..)
+            | Self::BindAnyway(..)
+            | Self::Unbind(_)
+            | Self::UnbindLate(_)
+            | Self::Confirm(_) => self.plugging(state),
             Self::Release(key) => {
                 let pod = addressed(state, key).map_or(pod(key), |it| it.spec.key.clone());
                 let port = PortName::of_pod(&pod);
@@ -302,6 +257,67 @@ impl Step {
                 Operation::FenceNode { node: node(name), node_epoch }
             }
             Self::Change(name, spec, what) => change(state, name, spec, *what),
+        }
+    }
+
+    /// What a node says that is plugged in or unplugged.
+    fn plugging(&self, state: &State) -> Operation {
+        match self {
+            Self::Bind(key, id) => match addressed(state, key) {
+                Some(it) => Operation::Bind {
+                    key: it.spec.key.clone(),
+                    uid: it.spec.uid.clone(),
+                    node: it.spec.node.clone(),
+                    sandbox: sandbox(id),
+                },
+                None => bind(key, "u0", "n1", id),
+            },
+            Self::BindAnyway(key, how) => match state.pod(&pod(key)) {
+                Some(it) => {
+                    let (on, uid_) = (it.spec.node.clone(), it.spec.uid.clone());
+                    Operation::Bind {
+                        key: pod(key),
+                        uid: if *how == 2 { uid("another") } else { uid_ },
+                        node: if *how == 1 { node("elsewhere") } else { on },
+                        sandbox: sandbox("x0"),
+                    }
+                }
+                None => bind(key, "u0", "n1", "x0"),
+            },
+            Self::Unbind(key) => match state.pod(&pod(key)).filter(|it| it.bound.is_some()) {
+                Some(it) => Operation::Unbind {
+                    key: pod(key),
+                    uid: it.spec.uid.clone(),
+                    node: it.spec.node.clone(),
+                    sandbox: it.bound.as_ref().unwrap().sandbox.clone(),
+                    bound_at: None,
+                },
+                None => Self::Confirm(true).operation(state),
+            },
+            Self::UnbindLate(key) => match state.pod(&pod(key)).filter(|it| it.bound.is_some()) {
+                Some(it) => {
+                    let bound = it.bound.as_ref().unwrap();
+                    Operation::Unbind {
+                        key: pod(key),
+                        uid: it.spec.uid.clone(),
+                        node: it.spec.node.clone(),
+                        sandbox: bound.sandbox.clone(),
+                        bound_at: Some(Revision(bound.bound_at.0 - 1)),
+                    }
+                }
+                None => Self::Confirm(true).operation(state),
+            },
+            Self::Confirm(own) => match state.drainings().next() {
+                Some(it) => Operation::Unbind {
+                    key: it.key.clone(),
+                    uid: it.uid.clone(),
+                    node: if *own { it.node.clone() } else { node("elsewhere") },
+                    sandbox: it.binding.sandbox.clone(),
+                    bound_at: Some(it.binding.bound_at),
+                },
+                None => unbind("a/p0", "u0", "n1", "x0"),
+            },
+            other => panic!("{other:?} plugs nothing"),
         }
     }
 }

@@ -13,10 +13,10 @@ mod proofs;
 use std::net::IpAddr;
 
 use atoll_model::{
-    Addresses, AllocationState, ChassisName, Family, InterfaceName, Labels, MacAddress,
-    NamespaceName, NodeName, Operation, Outcome, Owner, PodKey, PodOwner, PodPhase, PodSpec,
-    PortName, ReservationSpec, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Txn, Uid,
-    WorkloadKey, WorkloadKind, WorkloadSpec,
+    Actor, Addresses, AllocationState, ChassisName, Family, InterfaceName, Labels, MacAddress,
+    NamespaceName, NodeName, Operation, Origin, Outcome, Owner, PodKey, PodOwner, PodPhase,
+    PodSpec, PortName, ReservationSpec, Revision, Sandbox, Settings, SubnetName, SubnetSpec, Txn,
+    Uid, WorkloadKey, WorkloadKind, WorkloadSpec,
 };
 
 use crate::waiting::SERVED_PER_ENTRY_MAX;
@@ -41,6 +41,8 @@ pub(super) struct Naive {
     /// Not every node has told since then.
     reconciling: Option<Revision>,
     serves_left: usize,
+    /// The leader asks.
+    leader: bool,
     /// Something was taken in that is not modelled.
     lost: bool,
 }
@@ -48,6 +50,7 @@ pub(super) struct Naive {
 #[derive(Debug, Clone)]
 struct Subnet {
     spec: SubnetSpec,
+    origin: Origin,
     created: Revision,
     /// Who carries its traffic to outside.
     active: Vec<NodeName>,
@@ -148,6 +151,7 @@ impl Naive {
     /// Takes in a transaction, and judges what became of it.
     pub(super) fn apply(&mut self, entry: Revision, txn: &Txn, outcome: &Outcome) {
         self.pass(entry, txn.clock_ms);
+        self.leader = txn.actor == Actor::Leader;
         match outcome {
             Outcome::Applied { .. } => self.carry_out(txn, txn.operations.len()),
             // A precondition, or the whole of it.
@@ -251,7 +255,8 @@ impl Naive {
         let Some(subnet) = self.subnets.iter().find(|it| it.spec.name == *name) else {
             return true;
         };
-        (later || !self.is_used(subnet)) && !subnet.spec.default && !self.is_join(name)
+        let may = self.leader || subnet.origin == Origin::Api;
+        may && (later || !self.is_used(subnet)) && !subnet.spec.default && !self.is_join(name)
     }
 
     fn is_used(&self, subnet: &Subnet) -> bool {
@@ -263,7 +268,7 @@ impl Naive {
 
     fn operate(&mut self, operation: &Operation) {
         match operation {
-            Operation::PutSubnet(spec, _) => self.put_subnet(spec),
+            Operation::PutSubnet(spec, origin) => self.put_subnet(spec, *origin),
             Operation::DeleteSubnet(name) => {
                 self.subnets.retain(|it| it.spec.name != *name);
                 self.rests.retain(|it| it.subnet != *name);
@@ -293,25 +298,6 @@ impl Naive {
                 let mut nodes = self.nodes.iter_mut();
                 nodes.find(|it| it.name == *node).unwrap().ready = *ready;
             }
-            Operation::PutPod(spec) => self.put_pod(spec),
-            Operation::DeletePod(key, uid) => self.delete_pod(key, uid),
-            Operation::Bind { key, sandbox, .. } => {
-                let entry = self.entry;
-                let pod = self.pods.iter_mut().find(|it| it.spec.key == *key).unwrap();
-                if pod.bound.as_ref().is_none_or(|(its, _)| its != sandbox) {
-                    pod.bound = Some((sandbox.clone(), entry));
-                    pod.changed = entry;
-                    let uid = pod.spec.uid.clone();
-                    self.sightings.retain(|it| it.uid != uid);
-                }
-            }
-            Operation::Unbind { uid, key, node, sandbox, bound_at } => {
-                let is = |(its, at): &(Sandbox, Revision)| {
-                    its == sandbox && bound_at.is_none_or(|bound_at| bound_at == *at)
-                };
-                self.unbind(key, uid, node, is);
-            }
-            Operation::Release { port, addresses, uid } => self.free(port, *addresses, uid),
             Operation::PutSettings(settings) => self.settings = Some(settings.clone()),
             Operation::PutWorkload(spec) => self.put_set(spec),
             Operation::DeleteWorkload(key, uid) => self.delete_set(key, uid),
@@ -336,6 +322,11 @@ impl Naive {
             Operation::Reconcile => {
                 self.reconciling = self.reconciling.or(Some(self.entry));
             }
+            Operation::PutPod(_)
+            | Operation::DeletePod(..)
+            | Operation::Bind { .. }
+            | Operation::Unbind { .. }
+            | Operation::Release { .. } => self.operate_on_pod(operation),
             Operation::DigestMark
             | Operation::PutQos(_)
             | Operation::DeleteQos(_)
@@ -346,7 +337,32 @@ impl Naive {
         }
     }
 
-    fn put_subnet(&mut self, spec: &SubnetSpec) {
+    fn operate_on_pod(&mut self, operation: &Operation) {
+        match operation {
+            Operation::PutPod(spec) => self.put_pod(spec),
+            Operation::DeletePod(key, uid) => self.delete_pod(key, uid),
+            Operation::Bind { key, sandbox, .. } => {
+                let entry = self.entry;
+                let pod = self.pods.iter_mut().find(|it| it.spec.key == *key).unwrap();
+                if pod.bound.as_ref().is_none_or(|(its, _)| its != sandbox) {
+                    pod.bound = Some((sandbox.clone(), entry));
+                    pod.changed = entry;
+                    let uid = pod.spec.uid.clone();
+                    self.sightings.retain(|it| it.uid != uid);
+                }
+            }
+            Operation::Unbind { uid, key, node, sandbox, bound_at } => {
+                let is = |(its, at): &(Sandbox, Revision)| {
+                    its == sandbox && bound_at.is_none_or(|bound_at| bound_at == *at)
+                };
+                self.unbind(key, uid, node, is);
+            }
+            Operation::Release { port, addresses, uid } => self.free(port, *addresses, uid),
+            other => panic!("{other:?} is not of a pod"),
+        }
+    }
+
+    fn put_subnet(&mut self, spec: &SubnetSpec, origin: Origin) {
         let has = |address| {
             let mut nets = spec.nets.iter();
             nets.any(|net| net.cidr.is_assignable(address) && net.gateway != address)
@@ -361,6 +377,7 @@ impl Naive {
             Some(known) => (known.spec, known.deleting) = (spec.clone(), false),
             None => self.subnets.push(Subnet {
                 spec: spec.clone(),
+                origin,
                 created: self.entry,
                 active: Vec::new(),
                 deleting: false,

@@ -52,6 +52,7 @@ pub(super) fn entries() -> impl Strategy<Value = Entry> {
         prop_oneof![50 => Just(Kind::Txn), 2 => Just(Kind::Skip), 1 => Just(Kind::Forget)],
         prop::bool::weighted(0.08),
         prop::bool::weighted(0.08),
+        prop::bool::weighted(0.2),
         prop::option::weighted(0.15, 0..20_u128),
         prop_oneof![
             300 => prop::collection::vec(steps(), 1),
@@ -61,15 +62,8 @@ pub(super) fn entries() -> impl Strategy<Value = Entry> {
         prop::option::weighted(0.05, requirements()),
         prop_oneof![8 => 0..100_i64, 4 => Just(20_000), 4 => -500..0_i64, 1 => Just(400_000)],
     )
-        .prop_map(|(gap, kind, restore, look, request, steps, require, clock_ms)| Entry {
-            gap,
-            kind,
-            restore,
-            look,
-            request,
-            steps,
-            require,
-            clock_ms,
+        .prop_map(|(gap, kind, restore, look, operator, request, steps, require, clock_ms)| {
+            Entry { gap, kind, restore, look, operator, request, steps, require, clock_ms }
         })
 }
 
@@ -133,7 +127,7 @@ fn reports() -> impl Strategy<Value = Report> {
         2 => Just(Report::Less),
         2 => Just(Report::More),
         2 => Just(Report::Drains),
-        2 => select(&ADDRESSES[..]).prop_map(Report::Unknown),
+        4 => select(&ADDRESSES[..]).prop_map(Report::Unknown),
         1 => Just(Report::Old),
         1 => Just(Report::Unsound),
     ]
@@ -384,7 +378,6 @@ fn gateways() -> impl Strategy<Value = GatewayType> {
 }
 
 fn others() -> impl Strategy<Value = Operation> {
-    let subnet_name = || select(&SUBNETS[..]).prop_map(subnet);
     // The port of node x.a would be that of pod a/node-x.
     let node_name = || prop_oneof![8 => select(&NODES[..]), 1 => Just("x.a")];
     let key = || select(&PODS[..]).prop_map(pod);
@@ -397,8 +390,9 @@ fn others() -> impl Strategy<Value = Operation> {
             let target = if whole { MirrorTarget::Node(node("n1")) } else { MirrorTarget::Pod(key) };
             if put { Operation::PutMirror(target) } else { Operation::DeleteMirror(target) }
         }),
-        2 => subnet_name().prop_map(Operation::DeleteSubnet),
-        1 => subnet_name().prop_map(Operation::DeleteSubnetWhenEmpty),
+        4 => select(&["s0", "s0", "s1", "s1", "ovn-default", "join"][..])
+            .prop_map(|name| Operation::DeleteSubnet(subnet(name))),
+        3 => select(&SUBNETS[..3]).prop_map(subnet).prop_map(Operation::DeleteSubnetWhenEmpty),
         1 => Just(Operation::DigestMark),
         1 => Just(Operation::Reconcile),
         1 => prop_oneof![

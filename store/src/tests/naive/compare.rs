@@ -182,6 +182,7 @@ impl Naive {
             sightings: state.sightings().map(|it| sighting_of(it)).collect(),
             reconciling: state.reconciling().map(|it| it.since),
             serves_left: 0,
+            leader: false,
             lost: false,
         }
     }
@@ -189,7 +190,8 @@ impl Naive {
 
 fn subnet_of(it: &Subnet) -> super::Subnet {
     let (spec, active) = (it.spec.clone(), it.active_gateways.clone());
-    super::Subnet { spec, created: it.created, active, deleting: it.deleting }
+    let (origin, created, deleting) = (it.origin, it.created, it.deleting);
+    super::Subnet { spec, origin, created, active, deleting }
 }
 
 fn node_of(it: &Node) -> super::Node {

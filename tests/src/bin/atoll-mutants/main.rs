@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use atoll_tests::report::{Report, Target};
 use clap::Parser;
 
@@ -33,6 +33,8 @@ struct Killed {
     name: &'static str,
     /// The tests that did not see it.
     missed: Vec<Named>,
+    /// Why nothing can be said of it: it does not compile, or hangs.
+    fault: Option<String>,
     seconds: f64,
 }
 
@@ -52,7 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut killed = Vec::new();
     let mut out = std::io::stdout().lock();
     for mutant in mutants {
-        let it = kill(&tree, mutant).with_context(|| format!("mutant {:?}", mutant.name))?;
+        let it = kill(&tree, mutant);
         writeln!(out, "{}", line(mutant, &it))?;
         killed.push(it);
     }
@@ -78,10 +80,21 @@ fn check_green(tree: &Tree, mutants: &[&Mutant]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn kill(tree: &Tree, mutant: &Mutant) -> anyhow::Result<Killed> {
+fn kill(tree: &Tree, mutant: &Mutant) -> Killed {
     let started = Instant::now();
-    let mut missed = Vec::new();
+    let (missed, fault) = match survivors(tree, mutant) {
+        Ok(missed) => (missed, None),
+        Err(error) => (mutant.tests.to_vec(), Some(format!("{error:#}"))),
+    };
+    #[allow(clippy::float_arithmetic, reason = "a figure for people")]
+    let seconds = started.elapsed().as_secs_f64();
+    Killed { name: mutant.name, missed, fault, seconds }
+}
+
+/// The named tests that do not see a mutant.
+fn survivors(tree: &Tree, mutant: &Mutant) -> anyhow::Result<Vec<Named>> {
     let mutated = tree.mutate(mutant.edits)?;
+    let mut missed = Vec::new();
     let crates: BTreeSet<&str> = mutant.tests.iter().map(|(krate, _)| *krate).collect();
     for krate in crates {
         let named = mutant.tests.iter().filter(|(its, _)| *its == krate);
@@ -94,18 +107,17 @@ fn kill(tree: &Tree, mutant: &Mutant) -> anyhow::Result<Killed> {
         }
     }
     drop(mutated);
-    #[allow(clippy::float_arithmetic, reason = "a figure for people")]
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(Killed { name: mutant.name, missed, seconds })
+    Ok(missed)
 }
 
 fn line(mutant: &Mutant, it: &Killed) -> String {
     let short = |(_, name): &Named| name.rsplit("::").next().unwrap_or(name).to_owned();
     let tests: Vec<String> = mutant.tests.iter().map(short).collect();
     let missed: Vec<String> = it.missed.iter().map(short).collect();
-    let verdict = match missed.is_empty() {
-        true => format!("killed by {}", tests.join(" and ")),
-        false => format!("SURVIVES {}", missed.join(" and ")),
+    let verdict = match &it.fault {
+        Some(fault) => format!("SHOWS NOTHING: {fault}"),
+        None if missed.is_empty() => format!("killed by {}", tests.join(" and ")),
+        None => format!("SURVIVES {}", missed.join(" and ")),
     };
     format!("{:<44} {:>5.1} s  {verdict}\n{:44}          {}", it.name, it.seconds, "", mutant.bug)
 }

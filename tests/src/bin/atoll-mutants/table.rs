@@ -120,10 +120,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         bug: "a pod gets its first interface although there is nothing for the second",
         edits: &[edit(
             "store/src/interfaces.rs",
-            "let choice = choose_port(&scratch, spec, &asked)?;\n                let allocation",
-            "let choice = match choose_port(&scratch, spec, &asked) {\n                    \
-             Err(_) if interface.is_some() => continue,\n                    other => other?,\n                \
-             };\n                let allocation",
+            "                    false => blocked,\n                })?;",
+            "                    false => blocked,\n                });\n                \
+             let choice = match choice {\n                    \
+             Err(_) if interface.is_some() => continue,\n                    \
+             other => other?,\n                };",
         )],
         tests: &[SEQUENCES],
     },
@@ -258,12 +259,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         tests: &[SEQUENCES],
     },
     Mutant {
-        name: "who waits is forgotten in a restored state",
-        bug: "queues are not made again from a snapshot",
+        name: "a restored state queues who waits elsewhere",
+        bug: "a restored member does not serve the pods that another one serves",
         edits: &[edit(
             "store/src/dump.rs",
-            "match choose(self, &pod.spec) {",
-            "match choose(self, &pod.spec).map(|_| continue) {",
+            "Err(blocked) => self.waiting.enqueue(turn, blocked.blocker),",
+            "Err(_) => self.waiting.enqueue(turn, Blocker::Structure(Group::Default)),",
         )],
         tests: &[SEQUENCES],
     },
