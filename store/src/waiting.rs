@@ -61,6 +61,8 @@ pub(crate) enum Blocker {
     Mac(MacAddress),
     /// No subnet of the group is the one that it would need.
     Structure(Group),
+    /// What one interface of the pod would take is in the way of another one: room anywhere may help.
+    Several,
     /// Not all nodes have told what they have.
     Reconciling,
 }
@@ -76,7 +78,7 @@ impl Blocker {
             | Self::Address(_)
             | Self::Reserved(_)
             | Self::Reconciling => true,
-            Self::Mac(_) | Self::List(_) | Self::Structure(_) => false,
+            Self::Mac(_) | Self::List(_) | Self::Structure(_) | Self::Several => false,
         }
     }
 }
@@ -241,6 +243,7 @@ impl Transaction {
         if self.state.waiting.is_empty() {
             return;
         }
+        self.freed.insert(Blocker::Several);
         self.freed.insert(Blocker::Ports(subnet.clone()));
         for family in [Family::V4, Family::V6] {
             self.freed.insert(Blocker::Family(subnet.clone(), family));
