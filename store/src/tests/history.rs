@@ -355,7 +355,7 @@ fn inventory(state: &State, name: &str, report: Report) -> Operation {
         Report::Unknown(text) => {
             let address = text.parse().unwrap();
             let subnet = holder(state, address).cloned().unwrap_or(subnet_name("gone"));
-            let spec = PodSpec { node: name.clone(), ..pod_spec("a/p2", "a/p2-0") };
+            let spec = PodSpec { node: name.clone(), ..pod_spec("c/unknown", "c/unknown-0") };
             let port = port_at(subnet, [address].into_iter().collect());
             pods.retain(|it| it.spec.uid != spec.uid);
             pods.push(LivePod { spec, sandbox: sandbox("x0"), ports: vec![port] });
