@@ -349,7 +349,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "who is blocked by a reservation stands in the address's queue",
+        name: "one queue for held and for reserved",
         bug: "an owner who waits behind another does not get what is reserved for him",
         edits: &[edit(
             "store/src/choose.rs",
