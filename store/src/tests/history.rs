@@ -143,6 +143,10 @@ pub(super) fn first_entries() -> Vec<Entry> {
         if let Operation::PutSubnet(spec, _) = operation {
             let small = if spec.default { ["10.16.0.0/30"] } else { ["100.64.0.0/29"] };
             spec.nets = subnet_spec("x", &small).nets;
+            if !spec.default {
+                // Three nodes have room, a fourth has none.
+                spec.excluded = ["100.64.0.5", "100.64.0.6"].map(|it| it.parse().unwrap()).into();
+            }
         }
     }
     operations.push(Operation::PutNode(node_spec("n1")));

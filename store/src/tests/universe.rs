@@ -415,7 +415,7 @@ fn others() -> impl Strategy<Value = Operation> {
                 spec.addresses = vec![address.parse().unwrap()];
                 Operation::PutNode(NodeSpec { labels: BTreeMap::new(), ..spec })
             }),
-        6 => (node_name(), any::<bool>())
+        14 => (node_name(), prop::bool::weighted(0.6))
             .prop_map(|(name, ready)| Operation::NodeReady { node: node(name), ready }),
         3 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
         3 => (node_name(), select(&["c1", "c2"][..])).prop_map(|(name, chassis)| {

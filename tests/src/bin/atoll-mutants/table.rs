@@ -408,13 +408,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "kept.filter(ready).chain(able.iter().copied()).take(1).collect()",
             "able.iter().copied().take(1).collect()",
         )],
-        tests: &[
-            SEQUENCES,
-            store(
-                "gateway::tests::\
+        tests: &[store(
+            "gateway::tests::\
                  the_first_ready_node_serves_and_goes_on_when_a_preferred_one_comes_back",
-            ),
-        ],
+        )],
     },
     Mutant {
         name: "list from the wrong ordinal",
@@ -424,7 +421,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "ordinal.checked_sub(row.spec.start_ordinal)",
             "Some(ordinal)",
         )],
-        tests: &[SEQUENCES],
+        tests: &[store(
+            "interfaces::tests::\
+             a_sets_list_goes_by_ordinal_from_its_start_whichever_is_announced_first",
+        )],
     },
     Mutant {
         name: "kept for any pod of the name",
@@ -444,7 +444,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "        Some(Target::Pod(key.clone())),\n        Some(Target::Namespace(key.namespace().clone())),\n",
             "        Some(Target::Namespace(key.namespace().clone())),\n        Some(Target::Pod(key.clone())),\n",
         )],
-        tests: &[SEQUENCES],
+        tests: &[store("qos::tests::the_nearest_to_the_pod_wins")],
     },
     Mutant {
         name: "an agent is not told",
