@@ -5,7 +5,7 @@ LAB ?= target/debug/atoll-lab
 NAME ?= demo
 SEQUENCES ?= 100000
 
-.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store properties mutants
+.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store properties mutants restore
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ properties: ## 100,000 random sequences of all operations against models; SEQUEN
 
 mutants: ## The report mutants: deliberate bugs in the state machine, and the tests that see them.
 	$(CARGO) run -p atoll-tests --bin atoll-mutants
+
+restore: install build ## The report restore: a backup that is older than the network, with pods running.
+	$(CARGO) test -p atoll-tests --test restore -- --nocapture
 
 vectors: ## The report vectors: recorded answers of another allocator, and ours. ATOLL_VECTORS=DIR adds others.
 	$(CARGO) test -p atoll-tests --test vectors -- --nocapture
