@@ -3,8 +3,9 @@
 CARGO ?= cargo
 LAB ?= target/debug/atoll-lab
 NAME ?= demo
+SEQUENCES ?= 100000
 
-.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store
+.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store properties mutants restore
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +41,16 @@ test: install ## All tests: unit, real ovsdb-server, real OVN, packets. Needs ro
 
 first-light: install build ## The report first-light: the whole way of a pod, under every fault.
 	$(CARGO) test -p atoll-tests --test first_light -- --test-threads=1 --nocapture
+
+properties: ## 100,000 random sequences of all operations against models; SEQUENCES=N for another number.
+	ATOLL_SEQUENCES=$(SEQUENCES) RUST_BACKTRACE=0 \
+		$(CARGO) test --profile properties -p atoll-store --lib many_sequences -- --nocapture
+
+mutants: ## The report mutants: deliberate bugs in the state machine, and the tests that see them.
+	$(CARGO) run -p atoll-tests --bin atoll-mutants
+
+restore: install build ## The report restore: a backup that is older than the network, with pods running.
+	$(CARGO) test -p atoll-tests --test restore -- --nocapture
 
 vectors: ## The report vectors: recorded answers of another allocator, and ours. ATOLL_VECTORS=DIR adds others.
 	$(CARGO) test -p atoll-tests --test vectors -- --nocapture

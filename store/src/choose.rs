@@ -276,7 +276,7 @@ impl Asked<'_> {
         let pools = self.pools(subnet);
         if let Some(name) = pools.reserved_by(address).filter(|name| !self.is_mine(name)) {
             let text = format!("{address} is reserved by {name}; it is given when that is deleted");
-            return Err(self.blocked(text, Blocker::Address(address)));
+            return Err(self.blocked(text, Blocker::Reserved(address)));
         }
         let pool = pools.pool(Family::of(address)).expect("the subnet holds the address");
         let passes = |text| self.blocked(text, Blocker::Address(address));

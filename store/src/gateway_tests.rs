@@ -118,3 +118,16 @@ fn gateways_that_could_not_serve_are_refused() {
     with_egress("10.99.0.9", "egress address 10.99.0.9 is inside 10.99.0.0/24");
     with_egress("fd00::9", "it has no range of that family");
 }
+
+/// Kubernetes may say that a fenced node is ready before its agent registers anew.
+#[test]
+fn a_fenced_node_that_is_ready_serves_again_when_its_agent_registers() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n1"], false)).done();
+    it.fence("n1").done();
+    ready(&mut it, "n1", true);
+    assert!(active(&it).is_empty(), "it is fenced");
+    let (chassis, encap) = ("c1".parse().unwrap(), "172.30.0.1".parse().unwrap());
+    it.apply(Operation::RegisterNode { node: node("n1"), chassis, encap }).done();
+    assert_eq!(active(&it), ["n1"]);
+}

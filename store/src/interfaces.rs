@@ -61,7 +61,12 @@ pub(crate) fn choose(state: &State, spec: &PodSpec) -> Result<Decision, Blocked>
             Some(kept) => Port::Inherited(Arc::clone(kept)),
             None => {
                 let asked = ask(&scratch, spec, interface, request)?;
-                let choice = choose_port(&scratch, spec, &asked)?;
+                let choice = choose_port(&scratch, spec, &asked);
+                let fresh = ports.iter().any(|(_, port)| matches!(port, Port::Fresh(_)));
+                let choice = choice.map_err(|blocked| match fresh {
+                    true => Blocked { blocker: Blocker::Several, ..blocked },
+                    false => blocked,
+                })?;
                 let allocation = choice.clone().allocation(spec, interface, state.applied);
                 scratch.pools_of(&allocation).take(&allocation);
                 Port::Fresh(choice)

@@ -163,3 +163,19 @@ fn what_is_not_sound_in_itself_is_refused_and_so_is_a_port_that_is_anothers() {
     // Pod p.a of namespace net1 would have the port of the second interface.
     it.put_pod("net1/p.a", "u2").refused("allocation p.a.net1 exists already");
 }
+
+/// Its first interface would take the last address of the subnet that the second one needs, as long
+/// as the subnet that comes first has no room.
+#[test]
+fn what_one_interface_keeps_from_another_is_given_when_there_is_room_elsewhere() {
+    let mut it = Scenario::new();
+    for (name, range) in [("first", "10.98.0.0/30"), ("blue", "10.99.0.0/30")] {
+        let mut spec = subnet_spec(name, &[range]);
+        spec.namespaces = vec![ns("a")];
+        it.put_subnet(spec).done();
+    }
+    it.put_static("a/x", "u1", "10.98.0.2").allocated();
+    it.apply(Operation::PutPod(two("a/p", "u2", "blue"))).waiting();
+    it.delete_pod("a/x", "u1").done();
+    assert_eq!([of(&it, "p.a"), of(&it, "p.a.net1")], ["10.98.0.2", "10.99.0.2"]);
+}

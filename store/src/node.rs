@@ -120,6 +120,8 @@ impl Transaction {
             ..(**known).clone()
         };
         self.put(Object::Node(Arc::new(node)));
+        // It may have been fenced, and ready.
+        self.renew_gateways(name);
         Ok(Reply::Done)
     }
 

@@ -127,7 +127,7 @@ impl Transaction {
         if self.state.waiting.is_empty() {
             return;
         }
-        self.freed.extend(spec.addresses.iter().map(Blocker::Address));
+        self.freed.extend(spec.addresses.iter().map(Blocker::Reserved));
         self.freed.extend(spec.mac.map(Blocker::Mac));
         self.note_room(&spec.subnet);
         self.retry_owner(spec);

@@ -35,6 +35,20 @@ fn a_reserved_address_goes_to_its_owner_and_to_nobody_else() {
     assert_eq!(it.address("a/s"), "10.16.0.2");
 }
 
+/// Who waits for it in vain, and longer, does not keep its owner from it.
+#[test]
+fn an_owner_that_waits_behind_another_gets_what_is_reserved_for_it() {
+    let mut it = Scenario::with_default("10.16.0.0/29");
+    it.put_static("a/first", "u1", "10.16.0.2").allocated();
+    it.bind("a/first", "u1", "n1", "s").bound();
+    it.put_static("a/other", "u2", "10.16.0.2").waiting();
+    it.put_static("a/owner", "u3", "10.16.0.2").waiting();
+    it.delete_pod("a/first", "u1").done();
+    reserve(&mut it, spec("r", "10.16.0.2", "a/owner")).done();
+    it.unbind("a/first", "u1", "n1", "s").done();
+    assert_eq!((it.address("a/owner"), it.address("a/other")), ("10.16.0.2".into(), "none".into()));
+}
+
 #[test]
 fn an_owner_that_waits_gets_what_is_reserved_for_it() {
     let mut it = Scenario::with_default("10.16.0.0/29");

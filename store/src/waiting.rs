@@ -55,10 +55,14 @@ pub(crate) enum Blocker {
     Ports(SubnetName),
     /// The address that it asks for is somebody's.
     Address(IpAddr),
+    /// The address that it asks for is reserved for somebody else, who may be waiting for it too.
+    Reserved(IpAddr),
     /// The MAC that it asks for is somebody's.
     Mac(MacAddress),
     /// No subnet of the group is the one that it would need.
     Structure(Group),
+    /// What one interface of the pod would take is in the way of another one: room anywhere may help.
+    Several,
     /// Not all nodes have told what they have.
     Reconciling,
 }
@@ -72,8 +76,9 @@ impl Blocker {
             | Self::Family(..)
             | Self::Ports(_)
             | Self::Address(_)
+            | Self::Reserved(_)
             | Self::Reconciling => true,
-            Self::Mac(_) | Self::List(_) | Self::Structure(_) => false,
+            Self::Mac(_) | Self::List(_) | Self::Structure(_) | Self::Several => false,
         }
     }
 }
@@ -238,6 +243,7 @@ impl Transaction {
         if self.state.waiting.is_empty() {
             return;
         }
+        self.freed.insert(Blocker::Several);
         self.freed.insert(Blocker::Ports(subnet.clone()));
         for family in [Family::V4, Family::V6] {
             self.freed.insert(Blocker::Family(subnet.clone(), family));

@@ -112,12 +112,19 @@ impl Transaction {
             ordinal.is_some_and(|ordinal| before.wants(ordinal) && !spec.wants(ordinal))
         };
         let pods = pods.filter_map(|key| self.state.pods.get(key)).filter(unwanted);
-        let held = pods.flat_map(|pod| self.state.held_by(&pod.spec));
-        let held: Vec<_> = held.filter(|it| it.sticky.is_some()).cloned().collect();
-        for it in held {
-            let (sticky, changed) = (None, self.revision);
-            let loose = Allocation { sticky, changed, ..Allocation::clone(&it) };
-            self.put(Object::Allocation(Arc::new(loose)));
+        let pods: Vec<_> = pods.cloned().collect();
+        let changed = self.revision;
+        for pod in pods {
+            let held = self.state.held_by(&pod.spec).filter(|it| it.sticky.is_some());
+            let held: Vec<_> = held.cloned().collect();
+            for it in &held {
+                let loose = Allocation { sticky: None, changed, ..Allocation::clone(it) };
+                self.put(Object::Allocation(Arc::new(loose)));
+            }
+            if !held.is_empty() {
+                // Its agent is told of its allocations with it (module `view`).
+                self.put(Object::Pod(Arc::new(Pod { changed, ..Pod::clone(&pod) })));
+            }
         }
     }
 

@@ -285,3 +285,15 @@ fn a_late_delete_of_a_pod_that_was_scaled_away_keeps_nothing() {
     it.delete_pod("a/web-2", "u1").done();
     assert_eq!(it.address("a/web-2"), "none");
 }
+
+/// An agent that follows the changes has what it would be told if it asked anew.
+#[test]
+fn the_agent_of_a_pod_that_was_scaled_away_hears_what_became_of_its_allocation() {
+    let mut it = Scenario::new();
+    it.apply(set("web", "w", 1, 0)).done();
+    it.apply(Operation::PutPod(owned("a/web-0", "u1", "w"))).allocated();
+    let all = it.apply(set("web", "w", 0, 0)).changes.unwrap();
+    let own = crate::view::changes(&node("n1"), &all).unwrap();
+    let keys: Vec<String> = own.changes.iter().map(|change| change.key.to_string()).collect();
+    assert_eq!(keys, ["pod a/web-0", "allocation web-0.a"]);
+}

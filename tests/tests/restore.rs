@@ -92,70 +92,23 @@ async fn restored(lab: &Lab, report: &mut Report) -> Result<()> {
 
     // The network goes on: what the backup knows is not true any more.
     lab.delete_pod(&gone.name).await?;
-    let mut pods = Vec::from(old);
-    let numbers: Vec<u32> = (0..NEWER).collect();
-    for batch in numbers.chunks(TOGETHER) {
-        let adds = batch.iter().map(|number| async move {
-            run_pod(lab, &format!("keep/p{number}"), u8::try_from(number % 2)? + 1).await
-        });
-        pods.extend(try_join_all(adds).await?);
-    }
+    let pods = [Vec::from(old), newer(lab).await?].concat();
     let before = plugged(lab).await?;
     let from = lab.space(&Place::Pod(pods[0].name.clone()))?;
     let last = pods.last().context("there are pods")?;
     let flows = [&pods[1], last].map(|to| Flow::start(&from, &address(to).to_string()));
-
-    for member in 1..=3 {
-        lab.fault(FaultVerb::Wipe, FaultTarget::Member(member)).await?;
-    }
-    let config = lab.member(1)?.config_file();
-    let said = atolld(&["restore", "--config", &path(&config)?, "--from", &path(&file)?]).await?;
-    ensure!(said.contains("2 nodes have to tell"), "{said}");
+    rebuild(lab, &file).await?;
     let begun = Instant::now();
-    for member in 1..=3 {
-        lab.fault(FaultVerb::Restart, FaultTarget::Member(member)).await?;
-    }
     lab.store()?.wait_ready(Duration::from_secs(30)).await?;
     // Announced before anybody could know what is free: it waits until all have told.
-    let fresh = lab.run_pod(PodOptions::new("keep/fresh".parse()?, 1)).await?;
-    report.note(
-        "restore: members started → a new pod is plugged in",
-        "s",
-        begun.elapsed().as_secs_f64(),
-    );
+    let fresh = run_pod(lab, "keep/fresh", 1).await?;
+    let took = u32::try_from(begun.elapsed().as_millis())?;
+    report.note("restore: members started → a new pod is plugged in", "ms", took.into());
 
-    let known = allocated(lab).await?;
-    let lost = pods
-        .iter()
-        .filter(|pod| known.get(&pod.name.to_string()) != Some(&address(pod).to_string()));
-    let lost = lost.count();
-    report.claim(
-        "restore: running pods that the store has otherwise",
-        "pods",
-        f64_of(lost),
-        Target::Exactly(0.0),
-    );
-    let distinct: BTreeSet<&String> = known.values().collect();
-    let twice = known.len() - distinct.len();
-    report.claim(
-        "restore: addresses with two owners",
-        "addresses",
-        f64_of(twice),
-        Target::Exactly(0.0),
-    );
-    ensure!(
-        pods.iter().all(|pod| address(pod) != address(&fresh)),
-        "{fresh:?} has another's address"
-    );
-    let after = plugged(lab).await?;
-    let unplugged = before.difference(&after).count();
-    report.claim(
-        "restore: interfaces that were unplugged",
-        "interfaces",
-        f64_of(unplugged),
-        Target::Exactly(0.0),
-    );
-
+    ensure!(pods.iter().all(|pod| address(pod) != address(&fresh)), "{fresh:?} has another's");
+    judge(lab, &pods, report).await?;
+    let unplugged = before.difference(&plugged(lab).await?).count();
+    none(report, "restore: interfaces that were unplugged", "interfaces", unplugged);
     wait_until(Duration::from_secs(60), "the new pod to answer", || async {
         ping(&from, &address(&fresh).to_string(), 56).await
     })
@@ -165,13 +118,51 @@ async fn restored(lab: &Lab, report: &mut Report) -> Result<()> {
     // The serving southbound is a new one: what its rebuilding costs is not the restore's to promise.
     report.note("restore: probes lost between running pods", "probes", f64_of(seen.lost));
     report.note("restore: probes sent", "probes", f64_of(seen.sent));
-    report.claim(
-        "restore: longest gap between running pods",
-        "ms",
-        seen.largest_gap.as_secs_f64() * 1e3,
-        Target::AtMost(2_000.0),
-    );
+    let gap = f64_of(seen.largest_gap.as_millis());
+    report.claim("restore: longest gap between running pods", "ms", gap, Target::AtMost(2_000.0));
     Ok(())
+}
+
+/// The pods that the backup knows nothing of.
+async fn newer(lab: &Lab) -> Result<Vec<Pod>> {
+    let mut pods = Vec::new();
+    for batch in (0..NEWER).collect::<Vec<_>>().chunks(TOGETHER) {
+        let adds = batch.iter().map(|number| async move {
+            run_pod(lab, &format!("keep/p{number}"), u8::try_from(number % 2)? + 1).await
+        });
+        pods.extend(try_join_all(adds).await?);
+    }
+    Ok(pods)
+}
+
+/// All members lose their disks; one is made from the backup, the others join it.
+async fn rebuild(lab: &Lab, file: &Path) -> Result<()> {
+    for member in 1..=3 {
+        lab.fault(FaultVerb::Wipe, FaultTarget::Member(member)).await?;
+    }
+    let config = lab.member(1)?.config_file();
+    let said = atolld(&["restore", "--config", &path(&config)?, "--from", &path(file)?]).await?;
+    ensure!(said.contains("2 nodes have to tell"), "{said}");
+    for member in 1..=3 {
+        lab.fault(FaultVerb::Restart, FaultTarget::Member(member)).await?;
+    }
+    Ok(())
+}
+
+/// Every pod that ran has in the store what it has, and nobody else has it.
+async fn judge(lab: &Lab, pods: &[Pod], report: &mut Report) -> Result<()> {
+    let known = allocated(lab).await?;
+    let same = |pod: &&Pod| known.get(&pod.name.to_string()) == Some(&address(pod).to_string());
+    let otherwise = pods.len() - pods.iter().filter(same).count();
+    none(report, "restore: running pods that the store has otherwise", "pods", otherwise);
+    let distinct: BTreeSet<&String> = known.values().collect();
+    let twice = known.len() - distinct.len();
+    none(report, "restore: addresses with two owners", "addresses", twice);
+    Ok(())
+}
+
+fn none(report: &mut Report, case: &str, unit: &str, count: usize) {
+    report.claim(case, unit, f64_of(count), Target::Exactly(0.0));
 }
 
 async fn backup(lab: &Lab, file: &Path) -> Result<()> {

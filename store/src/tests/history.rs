@@ -1,66 +1,60 @@
-//! Random entries. Some of what they ask for depends on the state, or hardly any would meet it.
+//! What an entry of a random history asks for. Some of it depends on the state, or hardly any would
+//! meet it.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    Actor, Addresses, Central, CentralGateway, GatewayNode, GatewayType, InterfaceRequest,
-    LabelRequirement, LabelSelector, LabelTest, MemberId, MirrorTarget, NodeSpec, Object,
-    ObjectKey, Operation, Origin, Owner, Pod, PodPhase, PodRequest, PodSelector, PodSpec,
-    PodTraffic, PortName, Precondition, QosSpec, Rate, Rates, RequestId, ReservationSpec,
-    ReservedFor, Revision, Settings, SubnetSpec, Txn, WorkloadKey, WorkloadKind, WorkloadSpec,
+    Actor, Addresses, Inventory, LivePod, LivePort, NodeName, Object, ObjectKey, Operation, Origin,
+    Owner, Pod, PodList, PodPhase, PodSpec, PortName, Precondition, RequestId, ReservationSpec,
+    Revision, Subnet, SubnetName, SubnetSpec, Txn,
 };
-use proptest::prelude::*;
-use proptest::sample::select;
 
-use crate::State;
 use crate::scenario::{
-    node, node_spec, ns, owned, pod, pod_spec, sandbox, subnet, subnet_spec, txn, uid,
+    node, node_spec, pod, pod_spec, sandbox, subnet as subnet_name, subnet_spec, txn, uid,
 };
-use crate::setup::{COOLDOWN_MS, defaults};
-
-const PODS: [&str; 8] = ["a/p0", "a/p1", "a/p2", "b/p0", "b/p1", "b/p2", "c/p0", "c/p1"];
-/// Pods of the sets `a/p` and `b/p`.
-const SET_PODS: [&str; 5] = ["a/p-0", "a/p-1", "a/p-2", "b/p-0", "b/p-1"];
-const UIDS: [&str; 12] = ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "ua", "ub"];
-const NODES: [&str; 3] = ["n1", "n2", "n3"];
-const SUBNETS: [&str; 4] = ["s0", "s1", "ovn-default", "join"];
-const NETS: [&[&str]; 8] = [
-    &["10.99.0.0/30"],
-    &["10.99.0.0/29"],
-    &["10.99.0.8/30"],
-    &["10.99.0.8/29", "fd99::/126"],
-    &["10.99.0.0/28", "fd99::/125"],
-    &["fd99::/126"],
-    &["10.16.0.0/29"],
-    &["10.16.0.0/30"],
-];
-const ADDRESSES: [&str; 8] = [
-    "10.99.0.2",
-    "10.99.0.3",
-    "10.99.0.9",
-    "10.99.0.10",
-    "fd99::2",
-    "fd99::3",
-    "10.16.0.2",
-    "10.16.0.1",
-];
-const MACS: [&str; 2] = ["0a:00:00:00:00:01", "0a:00:00:00:00:02"];
+use crate::setup::defaults;
+use crate::{State, plan};
 
 /// One entry of the log, as far as it does not depend on the state.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     /// How far its index is from the last.
     pub(super) gap: u64,
-    /// It is no transaction.
-    pub(super) skip: bool,
-    /// A replica is restored from its dump afterwards.
+    pub(super) kind: Kind,
+    /// The replica is replaced by what its bytes say afterwards.
     pub(super) restore: bool,
+    /// What costs much is compared too.
+    pub(super) look: bool,
+    /// Asked for by an operator, not by the leader.
+    pub(super) operator: bool,
     pub(super) request: Option<u128>,
     pub(super) steps: Vec<Step>,
-    pub(super) precondition: Option<(ObjectKey, u8)>,
+    pub(super) require: Option<Require>,
     /// How far the proposer's clock is from the state's.
     pub(super) clock_ms: i64,
+}
+
+/// What the log has at this place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Txn,
+    /// No transaction.
+    Skip,
+    /// As if so many requests had come that the oldest outcome is not remembered any more.
+    Forget,
+}
+
+/// What must hold for an entry.
+#[derive(Debug, Clone)]
+pub(super) enum Require {
+    Absent(ObjectKey),
+    /// It is as it is now.
+    Same(ObjectKey),
+    /// It was changed by the last entry that changed anything.
+    Latest(ObjectKey),
+    /// It does what it would do now, or something else.
+    Effect(bool),
 }
 
 /// One operation.
@@ -71,18 +65,62 @@ pub(super) enum Step {
     Delete(&'static str),
     /// The named pod finished, as its uid in the state says.
     Finish(&'static str),
+    /// The named pod is announced once more, with what it asks for.
+    Again(&'static str),
     /// The named pod is plugged in, as the state says.
     Bind(&'static str, &'static str),
+    /// The named pod is plugged in, whether or not it may be: 0 as it is, 1 elsewhere, 2 another.
+    BindAnyway(&'static str, u8),
     /// The named pod is unplugged, live or draining, as the state says.
     Unbind(&'static str),
-    /// The first draining pod is unplugged.
-    Confirm,
+    /// A sandbox of the named pod is unplugged, but an earlier binding of it is meant.
+    UnbindLate(&'static str),
+    /// The first draining pod is unplugged, on its own node or on another.
+    Confirm(bool),
     /// An operator frees the named pod's port, as the state says.
     Release(&'static str),
     /// An operator frees what drains first.
     ReleaseDraining,
+    /// The named node's agent tells what is plugged in there, in one way or another.
+    Inventory(&'static str, Report),
+    /// The first node that has not told since a restore does so, or else n1.
+    Rejoin(Report),
+    /// Something is reserved, in the subnet that has the address.
+    Reserve(Box<ReservationSpec>),
+    /// A list of an apiserver does not hold the named pod, nor those behind it.
+    Absent(&'static str, Listed),
+    /// Somebody vouches that the named node is off, in its present life or an earlier one.
+    Fence(&'static str, bool),
     /// The named subnet with another spec, as little changed as possible.
     Change(&'static str, Box<SubnetSpec>, u8),
+}
+
+/// How an inventory differs from what the state says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Report {
+    AsKnown,
+    /// One is missing.
+    Less,
+    /// Whoever has addresses is plugged in.
+    More,
+    /// Who drains is plugged in.
+    Drains,
+    /// A pod of which the state may know nothing, with this address.
+    Unknown(&'static str),
+    /// Of an earlier life.
+    Old,
+    /// One has an interface that it did not ask for.
+    Unsound,
+}
+
+/// What is special about a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    Newer,
+    /// It began before the last few entries.
+    Late,
+    WentBack,
+    Other,
 }
 
 /// A transaction that changes nothing.
@@ -93,39 +131,54 @@ pub(super) fn nothing() -> Txn {
 /// The entry of [`nothing`].
 pub(super) fn idle() -> Entry {
     let steps = nothing().operations.into_iter().map(plain).collect();
-    let (request, precondition) = (None, None);
-    let (gap, skip, restore, clock_ms) = (1, false, false, 0);
-    Entry { gap, skip, restore, request, steps, precondition, clock_ms }
+    let (kind, restore, look, operator) = (Kind::Txn, false, true, false);
+    let (gap, request, require, clock_ms) = (1, None, None, 0);
+    Entry { gap, kind, restore, look, operator, request, steps, require, clock_ms }
 }
 
-/// The cluster as it is set up, with small subnets.
+/// The cluster as it is set up, with small subnets; before that, somebody comes too early.
 pub(super) fn first_entries() -> Vec<Entry> {
     let mut operations = defaults();
     for operation in &mut operations {
         if let Operation::PutSubnet(spec, _) = operation {
             let small = if spec.default { ["10.16.0.0/30"] } else { ["100.64.0.0/29"] };
             spec.nets = subnet_spec("x", &small).nets;
+            if !spec.default {
+                // Three nodes have room, a fourth has none.
+                spec.excluded = ["100.64.0.5", "100.64.0.6"].map(|it| it.parse().unwrap()).into();
+            }
         }
     }
     operations.push(Operation::PutNode(node_spec("n1")));
     operations.push(Operation::PutNode(node_spec("n2")));
+    let early = vec![plain(Operation::PutNode(node_spec("n1")))];
     let steps = operations.into_iter().map(plain).collect();
-    vec![Entry { steps, ..idle() }]
+    vec![Entry { steps: early, ..idle() }, Entry { steps, ..idle() }]
 }
 
 impl Entry {
-    /// The transaction as it would be proposed to `state`.
-    pub(super) fn txn(&self, state: &State) -> Txn {
+    /// The transaction as it would be proposed to `state`. `born` tells when a request was drawn.
+    pub(super) fn txn(&self, state: &State, born: impl FnOnce(u128) -> Revision) -> Txn {
         let operations = self.steps.iter().map(|step| step.operation(state)).collect();
         let clock_ms = state.clock_ms().saturating_add_signed(self.clock_ms);
         let mut txn = txn(operations, clock_ms);
-        txn.actor = Actor::Leader;
+        if !self.operator {
+            txn.actor = Actor::Leader;
+        }
         txn.wall_ms = clock_ms / 7;
-        txn.request = self.request.map(|id| RequestId { id, born: Revision(0) });
-        txn.preconditions.extend(self.precondition.iter().map(|(key, kind)| match kind {
-            0 => Precondition::Absent(key.clone()),
-            1 => Precondition::RevisionIs(key.clone(), state.revision()),
-            _ => {
+        txn.request = self.request.map(|id| RequestId { id, born: born(id) });
+        let precondition = self.require.as_ref().map(|it| it.precondition(state, &txn));
+        txn.preconditions.extend(precondition);
+        txn
+    }
+}
+
+impl Require {
+    fn precondition(&self, state: &State, txn: &Txn) -> Precondition {
+        match self {
+            Self::Absent(key) => Precondition::Absent(key.clone()),
+            Self::Latest(key) => Precondition::RevisionIs(key.clone(), state.revision()),
+            Self::Same(key) => {
                 let seen = match state.get(key) {
                     Some(Object::Pod(it)) => it.changed,
                     Some(Object::Subnet(it)) => it.changed,
@@ -134,17 +187,20 @@ impl Entry {
                 };
                 Precondition::RevisionIs(key.clone(), seen)
             }
-        }));
-        txn
+            Self::Effect(right) => {
+                let effect = plan(state, txn).effect;
+                Precondition::EffectEquals(if *right { effect } else { !effect })
+            }
+        }
     }
 }
 
-fn plain(operation: Operation) -> Step {
+pub(super) fn plain(operation: Operation) -> Step {
     Step::Plain(Box::new(operation))
 }
 
 impl Step {
-    fn operation(&self, state: &State) -> Operation {
+    pub(super) fn operation(&self, state: &State) -> Operation {
         let draining = state.drainings().next();
         match self {
             Self::Plain(operation) => Operation::clone(operation),
@@ -158,35 +214,15 @@ impl Step {
                 }
                 None => Operation::Tick,
             },
-            Self::Bind(key, id) => match addressed(state, key) {
-                Some(it) => Operation::Bind {
-                    key: it.spec.key.clone(),
-                    uid: it.spec.uid.clone(),
-                    node: it.spec.node.clone(),
-                    sandbox: sandbox(id),
-                },
-                None => bind(key, "u0", "n1", id),
+            Self::Again(key) => match state.pod(&pod(key)).or(state.pods().next()) {
+                Some(it) => Operation::PutPod(it.spec.clone()),
+                None => Operation::Tick,
             },
-            Self::Unbind(key) => match state.pod(&pod(key)).filter(|it| it.bound.is_some()) {
-                Some(it) => Operation::Unbind {
-                    key: pod(key),
-                    uid: it.spec.uid.clone(),
-                    node: it.spec.node.clone(),
-                    sandbox: it.bound.as_ref().unwrap().sandbox.clone(),
-                    bound_at: None,
-                },
-                None => Self::Confirm.operation(state),
-            },
-            Self::Confirm => match draining {
-                Some(it) => Operation::Unbind {
-                    key: it.key.clone(),
-                    uid: it.uid.clone(),
-                    node: it.node.clone(),
-                    sandbox: it.binding.sandbox.clone(),
-                    bound_at: Some(it.binding.bound_at),
-                },
-                None => unbind("a/p0", "u0", "n1", "x0"),
-            },
+            Self::Bind(..)
+            | Self::BindAnyway(..)
+            | Self::Unbind(_)
+            | Self::UnbindLate(_)
+            | Self::Confirm(_) => self.plugging(state),
             Self::Release(key) => {
                 let pod = addressed(state, key).map_or(pod(key), |it| it.spec.key.clone());
                 let port = PortName::of_pod(&pod);
@@ -203,7 +239,89 @@ impl Step {
                 },
                 None => Self::Release("a/p0").operation(state),
             },
+            Self::Inventory(name, report) => inventory(state, name, *report),
+            Self::Rejoin(report) => {
+                let unreported = state.indexes.unreported.get_min().map(NodeName::as_str);
+                inventory(state, unreported.unwrap_or("n1"), *report)
+            }
+            Self::Reserve(spec) => {
+                let first = spec.addresses.iter().next();
+                let holder = first.and_then(|address| holder(state, address));
+                let subnet = holder.unwrap_or(&spec.subnet).clone();
+                Operation::PutReservation(ReservationSpec { subnet, ..*spec.clone() })
+            }
+            // Refused as long as not every node has told; then they should.
+            Self::Absent(_, Listed::Newer) if state.reconciling().is_some() => {
+                Self::Rejoin(Report::AsKnown).operation(state)
+            }
+            Self::Absent(key, listed) => absent(state, key, *listed),
+            Self::Fence(name, present) => {
+                let known = state.node(&node(name)).map_or(0, |it| it.node_epoch);
+                let node_epoch = if *present { known } else { known.wrapping_sub(1) };
+                Operation::FenceNode { node: node(name), node_epoch }
+            }
             Self::Change(name, spec, what) => change(state, name, spec, *what),
+        }
+    }
+
+    /// What a node says that is plugged in or unplugged.
+    fn plugging(&self, state: &State) -> Operation {
+        match self {
+            Self::Bind(key, id) => match addressed(state, key) {
+                Some(it) => Operation::Bind {
+                    key: it.spec.key.clone(),
+                    uid: it.spec.uid.clone(),
+                    node: it.spec.node.clone(),
+                    sandbox: sandbox(id),
+                },
+                None => bind(key, "u0", "n1", id),
+            },
+            Self::BindAnyway(key, how) => match state.pod(&pod(key)) {
+                Some(it) => {
+                    let (on, uid_) = (it.spec.node.clone(), it.spec.uid.clone());
+                    Operation::Bind {
+                        key: pod(key),
+                        uid: if *how == 2 { uid("another") } else { uid_ },
+                        node: if *how == 1 { node("elsewhere") } else { on },
+                        sandbox: sandbox("x0"),
+                    }
+                }
+                None => bind(key, "u0", "n1", "x0"),
+            },
+            Self::Unbind(key) => match state.pod(&pod(key)).filter(|it| it.bound.is_some()) {
+                Some(it) => Operation::Unbind {
+                    key: pod(key),
+                    uid: it.spec.uid.clone(),
+                    node: it.spec.node.clone(),
+                    sandbox: it.bound.as_ref().unwrap().sandbox.clone(),
+                    bound_at: None,
+                },
+                None => Self::Confirm(true).operation(state),
+            },
+            Self::UnbindLate(key) => match state.pod(&pod(key)).filter(|it| it.bound.is_some()) {
+                Some(it) => {
+                    let bound = it.bound.as_ref().unwrap();
+                    Operation::Unbind {
+                        key: pod(key),
+                        uid: it.spec.uid.clone(),
+                        node: it.spec.node.clone(),
+                        sandbox: bound.sandbox.clone(),
+                        bound_at: Some(Revision(bound.bound_at.0 - 1)),
+                    }
+                }
+                None => Self::Confirm(true).operation(state),
+            },
+            Self::Confirm(own) => match state.drainings().next() {
+                Some(it) => Operation::Unbind {
+                    key: it.key.clone(),
+                    uid: it.uid.clone(),
+                    node: if *own { it.node.clone() } else { node("elsewhere") },
+                    sandbox: it.binding.sandbox.clone(),
+                    bound_at: Some(it.binding.bound_at),
+                },
+                None => unbind("a/p0", "u0", "n1", "x0"),
+            },
+            other => panic!("{other:?} plugs nothing"),
         }
     }
 }
@@ -215,8 +333,87 @@ fn addressed<'a>(state: &'a State, key: &str) -> Option<&'a Arc<Pod>> {
     named.or(state.pods().find(|pod| running(pod)))
 }
 
+/// The subnet that has an address.
+fn holder(state: &State, address: IpAddr) -> Option<&SubnetName> {
+    let holds = |it: &&Arc<Subnet>| it.spec.nets.iter().any(|it| it.cidr.contains(address));
+    state.subnets().find(holds).map(|it| &it.spec.name)
+}
+
+/// What a node's agent has plugged in, if it is as the state says, or a little otherwise.
+fn inventory(state: &State, name: &str, report: Report) -> Operation {
+    let name = node(name);
+    let more = report == Report::More;
+    let plugged = state.pods_on(&name).filter(|pod| pod.bound.is_some() || more);
+    let plugged = plugged.filter(|pod| state.held_by(&pod.spec).next().is_some());
+    let mut pods: Vec<LivePod> = plugged.map(|pod| live(state, pod)).collect();
+    match report {
+        Report::Less => drop(pods.pop()),
+        Report::Drains => {
+            let drainings = state.drainings().filter(|it| it.node == name);
+            pods.extend(drainings.map(|it| {
+                let spec = PodSpec::new(it.key.clone(), it.uid.clone(), name.clone());
+                let port = port_at(it.subnet.clone(), it.addresses);
+                LivePod { spec, sandbox: it.binding.sandbox.clone(), ports: vec![port] }
+            }));
+        }
+        Report::Unknown(text) => {
+            let address = text.parse().unwrap();
+            let subnet = holder(state, address).cloned().unwrap_or(subnet_name("gone"));
+            let spec = PodSpec { node: name.clone(), ..pod_spec("c/unknown", "c/unknown-0") };
+            let port = port_at(subnet, [address].into_iter().collect());
+            pods.retain(|it| it.spec.uid != spec.uid);
+            pods.push(LivePod { spec, sandbox: sandbox("x0"), ports: vec![port] });
+        }
+        Report::Unsound => {
+            let ports = pods.first_mut().map(|it| &mut it.ports);
+            ports.into_iter().for_each(Vec::clear);
+        }
+        Report::AsKnown | Report::More | Report::Old => {}
+    }
+    let known = state.node(&name).map_or(0, |it| it.node_epoch);
+    let node_epoch = if report == Report::Old { known + 1 } else { known };
+    Operation::Inventory(Inventory { node: name, node_epoch, seen: state.applied(), pods })
+}
+
+/// A pod as its node has it, if the state knows all of it.
+fn live(state: &State, pod: &Pod) -> LivePod {
+    let ports = state.held_by(&pod.spec).map(|held| LivePort {
+        interface: held.interface.clone(),
+        subnet: held.subnet.clone(),
+        addresses: held.addresses,
+        mac: held.mac,
+    });
+    let bound = pod.bound.as_ref().map(|it| it.sandbox.clone());
+    let (spec, sandbox) = (pod.spec.clone(), bound.unwrap_or(sandbox("x1")));
+    LivePod { spec, sandbox, ports: ports.collect() }
+}
+
+fn port_at(subnet: SubnetName, addresses: Addresses) -> LivePort {
+    let mac = "0a:00:00:00:00:03".parse().unwrap();
+    LivePort { interface: None, subnet, addresses, mac }
+}
+
+/// A list without the pods from `key` on.
+fn absent(state: &State, key: &str, listed: Listed) -> Operation {
+    let newest = state.janitor().map_or(1, |it| it.resource_version);
+    let lag = if listed == Listed::Late { 5 } else { 0 };
+    let list = PodList {
+        apiserver: uid(if listed == Listed::Other { "other" } else { "k8s" }),
+        resource_version: if listed == Listed::WentBack {
+            newest.saturating_sub(1)
+        } else {
+            newest + 1
+        },
+        began: Revision(state.applied().0.saturating_sub(lag)),
+        began_ms: state.clock_ms(),
+    };
+    let missing = state.pods().filter(|it| it.spec.key >= pod(key)).take(3);
+    let absent = missing.map(|it| (it.spec.key.clone(), it.spec.uid.clone())).collect();
+    Operation::ObserveAbsence { list, absent }
+}
+
 fn change(state: &State, name: &str, spec: &SubnetSpec, what: u8) -> Operation {
-    let Some(known) = state.subnet(&subnet(name)) else {
+    let Some(known) = state.subnet(&subnet_name(name)) else {
         return Operation::PutSubnet(spec.clone(), Origin::Api);
     };
     let mut changed = known.spec.clone();
@@ -245,328 +442,11 @@ fn release(port: PortName, addresses: Addresses, owner: &Owner) -> Operation {
     Operation::Release { port, addresses, uid }
 }
 
-fn bind(key: &str, identity: &str, on: &str, id: &str) -> Operation {
+pub(super) fn bind(key: &str, identity: &str, on: &str, id: &str) -> Operation {
     Operation::Bind { key: pod(key), uid: uid(identity), node: node(on), sandbox: sandbox(id) }
 }
 
-fn unbind(key: &str, identity: &str, on: &str, id: &str) -> Operation {
+pub(super) fn unbind(key: &str, identity: &str, on: &str, id: &str) -> Operation {
     let (key, uid, node, sandbox) = (pod(key), uid(identity), node(on), sandbox(id));
     Operation::Unbind { key, uid, node, sandbox, bound_at: None }
-}
-
-/// Any entry.
-pub(super) fn entries() -> impl Strategy<Value = Entry> {
-    let keys = prop_oneof![
-        select(&PODS[..]).prop_map(|key| ObjectKey::Pod(pod(key))),
-        select(&SUBNETS[..]).prop_map(|name| ObjectKey::Subnet(subnet(name))),
-        select(&NODES[..]).prop_map(|name| ObjectKey::Node(node(name))),
-    ];
-    (
-        prop_oneof![8 => Just(1_u64), 1 => 2..5_u64],
-        prop::bool::weighted(0.04),
-        prop::bool::weighted(0.15),
-        prop::option::weighted(0.1, 0..30_u128),
-        prop_oneof![
-            6 => prop::collection::vec(steps(), 1),
-            1 => prop::collection::vec(steps(), 2..5)
-        ],
-        prop::option::weighted(0.05, (keys, 0..6_u8)),
-        prop_oneof![2 => 0..100_i64, 1 => Just(20_000), 1 => -500..0_i64],
-    )
-        .prop_map(|(gap, skip, restore, request, steps, precondition, clock_ms)| Entry {
-            gap,
-            skip,
-            restore,
-            request,
-            steps,
-            precondition,
-            clock_ms,
-        })
-}
-
-fn steps() -> impl Strategy<Value = Step> {
-    let key = || select(&PODS[..]);
-    let id = || select(&["x0", "x1"][..]);
-    prop_oneof![
-        16 => put_pods().prop_map(plain),
-        10 => set_pods().prop_map(plain),
-        8 => kept().prop_map(plain),
-        2 => key().prop_map(Step::Finish),
-        5 => select(&SET_PODS[..]).prop_map(Step::Delete),
-        4 => (select(&SET_PODS[..]), id()).prop_map(|(key, id)| Step::Bind(key, id)),
-        2 => select(&SET_PODS[..]).prop_map(Step::Release),
-        6 => key().prop_map(Step::Delete),
-        8 => (key(), id()).prop_map(|(key, id)| Step::Bind(key, id)),
-        4 => key().prop_map(Step::Unbind),
-        2 => Just(Step::Confirm),
-        1 => key().prop_map(Step::Release),
-        1 => Just(Step::ReleaseDraining),
-        4 => (select(&SUBNETS[..]), specs(), any::<u8>())
-            .prop_map(|(name, spec, what)| Step::Change(name, Box::new(spec), what)),
-        2 => (key(), select(&UIDS[..]), select(&NODES[..]), id(), any::<bool>()).prop_map(
-            |(key, uid, node, id, up)| {
-                plain(if up { bind(key, uid, node, id) } else { unbind(key, uid, node, id) })
-            }
-        ),
-        11 => others().prop_map(plain),
-    ]
-}
-
-fn put_pods() -> impl Strategy<Value = Operation> {
-    let address = || prop::option::weighted(0.15, select(&ADDRESSES[..]));
-    (
-        select(&PODS[..]),
-        // Most names have three lives; some uids come back under any name.
-        prop_oneof![12 => (0..3).prop_map(Err), 1 => select(&UIDS[..]).prop_map(Ok)],
-        // n3 is hardly ever there.
-        prop_oneof![9 => select(&NODES[..2]), 1 => Just(NODES[2])],
-        (address(), address()),
-        prop::option::weighted(0.15, select(&MACS[..])),
-        prop::option::weighted(0.1, select(&SUBNETS[..])),
-        (prop::bool::weighted(0.2), rates(), any::<bool>()),
-    )
-        .prop_map(|(key, identity, on, (first, second), mac, from, (own, rates, label))| {
-            let asked = first.into_iter().chain(second).map(|text| text.parse().unwrap());
-            let request = PodRequest {
-                addresses: asked.collect(),
-                mac: mac.map(|text| text.parse().unwrap()),
-                subnet: from.map(subnet),
-                ..PodRequest::default()
-            };
-            let identity = identity.map_or_else(|life| format!("{key}-{life}"), Into::into);
-            let labels = label.then(|| ("k".into(), "v".into())).into_iter().collect();
-            let rates = if own { rates } else { Rates::default() };
-            let traffic = PodTraffic { rates, mirror: own, labels };
-            Operation::PutPod(PodSpec {
-                node: node(on),
-                request,
-                traffic,
-                ..pod_spec(key, &identity)
-            })
-        })
-}
-
-/// Announcements of the pods of sets; most have a list, or a second interface, now and then.
-fn set_pods() -> impl Strategy<Value = Operation> {
-    let list = prop::collection::vec(select(&ADDRESSES[..]), 1..3);
-    let from = prop::option::weighted(0.5, select(&SUBNETS[..3]));
-    (
-        select(&SET_PODS[..]),
-        0..4,
-        select(&NODES[..2]),
-        prop::bool::weighted(0.85),
-        prop::option::weighted(0.2, list),
-        prop::option::weighted(0.25, from),
-    )
-        .prop_map(|(key, life, on, numbered, list, more)| {
-            let identity = format!("{key}-{life}");
-            let mut spec = owned(key, &identity, "w");
-            spec.node = node(on);
-            if !numbered {
-                spec.owner.as_mut().unwrap().kind = WorkloadKind::ReplicaSet;
-            }
-            let entry = |text: &str| [text.parse().unwrap()].into_iter().collect();
-            spec.request.list = list.into_iter().flatten().map(entry).collect();
-            let request =
-                more.map(|from| PodRequest { subnet: from.map(subnet), ..PodRequest::default() });
-            let net1 = |request| InterfaceRequest { name: "net1".parse().unwrap(), request };
-            spec.request.interfaces = request.into_iter().map(net1).collect();
-            Operation::PutPod(spec)
-        })
-}
-
-/// Sets, reservations and time.
-fn kept() -> impl Strategy<Value = Operation> {
-    let key = || select(&["a", "b"][..]).prop_map(set_key);
-    let name = || select(&["r0", "r1"][..]).prop_map(|name| name.parse().unwrap());
-    let reserved = (
-        name(),
-        select(&SUBNETS[..3]),
-        prop::option::weighted(0.8, select(&ADDRESSES[..])),
-        prop::option::weighted(0.3, select(&MACS[..])),
-        select(&["a/p0", "a/p-0", "b/p-1"][..]),
-        any::<bool>(),
-    );
-    prop_oneof![
-        4 => (key(), select(&["w", "w2"][..]), 0..3_u32, prop::bool::weighted(0.2)).prop_map(
-            |(key, identity, replicas, late)| Operation::PutWorkload(WorkloadSpec {
-                key,
-                uid: uid(identity),
-                replicas,
-                start_ordinal: u32::from(late),
-            })
-        ),
-        2 => (key(), select(&["w", "w2"][..]))
-            .prop_map(|(key, identity)| Operation::DeleteWorkload(key, uid(identity))),
-        6 => reserved.prop_map(|(name, from, address, mac, owner, second)| {
-            Operation::PutReservation(ReservationSpec {
-                name,
-                subnet: subnet(from),
-                addresses: address.into_iter().map(|text| text.parse().unwrap()).collect(),
-                mac: mac.map(|text| text.parse().unwrap()),
-                owner: ReservedFor::Pod(pod(owner)),
-                interface: second.then(|| "net1".parse().unwrap()),
-            })
-        }),
-        3 => name().prop_map(Operation::DeleteReservation),
-        1 => Just(Operation::Tick),
-    ]
-}
-
-/// The set `p` of a namespace.
-fn set_key(namespace: &str) -> WorkloadKey {
-    let (namespace, kind) = (ns(namespace), WorkloadKind::StatefulSet);
-    WorkloadKey { namespace, kind, name: "p".into() }
-}
-
-fn specs() -> impl Strategy<Value = SubnetSpec> {
-    (
-        select(&SUBNETS[..]),
-        select(&NETS[..]),
-        prop::collection::btree_set(select(&["a", "b"][..]), 0..3),
-        prop::option::weighted(0.3, select(&ADDRESSES[..])),
-        prop::bool::weighted(0.2),
-        prop::bool::weighted(0.05),
-        prop::option::weighted(0.3, selectors()),
-        prop::option::weighted(0.6, gateways()),
-    )
-        .prop_map(|(name, nets, namespaces, excluded, default, moved, selector, gateway)| {
-            let mut spec = subnet_spec(name, nets);
-            spec.gateway_type = gateway.unwrap_or_default();
-            spec.namespace_selectors = selector.into_iter().collect();
-            spec.namespaces = namespaces.into_iter().map(ns).collect();
-            let excluded = excluded.map(|text| text.parse().unwrap());
-            let inside = |range: &atoll_model::AddressRange| {
-                spec.nets.iter().any(|net| net.cidr.contains(range.first()))
-            };
-            spec.excluded = excluded.into_iter().filter(inside).collect();
-            spec.default = default;
-            if moved {
-                spec.nets[0].gateway = spec.nets[0].cidr.assignable().last();
-            }
-            spec
-        })
-}
-
-fn selectors() -> impl Strategy<Value = LabelSelector> {
-    let values = |values: &[&str]| values.iter().map(|&value| value.into()).collect();
-    let tests = [
-        LabelTest::In(values(&["v"])),
-        LabelTest::NotIn(values(&["v"])),
-        LabelTest::Exists,
-        LabelTest::DoesNotExist,
-    ];
-    prop_oneof![
-        select(&["v", "w"][..]).prop_map(|value| LabelSelector {
-            match_labels: BTreeMap::from([("k".into(), value.into())]),
-            ..LabelSelector::default()
-        }),
-        select(tests.to_vec()).prop_map(|test| LabelSelector {
-            match_expressions: vec![LabelRequirement { key: "k".into(), test }],
-            ..LabelSelector::default()
-        }),
-    ]
-}
-
-fn rates() -> impl Strategy<Value = Rates> {
-    let rate = || prop::option::of((1..4_u32).prop_map(|mbit| Rate { mbit, burst_mbit: None }));
-    (rate(), rate()).prop_map(|(ingress, egress)| Rates { ingress, egress })
-}
-
-fn qos() -> impl Strategy<Value = Operation> {
-    let one = || prop::option::of(select(&PODS[..]).prop_map(pod));
-    let spec = (
-        select(&["q0", "q1", "q2"][..]).prop_map(|name| name.parse().unwrap()),
-        rates(),
-        0..2_u32,
-        one(),
-        prop::option::of(select(&["a", "b"][..]).prop_map(ns)),
-        prop::option::of(select(&SUBNETS[..]).prop_map(subnet)),
-        prop::option::of(selectors()),
-    )
-        .prop_map(|(name, rates, priority, pod, namespace, subnet, labels)| QosSpec {
-            name,
-            rates,
-            priority,
-            pods: pod.into_iter().collect(),
-            namespaces: namespace.into_iter().collect(),
-            subnets: subnet.into_iter().collect(),
-            selectors: labels
-                .into_iter()
-                .map(|labels| PodSelector { namespace: None, labels })
-                .collect(),
-        });
-    prop_oneof![
-        3 => spec.prop_map(Operation::PutQos),
-        1 => select(&["q0", "q1"][..]).prop_map(|name| Operation::DeleteQos(name.parse().unwrap())),
-    ]
-}
-
-fn gateways() -> impl Strategy<Value = GatewayType> {
-    (prop::collection::btree_set(select(&NODES[..]), 1..4), any::<bool>()).prop_map(
-        |(nodes, ecmp)| {
-            let egress = Addresses::default();
-            let gateway = |name| GatewayNode { node: node(name), egress };
-            let nodes = nodes.into_iter().rev().map(gateway).collect();
-            GatewayType::Centralized(CentralGateway { nodes, ecmp })
-        },
-    )
-}
-
-fn others() -> impl Strategy<Value = Operation> {
-    let subnet_name = || select(&SUBNETS[..]).prop_map(subnet);
-    let node_name = || select(&NODES[..]);
-    let key = || select(&PODS[..]).prop_map(pod);
-    prop_oneof![
-        4 => (specs(), prop::bool::weighted(0.9)).prop_map(|(spec, api)| {
-            Operation::PutSubnet(spec, if api { Origin::Api } else { Origin::Kubernetes })
-        }),
-        2 => qos(),
-        1 => (key(), any::<bool>(), any::<bool>()).prop_map(|(key, whole, put)| {
-            let target = if whole { MirrorTarget::Node(node("n1")) } else { MirrorTarget::Pod(key) };
-            if put { Operation::PutMirror(target) } else { Operation::DeleteMirror(target) }
-        }),
-        2 => subnet_name().prop_map(Operation::DeleteSubnet),
-        2 => (select(&["a", "b"][..]), 0..3_usize).prop_map(|(name, label)| {
-            let value = [None, Some("v"), Some("w")][label];
-            let labels = value.map(|value| ("k".into(), value.into())).into_iter().collect();
-            Operation::PutNamespace(ns(name), labels)
-        }),
-        1 => select(&["a", "b"][..]).prop_map(|name| Operation::DeleteNamespace(ns(name))),
-        3 => (node_name(), prop::bool::weighted(0.2), select(&["172.31.0.1", "10.99.0.9"][..]))
-            .prop_map(|(name, again, address)| {
-                let mut spec = node_spec(name);
-                if again {
-                    spec.uid = uid("again");
-                }
-                spec.addresses = vec![address.parse().unwrap()];
-                Operation::PutNode(NodeSpec { labels: BTreeMap::new(), ..spec })
-            }),
-        6 => (node_name(), any::<bool>())
-            .prop_map(|(name, ready)| Operation::NodeReady { node: node(name), ready }),
-        3 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
-        1 => (node_name(), select(&["c1", "c2"][..])).prop_map(|(name, chassis)| {
-            let (chassis, encap) = (chassis.parse().unwrap(), "172.30.0.1".parse().unwrap());
-            Operation::RegisterNode { node: node(name), chassis, encap }
-        }),
-        1 => (key(), select(&UIDS[..])).prop_map(|(key, it)| Operation::DeletePod(key, uid(it))),
-        1 => (0..2_u64).prop_map(|member| {
-            Operation::SetCentral(Central {
-                member: MemberId(member),
-                name: "m".parse().unwrap(),
-                nb: "tcp:172.31.0.11:6641".into(),
-                sb: "tcp:172.31.0.11:6642".into(),
-                since: Revision(0),
-            })
-        }),
-        2 => (select(&["join", "join", "s0"][..]), select(&[COOLDOWN_MS, 5][..]), select(&[1, 1, 1, 2][..])).prop_map(
-            |(join, cooldown_ms, apply_version)| Operation::PutSettings(Settings {
-                cluster_router: "ovn-cluster".into(),
-                join_subnet: subnet(join),
-                cooldown_ms,
-                apply_version,
-                workload_grace_ms: 1_000,
-            })
-        ),
-    ]
 }

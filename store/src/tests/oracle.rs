@@ -6,15 +6,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    AllocationState, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod, PodKey, PortName,
-    QosSpec, Rate, Rates, Reply, RequestId, Revision, Sandbox, Subnet, Txn, Uid,
+    AllocationState, Inventory, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod,
+    PodKey, PodSpec, PortName, QosSpec, Rate, Rates, Refusal, Reply, RequestId, Revision, Sandbox,
+    Subnet, Txn, Uid,
 };
 
-use crate::{Applied, State, effective_limits};
+use crate::{Applied, Limit, Limits, State, effective_limits};
 
 /// A sandbox that a node said is plugged in and not that it is unplugged.
 struct Plugged {
     node: NodeName,
+    since: Revision,
     sandbox: Sandbox,
     key: PodKey,
     addresses: BTreeSet<IpAddr>,
@@ -26,6 +28,8 @@ pub(super) struct Oracle {
     objects: BTreeMap<ObjectKey, Object>,
     plugged: BTreeMap<Uid, Plugged>,
     outcomes: BTreeMap<u128, Outcome>,
+    /// Requests that were drawn before this may have been forgotten.
+    forgotten_to: Revision,
 }
 
 /// Whether a pod is one of a set in these histories.
@@ -34,16 +38,26 @@ fn is_set_pod(key: &PodKey) -> bool {
 }
 
 impl Oracle {
-    /// The first outcome of a request.
-    pub(super) fn known(&self, request: Option<RequestId>) -> Option<&Outcome> {
-        self.outcomes.get(&request?.id)
+    /// Whether a request is to be carried out: it never was, and is not so old that nobody knows.
+    pub(super) fn is_fresh(&self, request: Option<RequestId>) -> bool {
+        request.is_none_or(|it| !self.outcomes.contains_key(&it.id) && it.born >= self.forgotten_to)
+    }
+
+    /// The state forgot the requests up to here.
+    pub(super) fn forget(&mut self, forgotten_to: Revision) {
+        self.forgotten_to = forgotten_to;
     }
 
     /// Takes in an entry that was applied.
     pub(super) fn see(&mut self, txn: &Txn, applied: &Applied, index: Revision) {
-        if let Some(first) = self.known(txn.request) {
-            assert_eq!(*first, applied.outcome, "a retry got another outcome");
+        if let Some(request) = txn.request.filter(|_| !self.is_fresh(txn.request)) {
             assert_eq!(applied.changes, None, "a retry was carried out");
+            let oldest = self.forgotten_to;
+            let forgotten =
+                Outcome::Refused { operation: None, refusal: Refusal::TooOldToTell { oldest } };
+            let first = self.outcomes.get(&request.id);
+            let too_old = request.born < oldest && applied.outcome == forgotten;
+            assert!(too_old || first == Some(&applied.outcome), "a retry got another outcome");
             return;
         }
         if let Some(request) = txn.request {
@@ -54,6 +68,7 @@ impl Oracle {
                 self.unplug(operation);
                 self.plug(operation, reply);
             }
+            txn.operations.iter().for_each(|it| self.hear(it, applied, index));
         }
         let Some(set) = &applied.changes else { return };
         assert_eq!((set.revision, set.wall_ms), (index, txn.wall_ms));
@@ -100,13 +115,16 @@ impl Oracle {
                     self.plugged.remove(uid);
                 }
             }
-            Operation::DeleteNode(node) => self.plugged.retain(|_, it| it.node != *node),
-            Operation::Release { uid, addresses, .. } => {
-                let named = |it: &Plugged| addresses.iter().any(|at| it.addresses.contains(&at));
-                if self.plugged.get(uid).is_some_and(named) {
-                    self.plugged.remove(uid);
-                }
+            // What was plugged in after the agent had looked, it does not know.
+            Operation::Inventory(Inventory { node, seen, pods, .. }) => {
+                let listed = |uid: &Uid| pods.iter().any(|it| it.spec.uid == *uid);
+                let silent =
+                    |uid: &Uid, it: &Plugged| it.node == *node && it.since <= *seen && !listed(uid);
+                self.plugged.retain(|uid, it| !silent(uid, it));
             }
+            Operation::DeleteNode(node) => self.plugged.retain(|_, it| it.node != *node),
+            // An operator vouches for it; whether he named what is there is for the naive model.
+            Operation::Release { uid, .. } => drop(self.plugged.remove(uid)),
             _ => {}
         }
     }
@@ -114,11 +132,48 @@ impl Oracle {
     fn plug(&mut self, operation: &Operation, reply: &Reply) {
         let Operation::Bind { uid, node, sandbox, key } = operation else { return };
         assert!(matches!(reply, Reply::Bound(_)), "{reply:?}");
+        let Reply::Bound(since) = reply else { return };
+        self.plug_in(uid, node, sandbox, key, *since);
+    }
+
+    fn plug_in(
+        &mut self,
+        uid: &Uid,
+        node: &NodeName,
+        sandbox: &Sandbox,
+        key: &PodKey,
+        since: Revision,
+    ) {
         // The addresses are filled in from the events.
         let known = self.plugged.get(uid).map(|it| it.addresses.clone());
         let (node, sandbox, key) = (node.clone(), sandbox.clone(), key.clone());
         let addresses = known.unwrap_or_default();
-        self.plugged.insert(uid.clone(), Plugged { node, sandbox, key, addresses });
+        self.plugged.insert(uid.clone(), Plugged { node, since, sandbox, key, addresses });
+    }
+
+    /// What an inventory or a fence came to, as the event tells it.
+    fn hear(&mut self, operation: &Operation, applied: &Applied, index: Revision) {
+        for change in applied.changes.iter().flat_map(|set| &set.changes) {
+            match (operation, &change.before, &change.after) {
+                (Operation::Inventory(it), _, Some(Object::Pod(pod)))
+                    if pod.spec.node == it.node =>
+                {
+                    let bound = pod.bound.as_ref().filter(|bound| bound.bound_at == index);
+                    if let Some(bound) = bound {
+                        let PodSpec { uid, node, key, .. } = &pod.spec;
+                        self.plug_in(uid, node, &bound.sandbox, key, index);
+                    }
+                }
+                (
+                    Operation::FenceNode { node, .. },
+                    Some(Object::Node(before)),
+                    Some(Object::Node(after)),
+                ) if after.spec.name == *node && before.node_epoch < after.node_epoch => {
+                    self.plugged.retain(|_, it| it.node != *node);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Compares the state with what its events told, and looks for two live owners.
@@ -184,11 +239,16 @@ fn judge_limits(state: &State, pod: &Pod) {
         specs.filter_map(|spec| Some((rank(spec)?, Reverse(spec.priority), spec))).collect();
     specs.sort_by_key(|(rank, priority, spec)| (*rank, *priority, spec.name.clone()));
     let own = pod.spec.traffic.rates;
-    let expected = |direction: fn(&Rates) -> Option<Rate>| {
-        let by_spec = specs.iter().find_map(|(_, _, spec)| direction(&spec.rates));
-        direction(&own).or(by_spec).map(|rate| rate.mbit)
+    let limit = |rate: Rate, by: Option<&QosSpec>| Limit {
+        mbit: rate.mbit,
+        burst_mbit: rate.burst_mbit.unwrap_or((rate.mbit * 4).div_ceil(5)),
+        by: by.map(|spec| spec.name.clone()),
     };
-    let limits = effective_limits(state, key);
-    let found = (limits.ingress.map(|it| it.mbit), limits.egress.map(|it| it.mbit));
-    assert_eq!(found, (expected(|it| it.ingress), expected(|it| it.egress)), "limits of {key}");
+    let expected = |direction: fn(&Rates) -> Option<Rate>| {
+        let mut by_spec = specs.iter().filter_map(|(_, _, it)| Some((direction(&it.rates)?, *it)));
+        let own = direction(&own).map(|rate| limit(rate, None));
+        own.or_else(|| by_spec.next().map(|(rate, spec)| limit(rate, Some(spec))))
+    };
+    let (ingress, egress) = (expected(|it| it.ingress), expected(|it| it.egress));
+    assert_eq!(effective_limits(state, key), Limits { ingress, egress }, "limits of {key}");
 }

@@ -1,5 +1,10 @@
 //! Kubernetes tells of different objects in any order; of one object, in the order in which it
 //! changed.
+//!
+//! The result is the same as far as what was told says enough. It does not if a set is scaled down
+//! and up again and both is told before the pod that was scaled away is announced, or if the next
+//! pod of its ordinal is announced before the scaling down: then nobody told that the first pod
+//! was ever not wanted, and what it had goes to the next one.
 
 use std::collections::BTreeMap;
 
@@ -98,5 +103,36 @@ fn the_result_does_not_depend_on_the_order_in_which_kubernetes_tells_it() {
     assert_eq!(kept, expected);
     for seed in 1..500 {
         assert_eq!(result(seed), first, "seed {seed}: {:?}", shuffled(seed));
+    }
+}
+
+/// Scaled to 1 and back to 3, while the end of the third pod is told at any time after it: before
+/// or after each step of the set, even after the next pod of its ordinal.
+#[test]
+fn what_was_scaled_away_is_not_inherited_whenever_its_end_is_told() {
+    let third = |identity| Operation::PutPod(owned("a/web-2", identity, "w"));
+    let told = [
+        set("web", "w", 3, 0),
+        third("u1"),
+        set("web", "w", 1, 0),
+        set("web", "w", 3, 0),
+        third("u2"),
+        Operation::Tick,
+    ];
+    let mac_after = |late: usize| {
+        let mut it = Scenario::new();
+        for (at, operation) in told.iter().enumerate() {
+            it.apply(operation.clone());
+            if at == late {
+                it.apply(delete("a/web-2", "u1")).done();
+            }
+        }
+        let known = it.state.allocation(&"web-2.a".parse().unwrap()).unwrap();
+        (known.owner.to_string(), known.addresses, known.mac, it.state.drainings().count())
+    };
+    let in_time = mac_after(2);
+    assert_eq!(in_time.0, "pod a/web-2 (uid u2)");
+    for late in 1..told.len() {
+        assert_eq!(mac_after(late), in_time, "told after entry {late}");
     }
 }

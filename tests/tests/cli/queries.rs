@@ -342,6 +342,14 @@ async fn an_operator_checks_fences_resumes_and_deletes_what_is_in_use() {
     // A pod that is gone while its node says nothing: only an operator's word frees its address.
     create_subnets(&lab, &[("red", "10.3.0.0/16", "team-red")]).await.unwrap();
     let pod = lab.run_pod(PodOptions::new("team-red/c".parse().unwrap(), 1)).await.unwrap();
+    // The agent tells the store of a binding after it has answered the plugin.
+    wait_until(SOON, "the binding to be told", || async {
+        let list = asked(&lab, "get alloc --pod team-red/c").await;
+        anyhow::ensure!(list["items"][0]["status"]["boundAt"].is_u64(), "{list}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     lab.fault(FaultVerb::Kill, FaultTarget::Agent(1)).await.unwrap();
     lab.store().unwrap().delete_pod("team-red", "c", &pod.uid).await.unwrap();
     assert_eq!(found(&lab, "--state draining --node n1").await, ["c.team-red"]);
