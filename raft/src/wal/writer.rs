@@ -1,14 +1,13 @@
 //! The writer thread: takes all that waits, writes it at once, syncs once, answers in order.
 
-use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
-use super::batch::{Batch, Header, Record};
-use super::recovery::{self, Files, Segment};
+use super::batch::{Batch, Record};
+use super::segment::Files;
 use super::{Cache, WalError};
 use crate::fatal;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
@@ -22,9 +21,6 @@ pub(super) enum Request {
     Committed(Option<LogId>),
     Close(oneshot::Sender<()>),
 }
-
-/// Segments are closed when they have grown beyond this.
-const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Requests taken into one round.
 const ROUND: usize = 1024;
@@ -44,8 +40,7 @@ pub(super) fn spawn(
     std::thread::Builder::new().name("wal".to_owned()).spawn(move || {
         runtime.block_on(async {
             if let Err(error) = writer.run(&mut requests).await {
-                let source = std::error::Error::source(&error).map(ToString::to_string);
-                fatal::disk_failed(format!("{error}: {}", source.unwrap_or_default()));
+                fatal::disk_failed(fatal::chain(&error));
             }
         });
     })?;
@@ -103,7 +98,6 @@ impl Writer {
                             self.flush(std::mem::replace(&mut batch, Batch::new()))?;
                         }
                         batch.push_entry(entry);
-                        self.note_index(entry.log_id.index);
                     }
                     self.done.push(Done::Flushed(flushed));
                 }
@@ -127,13 +121,7 @@ impl Writer {
         if !batch.is_empty() || !self.done.is_empty() {
             self.flush(batch)?;
         }
-        self.delete_purged()
-    }
-
-    fn note_index(&mut self, index: u64) {
-        if let Some(segment) = self.files.segments.back_mut() {
-            segment.highest = segment.highest.max(Some(index));
-        }
+        self.files.recycle_purged()
     }
 
     /// Writes a batch, syncs it, and tells whoever waited for it.
@@ -143,17 +131,8 @@ impl Writer {
             self.commit_unwritten = false;
         }
         if !batch.is_empty() {
-            let bytes = batch.seal(self.files.next_sequence);
-            let number = self.files.segments.back().map_or(1, |segment| segment.number);
-            let path = recovery::path_of(&self.files.directory, number);
-            let at = self.files.current_len;
-            self.files
-                .current
-                .write_all_at(&bytes, at)
-                .map_err(recovery::io_error("write", &path))?;
-            self.files.current.sync_data().map_err(recovery::io_error("sync", &path))?;
-            self.files.next_sequence += 1;
-            self.files.current_len += bytes.len() as u64;
+            self.files.write(batch)?;
+            self.files.sync()?;
         }
         for done in self.done.drain(..) {
             match done {
@@ -168,45 +147,12 @@ impl Writer {
                 }
             }
         }
-        if self.files.current_len >= SEGMENT_BYTES {
-            self.next_segment()?;
-        }
         Ok(())
     }
+}
 
-    fn next_segment(&mut self) -> Result<(), WalError> {
-        let number = self.files.segments.back().map_or(1, |segment| segment.number + 1);
-        let header = Header::new(number, self.files.member);
-        let (current, len) = recovery::create(
-            &self.files.directory,
-            header,
-            self.files.carried,
-            self.files.next_sequence,
-        )?;
-        self.files.current = current;
-        self.files.current_len = len;
-        self.files.next_sequence += 1;
-        self.files.segments.push_back(Segment { number, highest: None });
-        Ok(())
-    }
-
-    /// Deletes segments whose entries are all purged, oldest first.
-    fn delete_purged(&mut self) -> Result<(), WalError> {
-        let purged = self.files.carried.purged.map(|id| id.index);
-        let mut deleted = false;
-        while self.files.segments.len() > 1
-            && self.files.segments.front().is_some_and(|segment| segment.highest <= purged)
-            && let Some(segment) = self.files.segments.pop_front()
-        {
-            let path = recovery::path_of(&self.files.directory, segment.number);
-            std::fs::remove_file(&path).map_err(recovery::io_error("remove", &path))?;
-            deleted = true;
-        }
-        if deleted {
-            let directory = &self.files.directory;
-            crate::files::sync_directory(directory)
-                .map_err(recovery::io_error("sync", directory))?;
-        }
-        Ok(())
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.files.spares.close();
     }
 }
