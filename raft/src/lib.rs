@@ -43,6 +43,7 @@ mod inspect;
 mod leader;
 mod machine;
 mod member;
+mod mutant;
 mod network;
 mod open;
 mod options;

@@ -14,6 +14,7 @@ use crate::history::{Archive, HistoryError};
 use crate::identity::{IdentityError, IdentityFile};
 use crate::machine::{ClusterClock, Machine, Published, Shown, SnapshotError, Snapshots};
 use crate::member::{Member, Phase};
+use crate::mutant;
 use crate::network::{LeaderHeard, Network};
 use crate::options::{RaftOptions, SNAPSHOT_EVERY_ENTRIES, Timing};
 use crate::types::{Raft, SnapshotMeta};
@@ -166,7 +167,10 @@ fn config(timing: &Timing) -> Result<Config, OpenError> {
         enable_pre_vote: Some(true),
         // A restarted leader must be elected anew: its state may be older than what it told.
         enable_leader_restore: Some(false),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY_ENTRIES),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(mutant::size(
+            "ATOLL_SNAPSHOT_EVERY",
+            SNAPSHOT_EVERY_ENTRIES,
+        )),
         // `upkeep` purges: by entries and by bytes.
         max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()

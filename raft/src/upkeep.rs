@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::member::Member;
+use crate::mutant;
 use crate::options::{LOG_KEEP_ENTRIES, SNAPSHOT_EVERY_BYTES};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -14,6 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// once the history up to it is durable, so whatever it covers may go, except what followers that
 /// were away for a moment still need.
 pub(crate) async fn run(member: Arc<Member>) {
+    let keep = mutant::size("ATOLL_LOG_KEEP", LOG_KEEP_ENTRIES);
     loop {
         tokio::time::sleep(INTERVAL).await;
         let snapshot = member.shown.snapshots.newest();
@@ -25,7 +27,7 @@ pub(crate) async fn run(member: Arc<Member>) {
             return;
         }
         let Some(covered) = covered else { continue };
-        let by_count = next.saturating_sub(LOG_KEEP_ENTRIES);
+        let by_count = next.saturating_sub(keep);
         let by_bytes = member.wal.index_with_bytes_before(next, SNAPSHOT_EVERY_BYTES);
         let first_kept = by_count.max(by_bytes);
         let purged = member.wal.purged().map_or(0, |id| id.index + 1);

@@ -27,7 +27,7 @@ struct Arguments {
 /// openraft warns at every attempt to reach a dead peer; `atollctl status` says it once.
 const FILTER: &str = "info,openraft=error";
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -162,7 +162,8 @@ const QUEUE: usize = 1024;
 impl Wal {
     /// Reads the log in `directory`, or begins one, and starts its threads.
     pub(crate) fn open(directory: &Path, member: MemberId) -> Result<Self, WalError> {
-        Self::open_with(directory, member, SEGMENT_BYTES)
+        let segment_bytes = crate::mutant::size("ATOLL_SEGMENT_BYTES", SEGMENT_BYTES);
+        Self::open_with(directory, member, segment_bytes)
     }
 
     /// The same with new segments of another size.

@@ -12,6 +12,7 @@ use super::batch::{Batch, Header, Record};
 use super::frame;
 use super::spares::{self, Spares};
 use crate::files;
+use crate::mutant::Mutant;
 use crate::types::{LogId, Vote};
 
 /// The segments on disk, and where to go on.
@@ -75,6 +76,13 @@ pub(super) fn list(directory: &Path) -> Result<Vec<u64>, WalError> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+fn sync(file: &File, path: &Path) -> Result<(), WalError> {
+    if Mutant::NoFdatasync.is_on() {
+        return Ok(());
+    }
+    file.sync_data().map_err(io_error("sync", path))
 }
 
 impl Files {
@@ -144,7 +152,7 @@ impl Files {
         let frames = frame::write(&batch.seal(), number, self.next_sequence, 0);
         let file = spares::open(path)?;
         file.write_all_at(&frames, 0).map_err(io_error("write", path))?;
-        file.sync_data().map_err(io_error("sync", path))?;
+        sync(&file, path)?;
         let named = path_of(&self.directory, number);
         std::fs::rename(path, &named).map_err(io_error("rename", path))?;
         let directory = &self.directory;
@@ -174,7 +182,7 @@ impl Files {
     }
 
     pub(super) fn sync(&self) -> Result<(), WalError> {
-        self.current.sync_data().map_err(io_error("sync", &self.path()))
+        sync(&self.current, &self.path())
     }
 
     /// Overwrites what an interrupted write left behind the last batch: it must not be taken for

@@ -18,6 +18,9 @@ use crate::{fatal, files};
 /// Segments kept ready: the log's part of the disk-space reserve.
 const WANTED: usize = 2;
 
+/// Purged segments kept for another life.
+const KEPT_MAX: usize = 4;
+
 /// A full disk is looked at again after this time.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -68,7 +71,7 @@ impl Spares {
             let Some(number) = number else { continue };
             let length = std::fs::metadata(&path).map_err(io_error("read", &path))?.len();
             // One that was being made, or is of another size, is not worth keeping.
-            if length != bytes || state.ready.len() == WANTED {
+            if length != bytes || state.ready.len() == KEPT_MAX {
                 std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
                 continue;
             }
@@ -119,7 +122,7 @@ impl Spares {
     pub(super) fn recycle(&self, segment: &Path, bytes: u64) -> Result<(), WalError> {
         let name = {
             let mut state = self.shared.lock();
-            let wanted = bytes == self.shared.bytes && state.ready.len() < WANTED;
+            let wanted = bytes == self.shared.bytes && state.ready.len() < KEPT_MAX;
             wanted.then(|| state.name())
         };
         let Some(name) = name else {

@@ -10,6 +10,7 @@ use super::batch::{Batch, Record};
 use super::segment::Files;
 use super::{Cache, WalError};
 use crate::fatal;
+use crate::mutant::Mutant;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// What the writer is asked for. Order is kept.
@@ -105,6 +106,9 @@ impl Writer {
                     batch.push(&Record::Vote(vote));
                     self.files.carried.vote = Some(vote);
                     self.done.push(Done::Vote(vote, durable));
+                    if Mutant::UnsyncedVote.is_on() {
+                        self.answer(|done| matches!(done, Done::Vote(..)));
+                    }
                 }
                 Request::Truncate(after) => batch.push(&Record::Truncate(after)),
                 Request::Purge(upto) => {
@@ -130,11 +134,20 @@ impl Writer {
             batch.push(&Record::Committed(self.files.carried.committed));
             self.commit_unwritten = false;
         }
+        if Mutant::EarlyAck.is_on() {
+            self.answer(|done| matches!(done, Done::Flushed(_)));
+        }
         if !batch.is_empty() {
             self.files.write(batch)?;
             self.files.sync()?;
         }
-        for done in self.done.drain(..) {
+        self.answer(|_| true);
+        Ok(())
+    }
+
+    /// Tells those who waited that what they waited for is durable.
+    fn answer(&mut self, whom: impl Fn(&Done) -> bool) {
+        for done in self.done.extract_if(.., |done| whom(done)) {
             match done {
                 Done::Flushed(flushed) => flushed.io_completed(Ok(())),
                 Done::Vote(vote, durable) => {
@@ -147,7 +160,6 @@ impl Writer {
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -1,0 +1,157 @@
+//! What the disks say after the power is back, and what the members do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_model::{MemberName, Object, Revision, Txn};
+use atoll_raft::{InspectedLog, inspect_log};
+use atoll_tests::bare::{self, BareMember};
+use atoll_tests::wait::wait_until;
+use tokio::task::JoinHandle;
+
+use crate::load::{Acknowledged, Shared, VERSION};
+
+/// Something that must not be.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    pub(crate) kind: Kind,
+    /// Where and what.
+    what: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A member's log cannot be read.
+    Unreadable,
+    /// An acknowledged transaction that fewer disks hold than a quorum.
+    NotOnAQuorum,
+    /// A member led in a term of which no quorum knows.
+    VoteForgotten,
+    /// The members do not become a cluster again.
+    DoesNotStart,
+    /// An acknowledged transaction that the cluster does not know.
+    Lost,
+    /// Two members hold different things at one revision.
+    StatesDiffer,
+}
+
+impl Finding {
+    pub(crate) fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into() }
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.what)
+    }
+}
+
+/// Notes the highest term in which a member said that it leads, until nobody answers any more.
+pub(crate) fn watch_leaders(members: &[BareMember]) -> JoinHandle<u64> {
+    let client = bare::client(members, Duration::from_secs(1));
+    tokio::spawn(async move {
+        let Ok(client) = client else { return 0 };
+        let mut highest = 0;
+        loop {
+            let all = tokio::time::timeout(Duration::from_millis(300), client.statuses()).await;
+            let Ok(all) = all else { return highest };
+            let answers: Vec<_> = all.into_iter().filter_map(|(_, answer)| answer.ok()).collect();
+            if answers.is_empty() {
+                return highest;
+            }
+            let leaders = answers.iter().filter(|answer| answer.role == "leader");
+            highest = leaders.map(|answer| answer.term).max().unwrap_or(0).max(highest);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+}
+
+/// Is every acknowledged transaction on the disks of a quorum, and every vote that made a leader?
+pub(crate) fn of_disks(
+    members: &[BareMember],
+    acknowledged: &[Acknowledged],
+    led: u64,
+) -> Result<Vec<Finding>> {
+    let quorum = members.len() / 2 + 1;
+    let (mut logs, mut findings) = (Vec::new(), Vec::new());
+    for member in members {
+        match inspect_log(member.data_dir(), &MemberName::new(member.name())?) {
+            Ok(log) => logs.push(log),
+            Err(error) => findings.push(Finding::new(Kind::Unreadable, format!("{error:#}"))),
+        }
+    }
+    if logs.iter().filter(|log| log.term >= led).count() < quorum {
+        let terms: Vec<u64> = logs.iter().map(|log| log.term).collect();
+        findings.push(Finding::new(
+            Kind::VoteForgotten,
+            format!("{led} had a leader; votes: {terms:?}"),
+        ));
+    }
+    let indexed: Vec<_> = logs.iter().map(index).collect();
+    for it in acknowledged {
+        let holders = indexed.iter().filter(|(purged, entries)| {
+            *purged >= Some(it.revision)
+                || entries.get(&it.revision).is_some_and(|txn| txn.operations == [it.operation()])
+        });
+        let holders = holders.count();
+        if holders < quorum {
+            findings
+                .push(Finding::new(Kind::NotOnAQuorum, format!("{it:?} is on {holders} disks")));
+        }
+    }
+    Ok(findings)
+}
+
+fn index(log: &InspectedLog) -> (Option<Revision>, BTreeMap<Revision, &Txn>) {
+    let entries = log.entries.iter().filter_map(|(at, txn)| Some((*at, txn.as_ref()?)));
+    (log.purged, entries.collect())
+}
+
+/// Does the cluster know all that was ever acknowledged, and do all members hold the same?
+pub(crate) async fn of_states(members: &[BareMember], ledger: &Shared) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let read = bare::client(members, Duration::from_secs(10))?.read(&[], None).await?;
+    let mut found = BTreeMap::new();
+    for object in &read.objects {
+        if let Object::Namespace(namespace) = object
+            && let Some(version) = namespace.labels.get(VERSION)
+        {
+            found.insert(namespace.name.clone(), version.parse::<u64>()?);
+        }
+    }
+    ledger.with(|it| {
+        for (name, &least) in &it.least {
+            let version = found.get(name).copied().unwrap_or(0);
+            if version < least {
+                let text = format!("{name}: {least} was acknowledged, {version} is there");
+                findings.push(Finding::new(Kind::Lost, text));
+            }
+            // Sent once, whatever became of it: a new version must not be taken for it.
+            let most = it.most.get(name).copied().unwrap_or(0);
+            if version > most {
+                findings
+                    .push(Finding::new(Kind::Lost, format!("{name}: {version} was never sent")));
+            }
+        }
+    });
+    let same = wait_until(Duration::from_secs(20), "all members at one revision", async || {
+        let mut states = Vec::new();
+        for member in members {
+            states.push(member.state().await?);
+        }
+        let revision = states.first().context("no members")?.0;
+        ensure!(states.iter().all(|it| it.0 == revision), "they are at different revisions");
+        Ok(states)
+    });
+    let states = same.await?;
+    let first = &states[0].1;
+    for (member, (revision, objects)) in members.iter().zip(&states) {
+        if objects != first {
+            findings
+                .push(Finding::new(Kind::StatesDiffer, format!("{} at {revision}", member.name())));
+        }
+    }
+    Ok(findings)
+}
