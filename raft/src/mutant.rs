@@ -14,7 +14,7 @@ pub(crate) enum Mutant {
     NoFdatasync,
     /// Entries are acknowledged before they are written.
     EarlyAck,
-    /// A vote is given before it is written.
+    /// A vote is given at once and written with the next batch, as the commit position is.
     UnsyncedVote,
     /// Renames and creations are not synced.
     NoDirectorySync,

@@ -32,7 +32,7 @@ pub struct BareMember {
     data_dir: PathBuf,
     program: PathBuf,
     envs: BTreeMap<String, String>,
-    /// Words before the program: a tracer.
+    /// Words before the program.
     wrapper: Vec<String>,
     child: Option<Child>,
 }
@@ -119,8 +119,8 @@ impl BareMember {
     }
 
     /// Words to put before the program at its next start.
-    pub fn wrap(&mut self, words: &[&str]) {
-        self.wrapper = words.iter().map(|&word| word.to_owned()).collect();
+    pub fn wrap(&mut self, words: &[String]) {
+        self.wrapper = words.to_vec();
     }
 
     /// Starts it; it may not serve yet when this returns.

@@ -37,7 +37,8 @@ pub(super) fn spawn(
 ) -> std::io::Result<()> {
     // A runtime of its own, because waiting for a request *or* for the idle time needs one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let mut writer = Writer { files, cache, commit_unwritten: false, done: Vec::new() };
+    let mut writer =
+        Writer { files, cache, commit_unwritten: false, mutants_vote: None, done: Vec::new() };
     std::thread::Builder::new().name("wal".to_owned()).spawn(move || {
         runtime.block_on(async {
             if let Err(error) = writer.run(&mut requests).await {
@@ -60,6 +61,8 @@ struct Writer {
     cache: Arc<Mutex<Cache>>,
     /// The commit position has moved since it was last written.
     commit_unwritten: bool,
+    /// See [`Mutant::UnsyncedVote`]; there is none in a real build.
+    mutants_vote: Option<Vote>,
     done: Vec<Done>,
 }
 
@@ -103,11 +106,13 @@ impl Writer {
                     self.done.push(Done::Flushed(flushed));
                 }
                 Request::Vote { vote, durable } => {
-                    batch.push(&Record::Vote(vote));
                     self.files.carried.vote = Some(vote);
                     self.done.push(Done::Vote(vote, durable));
                     if Mutant::UnsyncedVote.is_on() {
                         self.answer(|done| matches!(done, Done::Vote(..)));
+                        self.mutants_vote = Some(vote);
+                    } else {
+                        batch.push(&Record::Vote(vote));
                     }
                 }
                 Request::Truncate(after) => batch.push(&Record::Truncate(after)),
@@ -133,6 +138,9 @@ impl Writer {
         if self.commit_unwritten {
             batch.push(&Record::Committed(self.files.carried.committed));
             self.commit_unwritten = false;
+        }
+        if let Some(vote) = self.mutants_vote.take() {
+            batch.push(&Record::Vote(vote));
         }
         if Mutant::EarlyAck.is_on() {
             self.answer(|done| matches!(done, Done::Flushed(_)));

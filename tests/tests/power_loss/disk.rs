@@ -1,7 +1,9 @@
 //! A disk that can lose its power: ext4 on a file, by a loop device.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -22,19 +24,70 @@ const CUT: &str = r#"
     print "cut\n";
 "#;
 
-/// Unmounted and removed with its last owner.
+/// Where the disks are mounted: a mount namespace that nobody else sees. Somebody who makes a
+/// namespace of his own copies every mount that he sees, and a copied mount keeps the file system
+/// alive, so that the power could not come back. It ends with its last owner, and all mounts
+/// with it, also after a panic.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Holds the namespace.
+    holder: std::process::Child,
+}
+
+impl Room {
+    pub(crate) fn new() -> Result<Self> {
+        let mut holder = Command::new("unshare");
+        holder.args(["--mount", "--propagation", "private"]);
+        // The word says that the namespace is there; the holder ends with this process.
+        holder.args(["setpriv", "--pdeathsig", "KILL", "sh", "-c", "echo; exec sleep infinity"]);
+        let holder = holder.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut room = Self { holder: holder.context("cannot run unshare")? };
+        let mut said = room.holder.stdout.take().context("no standard output")?;
+        said.read_exact(&mut [0]).context("no mount namespace")?;
+        Ok(room)
+    }
+
+    /// The words to put before a program that is to run in it.
+    pub(crate) fn words(&self) -> [String; 4] {
+        let pid = self.holder.id().to_string();
+        ["nsenter".to_owned(), "-m".to_owned(), "-t".to_owned(), pid]
+    }
+
+    /// A path in it, seen from outside.
+    pub(crate) fn seen(&self, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside)
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let [nsenter, words @ ..] = self.words();
+        let mut command = Command::new(nsenter);
+        command.args(words).arg(program).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Result<()> {
+        let output = self.command(program, args).output();
+        let output = output.with_context(|| format!("cannot run {program}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{program} {}: {said}", args.join(" "));
+        Ok(())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// A disk of a room.
 #[derive(Debug)]
 pub(crate) struct Disk {
     image: PathBuf,
     mounted_on: PathBuf,
-}
-
-pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("cannot run {program}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {}: {said}", args.join(" "));
-    Ok(())
+    room: Rc<Room>,
 }
 
 fn text(path: &Path) -> &str {
@@ -42,11 +95,11 @@ fn text(path: &Path) -> &str {
 }
 
 impl Disk {
-    pub(crate) fn new(dir: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn new(room: &Rc<Room>, dir: &Path, name: &str) -> Result<Self> {
         let image = dir.join(format!("{name}.img"));
         std::fs::File::create(&image)?.set_len(BYTES)?;
-        run("mkfs.ext4", &["-q", "-F", text(&image)])?;
-        let disk = Self { image, mounted_on: dir.join(name) };
+        room.run("mkfs.ext4", &["-q", "-F", text(&image)])?;
+        let disk = Self { image, mounted_on: dir.join(name), room: room.clone() };
         std::fs::create_dir_all(&disk.mounted_on)?;
         disk.mount()?;
         Ok(disk)
@@ -58,35 +111,29 @@ impl Disk {
 
     /// The first mount after a power cut replays the journal.
     fn mount(&self) -> Result<()> {
-        run("mount", &["-o", "loop", text(&self.image), text(&self.mounted_on)])
+        self.room.run("mount", &["-o", "loop", text(&self.image), text(&self.mounted_on)])
     }
 
     /// What its power comes back to.
     pub(crate) fn power_on(&self) -> Result<()> {
-        run("umount", &[text(&self.mounted_on)])?;
+        self.room.run("umount", &[text(&self.mounted_on)])?;
         self.mount()
     }
 
-    /// Nothing is written any more, and whoever writes waits.
-    pub(crate) fn freeze(&self) -> Result<()> {
-        run("fsfreeze", &["-f", text(&self.mounted_on)])
-    }
-
     pub(crate) fn thaw(&self) -> Result<()> {
-        run("fsfreeze", &["-u", text(&self.mounted_on)])
+        self.room.run("fsfreeze", &["-u", text(&self.mounted_on)])
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Frozen or in use only after a panic in the middle of a round.
-        let _ = self.thaw();
-        let path = text(&self.mounted_on);
-        if let Err(error) = run("umount", &[path]).or_else(|_| run("umount", &["-l", path])) {
-            eprintln!("{path} stays mounted: {error:#}");
-        }
-        let _ = std::fs::remove_file(&self.image);
+/// Nothing is written any more, and whoever writes waits. On all disks at the same moment.
+pub(crate) fn freeze_all(disks: &[Disk]) -> Result<()> {
+    let freeze =
+        |disk: &Disk| disk.room.command("fsfreeze", &["-f", text(&disk.mounted_on)]).spawn();
+    let freezing = disks.iter().map(freeze).collect::<std::io::Result<Vec<_>>>()?;
+    for mut child in freezing {
+        ensure!(child.wait()?.success(), "a disk cannot be frozen");
     }
+    Ok(())
 }
 
 /// The switch of several disks.
@@ -98,9 +145,9 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    pub(crate) async fn of(disks: &[Disk]) -> Result<Self> {
-        let mut command = tokio::process::Command::new("perl");
-        command.arg("-e").arg(CUT).args(disks.iter().map(Disk::path));
+    pub(crate) async fn of(room: &Room, disks: &[Disk]) -> Result<Self> {
+        let mut command = tokio::process::Command::from(room.command("perl", &["-e", CUT]));
+        command.args(disks.iter().map(Disk::path));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().context("cannot run perl")?;
         let told = child.stdin.take().context("no standard input")?;

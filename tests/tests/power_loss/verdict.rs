@@ -1,6 +1,8 @@
 //! What the disks say after the power is back, and what the members do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,6 +12,7 @@ use atoll_tests::bare::{self, BareMember};
 use atoll_tests::wait::wait_until;
 use tokio::task::JoinHandle;
 
+use crate::disk::Room;
 use crate::load::{Acknowledged, Shared, VERSION};
 
 /// Something that must not be.
@@ -48,38 +51,56 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Notes the highest term in which a member said that it leads, until nobody answers any more.
-pub(crate) fn watch_leaders(members: &[BareMember]) -> JoinHandle<u64> {
-    let client = bare::client(members, Duration::from_secs(1));
-    tokio::spawn(async move {
-        let Ok(client) = client else { return 0 };
-        let mut highest = 0;
-        loop {
-            let all = tokio::time::timeout(Duration::from_millis(300), client.statuses()).await;
-            let Ok(all) = all else { return highest };
-            let answers: Vec<_> = all.into_iter().filter_map(|(_, answer)| answer.ok()).collect();
-            if answers.is_empty() {
-                return highest;
+/// Notes in which terms members say that they lead.
+pub(crate) struct Leaders {
+    highest: Arc<AtomicU64>,
+    watching: JoinHandle<()>,
+}
+
+impl Leaders {
+    pub(crate) fn watch(members: &[BareMember]) -> Result<Self> {
+        let client = bare::client(members, Duration::from_secs(1))?;
+        let highest = Arc::new(AtomicU64::new(0));
+        let noted = highest.clone();
+        let watching = tokio::spawn(async move {
+            loop {
+                for (_, answer) in client.statuses().await {
+                    if let Ok(answer) = answer
+                        && answer.role == "leader"
+                    {
+                        noted.fetch_max(answer.term, Ordering::Relaxed);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let leaders = answers.iter().filter(|answer| answer.role == "leader");
-            highest = leaders.map(|answer| answer.term).max().unwrap_or(0).max(highest);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
+        });
+        Ok(Self { highest, watching })
+    }
+
+    /// The highest of them; ends the watching.
+    pub(crate) async fn highest(self) -> u64 {
+        self.watching.abort();
+        let _ = self.watching.await;
+        self.highest.load(Ordering::Relaxed)
+    }
 }
 
 /// Is every acknowledged transaction on the disks of a quorum, and every vote that made a leader?
 pub(crate) fn of_disks(
     members: &[BareMember],
+    room: &Room,
     acknowledged: &[Acknowledged],
     led: u64,
 ) -> Result<Vec<Finding>> {
     let quorum = members.len() / 2 + 1;
     let (mut logs, mut findings) = (Vec::new(), Vec::new());
     for member in members {
-        match inspect_log(member.data_dir(), &MemberName::new(member.name())?) {
+        match inspect_log(&room.seen(member.data_dir()), &MemberName::new(member.name())?) {
             Ok(log) => logs.push(log),
-            Err(error) => findings.push(Finding::new(Kind::Unreadable, format!("{error:#}"))),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                findings.push(Finding::new(Kind::Unreadable, format!("{error:#}")));
+            }
         }
     }
     if logs.iter().filter(|log| log.term >= led).count() < quorum {
@@ -145,7 +166,15 @@ pub(crate) async fn of_states(members: &[BareMember], ledger: &Shared) -> Result
         ensure!(states.iter().all(|it| it.0 == revision), "they are at different revisions");
         Ok(states)
     });
-    let states = same.await?;
+    let states = match same.await {
+        Ok(states) => states,
+        Err(error) => {
+            let lines = members.iter().map(|it| format!("; {}: {}", it.name(), it.last_line()));
+            let what = format!("{error:#}{}", lines.collect::<String>());
+            findings.push(Finding::new(Kind::DoesNotStart, what));
+            return Ok(findings);
+        }
+    };
     let first = &states[0].1;
     for (member, (revision, objects)) in members.iter().zip(&states) {
         if objects != first {
