@@ -86,6 +86,11 @@ impl IdentityFile {
         Ok(Self { path, current: RwLock::new(identity) })
     }
 
+    /// Has the disk in `directory` an identity?
+    pub(crate) fn exists(directory: &Path) -> bool {
+        directory.join("identity").exists()
+    }
+
     pub(crate) fn get(&self) -> Identity {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

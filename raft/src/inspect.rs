@@ -28,6 +28,10 @@ pub struct InspectedLog {
 ///
 /// [`OpenError`] as for the member itself.
 pub fn inspect_log(data_dir: &Path, name: &MemberName) -> Result<InspectedLog, OpenError> {
+    if !IdentityFile::exists(data_dir) {
+        let (what, path) = ("the file identity is not there".to_owned(), data_dir.to_owned());
+        return Err(OpenError::Incomplete { what, path });
+    }
     let identity = IdentityFile::open(data_dir, name)?.get();
     let log = Wal::read(&data_dir.join("wal"), identity.id)?;
     let mut entries = Vec::new();

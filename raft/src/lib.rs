@@ -48,6 +48,7 @@ mod network;
 mod open;
 mod options;
 mod proposer;
+mod reserve;
 mod status;
 mod store;
 mod types;

@@ -3,11 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::machine::blocking;
 use crate::member::Member;
 use crate::mutant;
 use crate::options::{LOG_KEEP_ENTRIES, SNAPSHOT_EVERY_BYTES};
+use crate::reserve;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks after the disk's space until the task is aborted.
+pub(crate) async fn watch_space(member: Arc<Member>) {
+    loop {
+        tokio::time::sleep(reserve::INTERVAL).await;
+        let looking = member.clone();
+        if let Err(error) = blocking(move || looking.reserve.look()).await {
+            tracing::error!(%error, "cannot look after the disk-space reserve");
+        }
+    }
+}
 
 /// Runs until the task is aborted.
 ///

@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::WalError;
 use super::segment::io_error;
 use crate::{fatal, files};
@@ -170,7 +168,7 @@ impl Shared {
                     self.lock().ready.push_back(path);
                     self.changed.notify_all();
                 }
-                Err(WalError::Io { source, .. }) if is_full(&source) => {
+                Err(WalError::Io { source, .. }) if files::is_full(&source) => {
                     if !full {
                         tracing::error!(
                             directory = %self.directory.display(), error = %source,
@@ -191,11 +189,6 @@ impl Shared {
         allocate(path, self.bytes)?;
         files::sync_directory(&self.directory).map_err(io_error("sync", &self.directory))
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    let kinds = [Errno::ENOSPC, Errno::EDQUOT].map(|errno| errno as i32);
-    error.raw_os_error().is_some_and(|errno| kinds.contains(&errno))
 }
 
 /// Opens a segment's file for writing.
