@@ -4,7 +4,8 @@ CARGO ?= cargo
 LAB ?= target/debug/atoll-lab
 NAME ?= demo
 
-.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store
+.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
+	power-loss corruption mutants
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,11 +36,22 @@ fix: ## Formats, and applies what clippy can apply by itself.
 # What brings up whole networks also measures time and loss: one after another.
 test: install ## All tests: unit, real ovsdb-server, real OVN, packets. Needs root.
 	$(CARGO) build --workspace --bins
+	$(MAKE) mutants
 	$(CARGO) test --workspace --exclude atoll-tests
 	$(CARGO) test -p atoll-tests -- --test-threads=1
 
 first-light: install build ## The report first-light: the whole way of a pod, under every fault.
 	$(CARGO) test -p atoll-tests --test first_light -- --test-threads=1 --nocapture
+
+power-loss: install build mutants ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
+	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture
+
+corruption: install build mutants ## The report corruption: a bit, a byte, a file, anywhere on a disk.
+	$(CARGO) test -p atoll-tests --test corruption -- --nocapture
+
+# A member with bugs on demand, for the tests that must see them; cannot be a release build.
+mutants:
+	$(CARGO) build -p atolld --bin atolld-mutant --features mutants
 
 vectors: ## The report vectors: recorded answers of another allocator, and ours. ATOLL_VECTORS=DIR adds others.
 	$(CARGO) test -p atoll-tests --test vectors -- --nocapture

@@ -120,6 +120,25 @@ impl Disk {
         self.mount()
     }
 
+    fn ballast(&self) -> PathBuf {
+        self.mounted_on.join("ballast")
+    }
+
+    /// Somebody else takes almost all the space there is.
+    pub(crate) fn fill(&self) -> Result<()> {
+        const LEFT: u64 = 16 << 20;
+        let fill = format!(
+            "free=$(df --output=avail -B1 {} | tail -1) && fallocate -l $((free - {LEFT})) {}",
+            text(&self.mounted_on),
+            text(&self.ballast())
+        );
+        self.room.run("sh", &["-c", &fill])
+    }
+
+    pub(crate) fn make_space(&self) -> Result<()> {
+        self.room.run("rm", &[text(&self.ballast())])
+    }
+
     pub(crate) fn thaw(&self) -> Result<()> {
         self.room.run("fsfreeze", &["-u", text(&self.mounted_on)])
     }

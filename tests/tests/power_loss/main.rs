@@ -16,9 +16,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use atoll_api::ClientError;
+use atoll_model::{Labels, Operation};
 use atoll_tests::bare::{self, BareMember};
 use atoll_tests::people::program;
 use atoll_tests::report::{Report, Target};
+use atoll_tests::wait::wait_until;
 use disk::{Disk, Room, Switch};
 use load::Shared;
 use tokio::task::JoinSet;
@@ -241,4 +244,44 @@ async fn each_way_to_forget_a_sync_is_seen() {
     print!("{}", report.table());
     report.save().unwrap();
     assert_eq!(report.failures(), Vec::<String>::new());
+}
+
+/// Requirement: on a full disk reads and releases work, everything else is refused with a clear
+/// condition, and service comes back with the space.
+#[tokio::test]
+async fn a_full_disk_takes_releases_and_refuses_the_rest_until_there_is_space() {
+    let mut cluster = Cluster::up("atolld", &[]).await.unwrap();
+    let client = bare::client(&cluster.members, Duration::from_secs(3)).unwrap();
+    let put = |name: &str| Operation::PutNamespace(name.parse().unwrap(), Labels::new());
+    let delete = |name: &str| Operation::DeleteNamespace(name.parse().unwrap());
+    for number in 0..50 {
+        client.txn(vec![], vec![put(&format!("before-{number}"))]).await.unwrap();
+    }
+    cluster.disks.iter().try_for_each(Disk::fill).unwrap();
+    let refused = wait_until(Duration::from_secs(20), "the condition", async || {
+        match client.txn(vec![], vec![put("too-much")]).await {
+            Ok(_) => anyhow::bail!("it was taken"),
+            // What was under way while the disk became full may have been done.
+            Err(error @ ClientError::Unknown(..)) => anyhow::bail!("{error}"),
+            Err(error) => Ok(error.to_string()),
+        }
+    });
+    let refused = refused.await.unwrap();
+    assert!(refused.contains("nothing was done") && refused.contains("is full"), "{refused}");
+    for number in 0..50 {
+        client.txn(vec![], vec![delete(&format!("before-{number}"))]).await.unwrap();
+    }
+    // The members still hold on to their logs when they are killed now.
+    for member in &mut cluster.members {
+        member.kill().await.unwrap();
+        member.start().unwrap();
+    }
+    bare::ready(&cluster.members).await.unwrap();
+    let read = client.read(&[], None).await.unwrap();
+    assert!(!read.objects.iter().any(|it| it.key().to_string().contains("before-")));
+    cluster.disks.iter().try_for_each(Disk::make_space).unwrap();
+    let taken = wait_until(Duration::from_secs(20), "service", async || {
+        Ok(client.txn(vec![], vec![put("after")]).await?)
+    });
+    taken.await.unwrap();
 }
