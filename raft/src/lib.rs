@@ -24,13 +24,14 @@
 //! * A disk belongs to one cluster; members of different clusters refuse each other.
 //! * A cluster is formed once. Empty disks next to a formation marker form nothing.
 //! * After a failed write or sync of log or history the process ends.
+//! * On a full disk what frees something is still taken (`reserve`).
 //!
-//! Threads: everything asynchronous runs on the caller's runtime; `wal` and `history` are threads
-//! of their own; snapshots use blocking threads.
+//! Threads: everything asynchronous runs on the caller's runtime; `wal`, `wal-prepare` and
+//! `history` are threads of their own; snapshots use blocking threads.
 //!
 //! Absent on purpose: openraft's types outside of this crate. Absent for now: TLS between members,
-//! backup and restore, a reserve for a full disk, limits to the history's size, refetching a
-//! damaged history from a peer, shrinking the cluster, reads on followers.
+//! backup and restore, limits to the history's size, refetching a damaged history from a peer,
+//! shrinking the cluster, reads on followers.
 
 mod admission;
 mod changes;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::WalError;
@@ -34,6 +35,7 @@ struct Shared {
     bytes: u64,
     state: Mutex<State>,
     changed: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +84,7 @@ impl Spares {
             bytes,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            thread: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -94,17 +97,27 @@ impl Spares {
     /// Starts the thread that makes more; it ends with [`Spares::close`].
     pub(super) fn prepare_ahead(&self) -> std::io::Result<()> {
         let shared = self.shared.clone();
-        std::thread::Builder::new().name("wal-prepare".to_owned()).spawn(move || {
-            if let Err(error) = shared.prepare() {
-                fatal::disk_failed(fatal::chain(&error));
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name("wal-prepare".to_owned()).spawn(move || {
+                if let Err(error) = shared.prepare()
+                    && !shared.closes_soon()
+                {
+                    fatal::disk_failed(fatal::chain(&error));
+                }
+            })?;
+        *self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
 
+    /// Ends the thread: nothing in the directory changes any more when this returns.
     pub(super) fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic in it was reported when it happened.
+            let _ = thread.join();
+        }
     }
 
     /// The next spare segment. Waits while there is none, which is as long as the disk is full.
@@ -146,6 +159,14 @@ impl State {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is the log being closed? A directory may be removed right behind a member that was dropped
+    /// without a shutdown; then nobody needs a spare.
+    fn closes_soon(&self) -> bool {
+        let open = |it: &mut State| !it.closed;
+        let waited = self.changed.wait_timeout_while(self.lock(), FULL_RETRY, open);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
     fn prepare(&self) -> Result<(), WalError> {

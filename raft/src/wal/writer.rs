@@ -164,6 +164,7 @@ impl Writer {
                     let _ = durable.send(());
                 }
                 Done::Closed(closed) => {
+                    self.files.spares.close();
                     let _ = closed.send(());
                 }
             }
