@@ -102,17 +102,18 @@ impl Cluster {
     async fn round(&mut self, moment: Moment) -> Result<Round> {
         self.ledger.with(|it| it.acknowledged.clear());
         let mut clients = JoinSet::new();
-        for number in 0..CLIENTS {
-            let client = bare::client(&self.members, Duration::from_secs(2))?;
-            clients.spawn(load::write(client, number, self.ledger.clone()));
-        }
+        self.load(&mut clients)?;
         let switch = Switch::of(&self.room, &self.disks).await?;
         tokio::time::sleep(Duration::from_millis(200 + random(600))).await;
         let led = Leaders::watch(&self.members)?;
         match moment {
             Moment::Load => {}
             Moment::Stall => {
+                // Idle when the disks stop: so the next write of every member is one that waits.
+                clients.shutdown().await;
+                tokio::time::sleep(IDLE).await;
                 disk::freeze_all(&self.disks)?;
+                self.load(&mut clients)?;
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
             Moment::Election => {
@@ -138,6 +139,14 @@ impl Cluster {
         clients.shutdown().await;
         self.disks.iter().try_for_each(Disk::power_on)?;
         self.judge(led).await
+    }
+
+    fn load(&self, clients: &mut JoinSet<()>) -> Result<()> {
+        for number in 0..CLIENTS {
+            let client = bare::client(&self.members, Duration::from_secs(2))?;
+            clients.spawn(load::write(client, number, self.ledger.clone()));
+        }
+        Ok(())
     }
 
     fn ask_for_election(&self, tasks: &mut JoinSet<()>) -> Result<()> {
