@@ -6,6 +6,7 @@
 //! `ATOLL_POWER_ROUNDS` says how many rounds (20).
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
+#![allow(clippy::print_stdout, reason = "what a run saw is for people too")]
 
 mod disk;
 mod load;
@@ -190,7 +191,7 @@ fn rounds() -> usize {
 #[tokio::test]
 async fn every_acknowledged_transaction_survives_the_loss_of_all_power_at_once() {
     let (began, total) = (Instant::now(), rounds());
-    let (mut done, mut acknowledged, mut findings) = (0, 0, Vec::new());
+    let (mut done, mut acknowledged, mut findings) = (0_usize, 0, Vec::new());
     for (program, envs) in [("atolld", &[][..]), ("atolld-mutant", &SMALL[..])] {
         let mut cluster = Cluster::up(program, envs).await.unwrap();
         let share = if envs.is_empty() { total.div_ceil(2) } else { total / 2 };
