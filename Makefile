@@ -5,7 +5,8 @@ LAB ?= target/debug/atoll-lab
 NAME ?= demo
 SEQUENCES ?= 100000
 
-.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store properties mutants restore
+.PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
+	properties mutants restore power-loss corruption forgetful
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,7 @@ fix: ## Formats, and applies what clippy can apply by itself.
 # What brings up whole networks also measures time and loss: one after another.
 test: install ## All tests: unit, real ovsdb-server, real OVN, packets. Needs root.
 	$(CARGO) build --workspace --bins
+	$(MAKE) forgetful
 	$(CARGO) test --workspace --exclude atoll-tests
 	$(CARGO) test -p atoll-tests -- --test-threads=1
 
@@ -51,6 +53,15 @@ mutants: ## The report mutants: deliberate bugs in the state machine, and the te
 
 restore: install build ## The report restore: a backup that is older than the network, with pods running.
 	$(CARGO) test -p atoll-tests --test restore -- --nocapture
+power-loss: install build forgetful ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
+	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture
+
+corruption: install build forgetful ## The report corruption: a bit, a byte, a file, anywhere on a disk.
+	$(CARGO) test -p atoll-tests --test corruption -- --nocapture
+
+# A member with bugs on demand, for the tests that must see them; cannot be a release build.
+forgetful:
+	$(CARGO) build -p atolld --bin atolld-mutant --features mutants
 
 vectors: ## The report vectors: recorded answers of another allocator, and ours. ATOLL_VECTORS=DIR adds others.
 	$(CARGO) test -p atoll-tests --test vectors -- --nocapture

@@ -245,13 +245,12 @@ fn is_lost_and_found(item: &io::Result<std::fs::DirEntry>) -> bool {
 /// What a member that does not run still has, as a backup: its snapshot and all of its log, of which
 /// the end may never have been acknowledged to anybody.
 ///
-/// Changes nothing but what the member itself would mend at its start, and holds the directory so
-/// that no member starts meanwhile.
+/// Changes nothing, and holds the directory so that no member starts meanwhile.
 ///
 /// # Errors
 ///
 /// [`OpenError`] as for the member itself.
-pub async fn remains(data_dir: &Path, name: &MemberName) -> Result<Vec<u8>, OpenError> {
+pub fn remains(data_dir: &Path, name: &MemberName) -> Result<Vec<u8>, OpenError> {
     let _lock = open::lock(data_dir)?;
     let identity = IdentityFile::open(data_dir, name)?.get();
     let incomplete =
@@ -267,11 +266,11 @@ pub async fn remains(data_dir: &Path, name: &MemberName) -> Result<Vec<u8>, Open
         state = State::restore(dump).map_err(|error| damaged(error.to_string()))?;
         term = head.meta.last_log_id.map_or(0, |id| **id.committed_leader_id());
     }
-    let wal = Wal::open(&data_dir.join("wal"), identity.id)?;
-    if wal.purged().map(|id| id.index) > Some(state.applied().0) {
+    let log = Wal::read(&data_dir.join("wal"), identity.id)?;
+    if log.purged.map(|id| id.index) > Some(state.applied().0) {
         return Err(incomplete("the log begins behind the newest snapshot"));
     }
-    for entry in wal.entries() {
+    for entry in log.entries.values() {
         let index = Revision(entry.log_id.index);
         if index <= state.applied() {
             continue;
@@ -286,7 +285,6 @@ pub async fn remains(data_dir: &Path, name: &MemberName) -> Result<Vec<u8>, Open
             EntryPayload::Blank | EntryPayload::Membership(_) => state.skip(index),
         }
     }
-    wal.close().await;
     Ok(encode(&state, cluster, term))
 }
 

@@ -103,8 +103,7 @@ async fn what_is_left_of_one_member_becomes_a_cluster() {
     lab.members.iter_mut().for_each(crate::lab::Member::kill);
     let (directory, name) =
         (lab.members[leader].options.data_dir.clone(), lab.members[leader].options.name.clone());
-    let backup =
-        until("the log to be free", || async { remains(&directory, &name).await.ok() }).await;
+    let backup = until("the log to be free", || async { remains(&directory, &name).ok() }).await;
     let info = inspect_backup(backup.clone()).unwrap();
     assert!(info.cluster == old && info.applied >= revision, "{info:?}");
     let restored = reborn(&mut lab, backup).await;

@@ -12,3 +12,11 @@ pub(crate) fn disk_failed(what: impl Display) -> ! {
     tracing::error!("{what}; this process ends, because what is on the disk is no longer known");
     std::process::exit(1)
 }
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}

@@ -4,6 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use nix::errno::Errno;
+
+use crate::mutant::Mutant;
+
 /// Makes `path` hold exactly `bytes`: written beside it, synced, renamed, and the rename synced.
 ///
 /// After an error or a power cut `path` is as it was or as it shall be, never in between.
@@ -33,6 +37,9 @@ pub(crate) fn create_new(path: &Path, beside: &str, bytes: &[u8]) -> io::Result<
 
 /// Makes creations, renames and deletions in `directory` durable.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    if Mutant::NoDirectorySync.is_on() {
+        return Ok(());
+    }
     File::open(directory)?.sync_all()
 }
 
@@ -41,6 +48,12 @@ fn sync_parent(path: &Path) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
         _ => sync_directory(Path::new(".")),
     }
+}
+
+/// Does this error say that the disk is full?
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    let full = [Errno::ENOSPC, Errno::EDQUOT].map(|errno| errno as i32);
+    error.raw_os_error().is_some_and(|errno| full.contains(&errno))
 }
 
 /// Reads `path`; `None` if there is no such file.

@@ -41,6 +41,17 @@ pub enum IdentityError {
         /// What is wrong with it.
         what: String,
     },
+    /// Another release wrote the file.
+    #[error(
+        "{path} was written by another release of Atoll: {what}; start the release that wrote it, \
+         or a later one"
+    )]
+    OtherRelease {
+        /// The file.
+        path: PathBuf,
+        /// What this release does not know.
+        what: String,
+    },
     /// The data directory is another member's.
     #[error(
         "{path} belongs to member {found}, but this is {asked}; give each member its own data \
@@ -77,13 +88,22 @@ impl IdentityFile {
             write(&path, &identity)?;
             return Ok(Self { path, current: RwLock::new(identity) });
         };
-        let damaged = |what| IdentityError::Damaged { path: path.clone(), what };
-        let identity = parse(&bytes).map_err(damaged)?;
+        let identity = parse(&bytes).map_err(|error| match error {
+            Unreadable::Damaged(what) => IdentityError::Damaged { path: path.clone(), what },
+            Unreadable::OtherRelease(what) => {
+                IdentityError::OtherRelease { path: path.clone(), what }
+            }
+        })?;
         if identity.name != *name {
             let (found, asked) = (identity.name, name.clone());
             return Err(IdentityError::OtherName { path, found, asked });
         }
         Ok(Self { path, current: RwLock::new(identity) })
+    }
+
+    /// Has the disk in `directory` an identity?
+    pub(crate) fn exists(directory: &Path) -> bool {
+        directory.join("identity").exists()
     }
 
     pub(crate) fn get(&self) -> Identity {
@@ -130,16 +150,35 @@ fn write(path: &Path, identity: &Identity) -> Result<(), IdentityError> {
     files::replace(path, text.as_bytes()).map_err(|e| IdentityError::Io(path.to_owned(), e))
 }
 
-fn parse(bytes: &[u8]) -> Result<Identity, String> {
+enum Unreadable {
+    Damaged(String),
+    /// Its checksum is right.
+    OtherRelease(String),
+}
+
+impl From<String> for Unreadable {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+impl From<&str> for Unreadable {
+    fn from(what: &str) -> Self {
+        Self::Damaged(what.to_owned())
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Identity, Unreadable> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
     let (body, crc) =
         text.rsplit_once("crc32 ").ok_or("its last line, the checksum, is missing")?;
     if u32::from_str_radix(crc.trim_end(), 16) != Ok(crc32fast::hash(body.as_bytes())) {
-        return Err("its checksum does not match".to_owned());
+        return Err("its checksum does not match".into());
     }
     let mut lines = body.lines();
     if lines.next() != Some(FIRST_LINE) {
-        return Err(format!("its first line is not {FIRST_LINE:?}; a newer release wrote it"));
+        let what = format!("its first line is not {FIRST_LINE:?}");
+        return Err(Unreadable::OtherRelease(what));
     }
     let (mut id, mut name, mut cluster, mut forming) = (None, None, None, None);
     for line in lines {
@@ -153,7 +192,7 @@ fn parse(bytes: &[u8]) -> Result<Identity, String> {
             "name" => name = Some(MemberName::new(value).map_err(|e| bad(e.to_string()))?),
             "cluster" => cluster = Some(value.parse().map_err(|e| bad(format!("{e}")))?),
             "forming" => forming = Some(value.parse().map_err(|e| bad(format!("{e}")))?),
-            _ => return Err(format!("line {line:?} is not known; a newer release wrote it")),
+            _ => return Err(Unreadable::OtherRelease(format!("line {line:?} is not known"))),
         }
     }
     let id = id.ok_or("it names no id")?;
@@ -201,6 +240,18 @@ mod tests {
             let error = IdentityFile::open(directory.path(), &name).unwrap_err();
             assert!(matches!(error, IdentityError::Damaged { .. }), "byte {at}: {error}");
         }
+    }
+
+    #[test]
+    fn the_identity_of_another_release_is_not_called_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = MemberName::new("m1").unwrap();
+        let text = "atoll member identity 9\nid 1\nname m1\n";
+        let crc = crc32fast::hash(text.as_bytes());
+        let path = directory.path().join("identity");
+        std::fs::write(path, format!("{text}crc32 {crc:08x}\n")).unwrap();
+        let error = IdentityFile::open(directory.path(), &name).unwrap_err();
+        assert!(matches!(error, IdentityError::OtherRelease { .. }), "{error}");
     }
 
     #[test]

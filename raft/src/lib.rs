@@ -25,13 +25,14 @@
 //! * A cluster is formed once. Empty disks next to a formation marker form nothing.
 //! * A member whose state differs from the majority's at a digest mark serves nobody (`marks`).
 //! * After a failed write or sync of log or history the process ends.
+//! * On a full disk what frees something is still taken (`reserve`).
 //!
-//! Threads: everything asynchronous runs on the caller's runtime; `wal` and `history` are threads
-//! of their own; snapshots use blocking threads.
+//! Threads: everything asynchronous runs on the caller's runtime; `wal`, `wal-prepare` and
+//! `history` are threads of their own; snapshots use blocking threads.
 //!
-//! Absent on purpose: openraft's types outside of this crate. Absent for now: TLS between members,
-//! a reserve for a full disk, limits to the history's size, refetching a
-//! damaged history from a peer, shrinking the cluster, reads on followers.
+//! Absent on purpose: openraft's types outside of this crate. Absent for now:
+//! limits to the history's size, refetching a damaged history from a peer, shrinking the cluster,
+//! reads on followers.
 
 mod admission;
 mod backup;
@@ -46,10 +47,12 @@ mod leader;
 mod machine;
 mod marks;
 mod member;
+mod mutant;
 mod network;
 mod open;
 mod options;
 mod proposer;
+mod reserve;
 mod status;
 mod store;
 mod types;

@@ -14,6 +14,7 @@ use tonic::Status;
 use crate::machine::Shown;
 use crate::network::{AddressBook, LeaderHeard};
 use crate::options::RaftOptions;
+use crate::reserve::Reserve;
 use crate::types::{Metrics, Raft};
 use crate::wal::Wal;
 
@@ -73,6 +74,7 @@ pub(crate) struct Member {
     pub(crate) leads_since: Mutex<Option<Instant>>,
     /// The id that is being taken in.
     pub(crate) admitting: Mutex<Option<u64>>,
+    pub(crate) reserve: Reserve,
 }
 
 impl Member {

@@ -15,8 +15,10 @@ use crate::identity::{IdentityError, IdentityFile};
 use crate::machine::{ClusterClock, Machine, Published, Shown, SnapshotError, Snapshots};
 use crate::marks::Marks;
 use crate::member::{Member, Phase};
+use crate::mutant;
 use crate::network::{LeaderHeard, Network};
 use crate::options::{RaftOptions, SNAPSHOT_EVERY_ENTRIES, Timing};
+use crate::reserve::Reserve;
 use crate::types::{Raft, SnapshotMeta};
 use crate::wal::{Wal, WalError};
 
@@ -74,10 +76,20 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
         return Err(OpenError::Options("expected_members must be at least 1".to_owned()));
     }
     let lock = lock(&options.data_dir)?;
+    let reserve = Reserve::open(&options.data_dir).map_err(|source| OpenError::Directory {
+        action: "use",
+        path: options.data_dir.clone(),
+        source,
+    })?;
+    let wal_directory = options.data_dir.join("wal");
+    let has_log = Wal::exists(&wal_directory)?;
+    if has_log && !IdentityFile::exists(&options.data_dir) {
+        let (what, path) = ("the file identity is not there".to_owned(), options.data_dir);
+        return Err(OpenError::Incomplete { what, path });
+    }
     let identity = IdentityFile::open(&options.data_dir, &options.name)?;
     let me = identity.get();
-    let wal_directory = options.data_dir.join("wal");
-    if me.cluster.is_some() && !Wal::exists(&wal_directory)? {
+    if me.cluster.is_some() && !has_log {
         let (what, path) = ("the log is not there".to_owned(), options.data_dir);
         return Err(OpenError::Incomplete { what, path });
     }
@@ -100,6 +112,7 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
         phase: watch::Sender::new(Phase::waiting("looking at the peers")),
         leads_since: Default::default(),
         admitting: Default::default(),
+        reserve,
     };
     Ok((Arc::new(member), lock))
 }
@@ -166,15 +179,18 @@ fn config(timing: &Timing) -> Result<Config, OpenError> {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: "atoll".to_owned(),
-        heartbeat_interval: ms(timing.heartbeat),
-        election_timeout_min: ms(timing.election_min),
-        election_timeout_max: ms(timing.election_max),
+        heartbeat_interval: mutant::size("ATOLL_HEARTBEAT_MS", ms(timing.heartbeat)),
+        election_timeout_min: mutant::size("ATOLL_ELECTION_MS", ms(timing.election_min)),
+        election_timeout_max: mutant::size("ATOLL_ELECTION_MS", ms(timing.election_max)) + 1,
         // Off by default; without it a member that was cut off deposes a healthy leader when it
         // comes back.
         enable_pre_vote: Some(true),
         // A restarted leader must be elected anew: its state may be older than what it told.
         enable_leader_restore: Some(false),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY_ENTRIES),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(mutant::size(
+            "ATOLL_SNAPSHOT_EVERY",
+            SNAPSHOT_EVERY_ENTRIES,
+        )),
         // `upkeep` purges: by entries and by bytes.
         max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()

@@ -94,6 +94,7 @@ impl Store {
             tokio::spawn(formation::run(member.clone())).abort_handle(),
             tokio::spawn(upkeep::run(member.clone())).abort_handle(),
             tokio::spawn(marks::run(store.clone())).abort_handle(),
+            tokio::spawn(upkeep::watch_space(member.clone())).abort_handle(),
         ];
         *store.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         store
@@ -117,6 +118,13 @@ impl Store {
         }
         if !self.published().borrow().is_formed() {
             let text = format!("this member is in no cluster yet: {phase:?}");
+            return Err(ProposeError::Unavailable(text));
+        }
+        if self.inner.member.reserve.is_full() && !txn.is_taken_when_full() {
+            let text = format!(
+                "the disk of {} is full: only what frees something is taken until there is space",
+                self.inner.member.options.name
+            );
             return Err(ProposeError::Unavailable(text));
         }
         let (answer, answered) = oneshot::channel();

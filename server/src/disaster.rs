@@ -142,7 +142,7 @@ impl Remains {
             let why = format!("{} is no member's data directory", config.data_dir.display());
             return Err(DisasterError::Refused(anyhow::Error::msg(why)));
         }
-        let bytes = remains(&config.data_dir, &config.name).await?;
+        let bytes = remains(&config.data_dir, &config.name)?;
         atoll_api::pki::write_new(&self.to, &bytes)
             .map_err(|error| DisasterError::Refused(error.into()))?;
         print_info(out, bytes)

@@ -46,7 +46,7 @@ enum Command {
 /// openraft warns at every attempt to reach a dead peer; `atollctl status` says it once.
 const FILTER: &str = "info,openraft=error";
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.command {
         Some(Command::Pki(command)) => return pki(command),

@@ -35,7 +35,7 @@ pub async fn members(lab: &Lab) -> Result<Audited> {
         let copy = tempfile::tempdir()?;
         copy_tree(&member.data_dir(), copy.path())?;
         let name = MemberName::new(&member.name())?;
-        let log = atoll_raft::inspect_log(copy.path(), &name).await?;
+        let log = atoll_raft::inspect_log(copy.path(), &name)?;
         ensure!(log.purged.is_none(), "the log of {name} was purged; an audit needs all of it");
         logs.push(log.entries);
     }

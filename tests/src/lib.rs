@@ -4,6 +4,7 @@
 //!   vSwitch and real OVN: members, nodes, pods and an outside host, and the faults to hurt them
 //!   with. The `atoll-lab` program is a thin command line over it.
 //! * [`audit`]: did any address ever have two owners, by the members' logs?
+//! * [`bare`]: members alone, for what concerns disks.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`report`]: what a run saw, for people and for programs.
@@ -13,6 +14,7 @@
 //! Deliberately absent: sleeps, global locks, and anything that production code could depend on.
 
 pub mod audit;
+pub mod bare;
 pub mod lab;
 pub mod people;
 pub mod probe;

@@ -97,7 +97,7 @@ impl Client {
         address: IpAddr,
     ) -> Result<(Vec<Past>, Revision), ClientError> {
         let query = AddressQuery { subnet: subnet.to_string(), address: octets(address) };
-        let answer = self.history(Of::Address(query)).await?;
+        let answer = self.history(linearizable(Of::Address(query))).await?;
         let known = |ms: u64| (ms > 0).then_some(ms);
         let past = |interval: &crate::proto::Interval| {
             let owner = interval.owner.as_ref().ok_or_else(|| missing("owner"))?;
@@ -120,14 +120,18 @@ impl Client {
         &self,
         key: &ObjectKey,
     ) -> Result<(Vec<ChangeSet>, Revision), ClientError> {
-        let answer = self.history(Of::Object(key.into())).await?;
+        let answer = self.history(linearizable(Of::Object(key.into()))).await?;
         let sets = answer.changes.into_iter().map(ChangeSet::try_from);
         let sets = sets.collect::<Result<_, _>>().map_err(ClientError::Protocol)?;
         Ok((sets, Revision(answer.floor)))
     }
 
-    async fn history(&self, of: Of) -> Result<HistoryResponse, ClientError> {
-        let request = HistoryRequest { of: Some(of) };
+    /// Who held an address, or every change of an object, as it is sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`].
+    pub async fn history(&self, request: HistoryRequest) -> Result<HistoryResponse, ClientError> {
         self.ask_long(|channel| {
             let request = request.clone();
             async move { store(channel).history(request).await.map(tonic::Response::into_inner) }
@@ -195,6 +199,10 @@ impl Client {
         let answers = self.each(ask).await.into_iter();
         answers.map(|(endpoint, answer)| (endpoint, answer.and_then(decode))).collect()
     }
+}
+
+fn linearizable(of: Of) -> HistoryRequest {
+    HistoryRequest { of: Some(of), stale: false }
 }
 
 fn missing(field: &'static str) -> DecodeError {

@@ -1,7 +1,7 @@
 //! Snapshot files: `snapshot/<index>.snap`, whole or not there.
 //!
 //! ```text
-//! [magic 8]["format" u32][head length u32][body length u64][crc32 of head and body u32] head body
+//! [magic 8]["format" u32][head length u32][body length u64][crc32 of all but itself u32] head body
 //! head = postcard(Head)          body = atoll_codec::encode_dump
 //! ```
 
@@ -18,8 +18,12 @@ use crate::files;
 use crate::types::SnapshotMeta;
 
 const MAGIC: &[u8; 8] = b"ATOLSNAP";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const PREFIX: usize = 28;
+const CRC_AT: usize = 24;
+
+/// How the message about a snapshot of another release begins.
+const OTHER_RELEASE: &str = "its format is";
 
 /// What a snapshot says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,16 +76,17 @@ pub(crate) fn decode(mut bytes: Vec<u8>) -> Result<Content, String> {
     }
     let fields = || Some((number(8..12)?, number(12..16)?, number(16..24)?, number(24..28)?));
     let (format, head_len, body_len, crc) = fields().ok_or("it is cut short")?;
-    if format != u64::from(FORMAT) {
-        return Err(format!("format {format} is of another release"));
-    }
     if (PREFIX as u64).checked_add(head_len).and_then(|l| l.checked_add(body_len))
         != Some(bytes.len() as u64)
     {
         return Err("its length is not what it says".to_owned());
     }
-    if u64::from(crc32fast::hash(&bytes[PREFIX..])) != crc {
+    if u64::from(checksum(&bytes[..CRC_AT], &[&bytes[PREFIX..]])) != crc {
         return Err("its checksum does not match".to_owned());
+    }
+    // The prefix stays as it is in every release, so this one can tell.
+    if format != u64::from(FORMAT) {
+        return Err(format!("{OTHER_RELEASE} {format}; this release has format {FORMAT}"));
     }
     // It fits: it is less than the vector's length.
     let body = bytes.split_off(PREFIX + usize::try_from(head_len).map_err(|e| e.to_string())?);
@@ -92,18 +97,23 @@ pub(crate) fn decode(mut bytes: Vec<u8>) -> Result<Content, String> {
 pub(crate) fn encode(head: &Head, body: &[u8]) -> Vec<u8> {
     let head = postcard::to_stdvec(head).expect("our own types have an encoding");
     let head_len = u32::try_from(head.len()).expect("a membership is small");
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&head);
-    crc.update(body);
     let mut bytes = Vec::with_capacity(PREFIX + head.len() + body.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
     bytes.extend_from_slice(&head_len.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&crc.finalize().to_le_bytes());
+    let crc = checksum(&bytes, &[&head, body]);
+    bytes.extend_from_slice(&crc.to_le_bytes());
     bytes.extend_from_slice(&head);
     bytes.extend_from_slice(body);
     bytes
+}
+
+fn checksum(prefix: &[u8], rest: &[&[u8]]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(prefix);
+    rest.iter().for_each(|part| crc.update(part));
+    crc.finalize()
 }
 
 /// A snapshot's head, and its encoded state.
@@ -125,6 +135,17 @@ pub enum SnapshotError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        what: String,
+    },
+    /// Another release wrote it.
+    #[error(
+        "snapshot {path} was written by another release of Atoll: {what}; start the release that \
+         wrote it, or a later one"
+    )]
+    OtherRelease {
+        /// The file.
+        path: PathBuf,
+        /// What this release does not know.
         what: String,
     },
     /// It is of another cluster than the disk.
@@ -172,6 +193,9 @@ impl Snapshots {
         let file = File::open(&path).and_then(SnapshotFile::new);
         let file = file.map_err(|error| SnapshotError::Io(path.clone(), error))?;
         let (head, body) = file.open().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData if error.to_string().starts_with(OTHER_RELEASE) => {
+                SnapshotError::OtherRelease { path: path.clone(), what: error.to_string() }
+            }
             io::ErrorKind::InvalidData => {
                 SnapshotError::Damaged { path: path.clone(), what: error.to_string() }
             }
@@ -238,6 +262,18 @@ mod tests {
         assert_eq!(found, Some((head(), b"state".to_vec())));
         let error = Snapshots::open(directory.path(), Some(ClusterId(8))).unwrap_err();
         assert!(matches!(error, SnapshotError::Foreign { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_snapshot_of_another_release_is_not_called_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bytes = encode(&head(), b"state");
+        bytes[8] = 9;
+        let crc = checksum(&bytes[..CRC_AT], &[&bytes[PREFIX..]]);
+        bytes[CRC_AT..PREFIX].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(directory.path().join("1.snap"), bytes).unwrap();
+        let error = Snapshots::open(directory.path(), None).unwrap_err();
+        assert!(matches!(error, SnapshotError::OtherRelease { .. }), "{error}");
     }
 
     #[test]

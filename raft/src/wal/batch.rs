@@ -5,20 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{Entry, LogId, Vote};
 
-/// Version of everything below.
-pub(super) const FORMAT: u32 = 1;
+/// Version of records, batches and frames. A release that changes any of them raises it, and
+/// keeps what this one reads of a segment's first frame: so an older release can say why it
+/// does not start.
+pub(super) const FORMAT: u32 = 2;
 
-/// Length and checksum, which the length does not count.
-pub(super) const PREFIX: usize = 8;
+/// A batch begins with the length of its records.
+const LENGTH: usize = 4;
 
-const SEQUENCE: usize = 8;
 const RECORD_PREFIX: usize = 5;
 
 /// The writer closes a batch when it has grown beyond this.
-pub(super) const BATCH_BYTES: usize = 4 << 20;
-
-/// No batch is longer: the last record may take it beyond [`BATCH_BYTES`], by far less than this.
-pub(super) const BATCH_BYTES_MAX: usize = 16 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// What opens a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +24,13 @@ pub(super) struct Header {
     pub(super) format: u32,
     pub(super) segment: u64,
     pub(super) member: u64,
+    /// Length of the segment's file.
+    pub(super) bytes: u64,
 }
 
 impl Header {
-    pub(super) fn new(segment: u64, member: MemberId) -> Self {
-        Self { format: FORMAT, segment, member: member.0 }
+    pub(super) fn new(segment: u64, member: MemberId, bytes: u64) -> Self {
+        Self { format: FORMAT, segment, member: member.0, bytes }
     }
 }
 
@@ -52,15 +52,21 @@ pub(super) enum Record {
 #[derive(Debug)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
+    /// The highest index of an entry in it.
+    highest: Option<u64>,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; PREFIX + SEQUENCE] }
+        Self { bytes: vec![0; LENGTH], highest: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.len() == PREFIX + SEQUENCE
+        self.bytes.len() == LENGTH
+    }
+
+    pub(super) fn highest(&self) -> Option<u64> {
+        self.highest
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -79,6 +85,7 @@ impl Batch {
     }
 
     pub(super) fn push_entry(&mut self, entry: &Entry) {
+        self.highest = self.highest.max(Some(entry.log_id.index));
         self.push_encoded(1, entry);
     }
 
@@ -93,94 +100,75 @@ impl Batch {
         self.bytes[start + 1..start + RECORD_PREFIX].copy_from_slice(&length_bytes(length));
     }
 
-    /// The batch as it goes to the disk.
-    pub(super) fn seal(mut self, sequence: u64) -> Vec<u8> {
-        let length = length_bytes(self.bytes.len() - PREFIX);
-        self.bytes[PREFIX..PREFIX + SEQUENCE].copy_from_slice(&sequence.to_le_bytes());
-        let crc = checksum(length, &self.bytes[PREFIX..]);
-        self.bytes[..4].copy_from_slice(&length);
-        self.bytes[4..PREFIX].copy_from_slice(&crc.to_le_bytes());
+    /// The batch as it goes into frames.
+    pub(super) fn seal(mut self) -> Vec<u8> {
+        let length = length_bytes(self.bytes.len() - LENGTH);
+        self.bytes[..LENGTH].copy_from_slice(&length);
         self.bytes
     }
 }
 
 fn length_bytes(length: usize) -> [u8; 4] {
-    let length = u32::try_from(length).expect("a batch is at most BATCH_BYTES_MAX long");
+    let length = u32::try_from(length).expect("a batch is a few megabytes long");
     length.to_le_bytes()
-}
-
-fn checksum(length: [u8; 4], rest: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&length);
-    hasher.update(rest);
-    hasher.finalize()
-}
-
-/// A batch that checks out.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found<'a> {
-    pub(super) sequence: u64,
-    pub(super) records: &'a [u8],
-    /// How many bytes of the file it takes.
-    pub(super) size: usize,
-}
-
-/// The batch at the start of `bytes`, if its sequence passes `plausible` and its checksum is
-/// right.
-///
-/// The sequence comes first because it is cheap: looking for a batch at every offset of a damaged
-/// tail would otherwise checksum megabytes for each.
-pub(super) fn find(bytes: &[u8], plausible: impl Fn(u64) -> bool) -> Option<Found<'_>> {
-    let length = read_u32(bytes, 0)? as usize;
-    if !(SEQUENCE + RECORD_PREFIX..=BATCH_BYTES_MAX).contains(&length) {
-        return None;
-    }
-    let body = bytes.get(PREFIX..PREFIX + length)?;
-    let sequence = u64::from_le_bytes(body.get(..SEQUENCE)?.try_into().ok()?);
-    if !plausible(sequence) || checksum(length_bytes(length), body) != read_u32(bytes, 4)? {
-        return None;
-    }
-    Some(Found { sequence, records: &body[SEQUENCE..], size: PREFIX + length })
 }
 
 fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// The records of a batch.
+/// Why the records of a batch, whose checksums were right, cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// They are of another release.
+    OtherRelease(String),
+    /// They are not what any release writes.
+    Nonsense(String),
+}
+
+/// The records of a batch, as it was put together from its frames.
 ///
 /// # Errors
 ///
-/// What is wrong with them. Their checksum was right, so another release wrote them.
-pub(super) fn records(mut bytes: &[u8]) -> Result<Vec<Record>, String> {
+/// What is wrong with them.
+pub(super) fn records(batch: &[u8]) -> Result<Vec<Record>, Unreadable> {
+    let nonsense = || Unreadable::Nonsense("a record is cut short".to_owned());
+    let length = read_u32(batch, 0).ok_or_else(nonsense)? as usize;
+    let mut bytes = batch.get(LENGTH..LENGTH + length).ok_or_else(nonsense)?;
     let mut records = Vec::new();
     while let Some((&kind, _)) = bytes.split_first() {
-        let length = read_u32(bytes, 1).ok_or("a record is cut short")? as usize;
+        let length = read_u32(bytes, 1).ok_or_else(nonsense)? as usize;
         let end = RECORD_PREFIX + length;
-        let payload = bytes.get(RECORD_PREFIX..end).ok_or("a record is cut short")?;
+        let payload = bytes.get(RECORD_PREFIX..end).ok_or_else(nonsense)?;
         records.push(record(kind, payload)?);
         bytes = &bytes[end..];
     }
     Ok(records)
 }
 
-fn record(kind: u8, payload: &[u8]) -> Result<Record, String> {
-    fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, String> {
-        postcard::from_bytes(payload).map_err(|error| error.to_string())
+fn record(kind: u8, payload: &[u8]) -> Result<Record, Unreadable> {
+    fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Unreadable> {
+        postcard::from_bytes(payload).map_err(|error| Unreadable::Nonsense(error.to_string()))
     }
     Ok(match kind {
         0 => {
-            let header: Header = decode(payload)?;
-            if header.format != FORMAT {
-                return Err(format!("format {} is of another release", header.format));
+            // The format comes first in every release; what follows it may change.
+            let (format, _) = postcard::take_from_bytes::<u32>(payload)
+                .map_err(|error| Unreadable::Nonsense(error.to_string()))?;
+            if format != FORMAT {
+                let what = format!("its format is {format}, and this release has format {FORMAT}");
+                return Err(Unreadable::OtherRelease(what));
             }
-            Record::Header(header)
+            Record::Header(decode(payload)?)
         }
         1 => Record::Entry(decode(payload)?),
         2 => Record::Vote(decode(payload)?),
         3 => Record::Truncate(decode(payload)?),
         4 => Record::Purge(decode(payload)?),
         5 => Record::Committed(decode(payload)?),
-        other => return Err(format!("record kind {other} is of another release")),
+        other => {
+            let what = format!("it holds records of kind {other}, which this one does not know");
+            return Err(Unreadable::OtherRelease(what));
+        }
     })
 }

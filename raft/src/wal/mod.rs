@@ -1,31 +1,37 @@
-//! The log on disk: append-only segments, one writer thread, one `fdatasync` for all that waits.
+//! The log on disk: preallocated segments, one writer thread, one `fdatasync` for all that waits.
 //!
 //! ```text
-//! wal/0000000000000001.seg   wal/0000000000000002.seg   …       16 MiB each, numbered without gap
-//! segment = batch, batch, …
-//! batch   = [length u32][crc32 u32][sequence u64][record, record, …]          little-endian
+//! wal/0000000000000001.seg  …2.seg  …      16 MiB each, numbered without gap       …7.spare
+//! segment = frame, frame, …                 always of its full length, frames at fixed places
+//! frame   = [crc32 u32][part u32][parts u32][segment u64][batch u64][484 bytes of the batch]
+//! batch   = [length u32] record, record, …                         begins on a new frame
 //! record  = [kind u8][length u32][payload]      Header Entry Vote Truncate Purge Committed
 //! ```
 //!
-//! A batch is what one `write` puts there, and it is synced before the next one is written. So at
-//! most the very last batch can be torn by a crash, it was never acknowledged, and it is cut away
-//! ([`recovery`]). Whatever else does not check out was acknowledged once: the member then stops
-//! and names file, offset and the way out, because going on would forget what it promised.
+//! A batch is what one `write` puts there, and it is synced before the next one is written. So a
+//! power cut can leave at most the very last batch incomplete, with any of its frames missing; it
+//! was never acknowledged, and it is cleared away ([`recovery`]). A missing frame is an *old* one:
+//! zeros, or what the file held as an earlier segment. A frame that is neither new nor old was
+//! damaged by the disk, wherever it is, also in the last batch: the member then stops and names
+//! file, offset and the way out, because going on would forget what it promised.
 //!
 //! * A segment's first batch repeats vote, purge and commit position, so that deleting older
-//!   segments loses nothing.
+//!   segments loses nothing. It is written before the file gets its name.
+//! * Files are allocated ahead ([`spares`]), and purged segments are used again: a file whose
+//!   length and blocks do not change is synced without the file system's journal.
+//! * A synced frame never gets other bytes while its segment lives.
 //! * The commit position never waits for the disk: it rides in the next batch, or in one of its
 //!   own once the log is idle. It may therefore be old after a crash, never wrong.
 //! * All entries since the last purge are also in memory; the disk is only read at start.
 //!
-//! One thing it cannot tell: damage to the very last batch looks like a torn write. Once another
-//! batch follows (the commit position does, 50 ms later) damage is recognised as such.
-//!
-//! Absent on purpose, for now: preallocated and recycled segments, a reserve for a full disk.
+//! One thing it cannot tell: a last segment whose whole file was removed.
 
 mod batch;
+mod frame;
 mod log_storage;
 mod recovery;
+mod segment;
+mod spares;
 #[cfg(test)]
 mod suite_test;
 #[cfg(test)]
@@ -71,6 +77,17 @@ pub enum WalError {
         /// What is wrong there.
         what: String,
     },
+    /// Another release wrote it.
+    #[error(
+        "{file} was written by another release of Atoll: {what}; start the release that wrote it, \
+         or a later one"
+    )]
+    OtherRelease {
+        /// The segment.
+        file: PathBuf,
+        /// What this release does not know.
+        what: String,
+    },
     /// The log is another member's.
     #[error("{file} was written by member {found}, but this disk is member {expected}")]
     Foreign {
@@ -86,11 +103,11 @@ pub enum WalError {
 /// What openraft reads back, in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    entries: BTreeMap<u64, Entry>,
+    pub(crate) entries: BTreeMap<u64, Entry>,
     /// Of the commands in `entries`.
     bytes: usize,
-    vote: Option<Vote>,
-    purged: Option<LogId>,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
     committed: Option<LogId>,
 }
 
@@ -136,27 +153,47 @@ pub(crate) struct Wal {
     writer: mpsc::Sender<Request>,
 }
 
+/// Length of a segment.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
 /// Requests that may wait for the writer; each is at most one batch of openraft's.
 const QUEUE: usize = 1024;
 
 impl Wal {
-    /// Reads the log in `directory`, or begins one, and starts its writer thread.
+    /// Reads the log in `directory`, or begins one, and starts its threads.
     pub(crate) fn open(directory: &Path, member: MemberId) -> Result<Self, WalError> {
-        let recovered = recovery::recover(directory, member)?;
+        let segment_bytes = crate::mutant::size("ATOLL_SEGMENT_BYTES", SEGMENT_BYTES);
+        Self::open_with(directory, member, segment_bytes)
+    }
+
+    /// The same with new segments of another size.
+    pub(crate) fn open_with(
+        directory: &Path,
+        member: MemberId,
+        segment_bytes: u64,
+    ) -> Result<Self, WalError> {
+        let recovered = recovery::recover(directory, member, segment_bytes)?;
         let cache = Arc::new(Mutex::new(recovered.cache));
         let (writer, requests) = mpsc::channel(QUEUE);
         let files = recovered.files;
-        writer::spawn(files, requests, cache.clone()).map_err(|source| WalError::Io {
-            action: "start the writer thread of",
+        let no_thread = |source| WalError::Io {
+            action: "start the writer threads of",
             path: directory.to_owned(),
             source,
-        })?;
+        };
+        files.spares.prepare_ahead().map_err(no_thread)?;
+        writer::spawn(files, requests, cache.clone()).map_err(no_thread)?;
         Ok(Self { cache, writer })
     }
 
     /// Is there a log in `directory`?
     pub(crate) fn exists(directory: &Path) -> Result<bool, WalError> {
-        Ok(!recovery::segments(directory)?.is_empty())
+        Ok(!segment::list(directory)?.is_empty())
+    }
+
+    /// Reads the log in `directory` as it would be opened; changes nothing.
+    pub(crate) fn read(directory: &Path, member: MemberId) -> Result<Cache, WalError> {
+        Ok(recovery::Replay::read(directory, member)?.cache)
     }
 
     /// Bytes of commands from `index` on.
@@ -175,11 +212,6 @@ impl Wal {
             }
         }
         0
-    }
-
-    /// Every entry since the last purge.
-    pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.lock().entries.values().cloned().collect()
     }
 
     pub(crate) fn purged(&self) -> Option<LogId> {

@@ -10,10 +10,19 @@ use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 use openraft::type_config::TypeConfigExt as _;
 use openraft::vote::RaftLeaderId as _;
 
+use super::frame::{self, FRAME};
+use super::segment::path_of;
 use super::{Wal, WalError};
 use crate::types::{Command, Entry, LogId, TypeConfig, Vote};
 
 const ME: MemberId = MemberId(7);
+
+/// Of a segment in most of these tests.
+const SMALL: u64 = 16 * 1024;
+
+fn open(directory: &Path) -> Result<Wal, WalError> {
+    Wal::open_with(directory, ME, SMALL)
+}
 
 fn log_id(index: u64) -> LogId {
     let leader = openraft::impls::leader_id_std::LeaderId { term: 1, voted_for: ME.0 };
@@ -39,18 +48,32 @@ async fn indexes(wal: &mut Wal) -> Vec<u64> {
 }
 
 fn segment_files(directory: &Path) -> Vec<PathBuf> {
-    let numbers = super::recovery::segments(directory).unwrap();
-    numbers.into_iter().map(|number| super::recovery::path_of(directory, number)).collect()
+    let numbers = super::segment::list(directory).unwrap();
+    numbers.into_iter().map(|number| path_of(directory, number)).collect()
 }
+
+/// Frames of the last batch of [`two_batches`].
+const LAST: usize = 5;
 
 /// A log of two batches: entries 0 and 1, then entry 2. Answers where the second one begins.
 async fn two_batches(directory: &Path) -> usize {
-    let mut wal = Wal::open(directory, ME).unwrap();
+    let mut wal = open(directory).unwrap();
     append(&mut wal, vec![entry(0, 40), entry(1, 40)]).await;
-    let before = std::fs::metadata(&segment_files(directory)[0]).unwrap().len();
-    append(&mut wal, vec![entry(2, 40)]).await;
+    append(&mut wal, vec![entry(2, frame::PAYLOAD * LAST - 80)]).await;
     wal.close().await;
-    usize::try_from(before).unwrap()
+    let bytes = std::fs::read(&segment_files(directory)[0]).unwrap();
+    let used = bytes.chunks(FRAME).take_while(|frame| frame.iter().any(|&byte| byte != 0)).count();
+    assert_eq!(used, 2 + LAST, "header, first batch, second batch");
+    2 * FRAME
+}
+
+/// Opens a log that must be refused; answers the offset and the message.
+fn refused(directory: &Path) -> (u64, String) {
+    let error = open(directory).unwrap_err();
+    let WalError::Damaged { file, offset, .. } = &error else { panic!("{error}") };
+    assert_eq!(file.parent(), Some(directory));
+    assert!(error.to_string().contains("move the whole data directory away"), "{error}");
+    (*offset, error.to_string())
 }
 
 #[tokio::test]
@@ -78,110 +101,189 @@ async fn a_log_is_read_back_as_it_was_written() {
     assert_eq!(last, [entry(8, 5)]);
 }
 
+/// A power cut loses any of the frames that were on their way: they read as they were before.
 #[tokio::test]
-async fn a_write_that_a_crash_cut_anywhere_is_dropped_and_the_log_goes_on() {
+async fn an_interrupted_write_is_dropped_in_every_pattern_and_the_log_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let begin = two_batches(directory.path()).await;
     let file = segment_files(directory.path()).remove(0);
     let whole = std::fs::read(&file).unwrap();
-    for cut in begin..whole.len() {
-        // What was to be written but was not may also read as zeros.
-        for zeros in [false, true] {
-            let mut torn = whole[..cut].to_vec();
-            if zeros {
-                torn.resize(whole.len(), 0);
+    // Frames of the file's earlier life, as segment 0.
+    let old = frame::write(&[7; LAST * frame::PAYLOAD], 0, 99, 2);
+    for before in [vec![0; LAST * FRAME], old] {
+        for pattern in 0..1_u32 << LAST {
+            let mut torn = whole.clone();
+            for at in (0..LAST).filter(|at| pattern & 1 << at == 0) {
+                let place = begin + at * FRAME..begin + (at + 1) * FRAME;
+                torn[place].copy_from_slice(&before[at * FRAME..(at + 1) * FRAME]);
             }
             std::fs::write(&file, &torn).unwrap();
-            let mut wal = Wal::open(directory.path(), ME).unwrap();
-            assert_eq!(indexes(&mut wal).await, [0, 1], "cut at {cut}");
-            append(&mut wal, vec![entry(2, 3)]).await;
+            let mut wal = open(directory.path()).unwrap();
+            let all_there = pattern == (1 << LAST) - 1;
+            let expected: &[u64] = if all_there { &[0, 1, 2] } else { &[0, 1] };
+            assert_eq!(indexes(&mut wal).await, expected, "pattern {pattern:b}");
+            let next = expected.len() as u64;
+            append(&mut wal, vec![entry(next, 3)]).await;
             wal.close().await;
-            let mut wal = Wal::open(directory.path(), ME).unwrap();
-            assert_eq!(indexes(&mut wal).await, [0, 1, 2], "cut at {cut}");
+            let mut wal = open(directory.path()).unwrap();
+            assert_eq!(indexes(&mut wal).await.len() as u64, next + 1, "pattern {pattern:b}");
             wal.close().await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_flipped_bit_anywhere_before_the_last_batch_stops_the_member() {
+async fn a_flipped_bit_in_any_byte_stops_the_member_also_in_the_last_batch() {
     let directory = tempfile::tempdir().unwrap();
-    let begin = two_batches(directory.path()).await;
+    two_batches(directory.path()).await;
     let file = segment_files(directory.path()).remove(0);
     let whole = std::fs::read(&file).unwrap();
-    for at in 0..begin {
+    // Two frames beyond the end too: nothing but old frames may follow it.
+    for at in 0..(2 + LAST + 2) * FRAME {
         let mut bad = whole.clone();
-        bad[at] ^= 0x10;
+        bad[at] ^= 1 << (at % 8);
         std::fs::write(&file, &bad).unwrap();
-        let error = Wal::open(directory.path(), ME).unwrap_err();
-        let WalError::Damaged { file: named, offset, .. } = &error else {
-            panic!("byte {at}: {error}");
-        };
-        assert_eq!(named, &file);
-        assert!(*offset <= at as u64, "byte {at}: {error}");
-        assert!(error.to_string().contains("move the whole data directory away"));
+        let (offset, text) = refused(directory.path());
+        assert_eq!(offset, (at - at % FRAME) as u64, "byte {at}: {text}");
+        assert!(text.contains("checksum does not match"), "byte {at}: {text}");
     }
 }
 
 #[tokio::test]
-async fn segments_follow_each_other_and_purged_ones_go_without_losing_the_vote() {
-    const BIG: usize = 200 * 1024;
+async fn a_byte_cut_anywhere_stops_the_member() {
+    let directory = tempfile::tempdir().unwrap();
+    two_batches(directory.path()).await;
+    let file = segment_files(directory.path()).remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    let used = (2 + LAST) * FRAME;
+    for at in (0..used).step_by(61).chain([used, whole.len() - 1]) {
+        let mut cut = whole.clone();
+        cut.remove(at);
+        std::fs::write(&file, &cut).unwrap();
+        let (offset, text) = refused(directory.path());
+        assert!(offset <= whole.len() as u64, "byte {at}: {text}");
+        // Everything behind is gone.
+        std::fs::write(&file, &whole[..at]).unwrap();
+        refused(directory.path());
+    }
+    std::fs::write(&file, b"").unwrap();
+    let (_, text) = refused(directory.path());
+    assert!(text.contains("first batch is not there"), "{text}");
+}
+
+/// A disk that forgets what it was told to keep.
+#[tokio::test]
+async fn a_synced_batch_that_is_gone_stops_the_member() {
+    let directory = tempfile::tempdir().unwrap();
+    two_batches(directory.path()).await;
+    let file = segment_files(directory.path()).remove(0);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[FRAME..2 * FRAME].fill(0);
+    std::fs::write(&file, &bytes).unwrap();
+    let (offset, text) = refused(directory.path());
+    assert_eq!(offset, FRAME as u64);
+    assert!(text.contains("batch 2 should be here") && text.contains("batch 3"), "{text}");
+}
+
+#[tokio::test]
+async fn purged_segments_live_again_and_their_old_frames_are_not_taken_for_new_ones() {
     let directory = tempfile::tempdir().unwrap();
     let vote = Vote::new(5, 2);
-    {
-        let mut wal = Wal::open(directory.path(), ME).unwrap();
-        wal.save_vote(&vote).await.unwrap();
-        for index in 0..200 {
-            append(&mut wal, vec![entry(index, BIG)]).await;
+    let mut wal = open(directory.path()).unwrap();
+    wal.save_vote(&vote).await.unwrap();
+    for index in 0..200 {
+        append(&mut wal, vec![entry(index, 700)]).await;
+        if index >= 20 {
+            wal.purge(log_id(index - 20)).await.unwrap();
         }
-        assert!(segment_files(directory.path()).len() >= 3);
-        wal.purge(log_id(190)).await.unwrap();
-        append(&mut wal, vec![entry(200, 1)]).await;
-        wal.close().await;
     }
-    assert_eq!(segment_files(directory.path()).len(), 1);
-    let mut wal = Wal::open(directory.path(), ME).unwrap();
-    assert_eq!(indexes(&mut wal).await, (191..=200).collect::<Vec<_>>());
+    wal.close().await;
+    let files = segment_files(directory.path());
+    assert!(files.len() <= 4, "{files:?}");
+    assert!(files[0] > path_of(directory.path(), 5), "{files:?}");
+    let recycled = |file: &PathBuf| {
+        let bytes = std::fs::read(file).unwrap();
+        bytes[bytes.len() - FRAME..].iter().any(|&byte| byte != 0)
+    };
+    assert!(files.iter().any(recycled), "none of {files:?} had an earlier life");
+    let mut wal = open(directory.path()).unwrap();
+    assert_eq!(indexes(&mut wal).await, (180..200).collect::<Vec<_>>());
     assert_eq!(wal.read_vote().await.unwrap(), Some(vote));
     wal.close().await;
 }
 
 #[tokio::test]
 async fn damage_in_an_earlier_segment_or_a_missing_one_stops_the_member() {
-    const BIG: usize = 200 * 1024;
     let directory = tempfile::tempdir().unwrap();
-    {
-        let mut wal = Wal::open(directory.path(), ME).unwrap();
-        for index in 0..250 {
-            append(&mut wal, vec![entry(index, BIG)]).await;
-        }
-        wal.close().await;
+    let mut wal = open(directory.path()).unwrap();
+    for index in 0..60 {
+        append(&mut wal, vec![entry(index, 700)]).await;
     }
+    wal.close().await;
     let files = segment_files(directory.path());
     assert!(files.len() >= 3, "{files:?}");
+    // The last batch of an earlier segment cannot have been interrupted.
     let whole = std::fs::read(&files[0]).unwrap();
-    std::fs::write(&files[0], &whole[..whole.len() - 1]).unwrap();
-    let error = Wal::open(directory.path(), ME).unwrap_err().to_string();
-    assert!(error.contains("later segments exist"), "{error}");
+    let mut bad = whole.clone();
+    let used = whole.chunks(FRAME).take_while(|frame| frame.iter().any(|&byte| byte != 0)).count();
+    bad[(used - 1) * FRAME..used * FRAME].fill(0);
+    std::fs::write(&files[0], &bad).unwrap();
+    let (_, text) = refused(directory.path());
+    assert!(text.contains("later segments exist"), "{text}");
     std::fs::write(&files[0], &whole).unwrap();
     std::fs::remove_file(&files[1]).unwrap();
-    let error = Wal::open(directory.path(), ME).unwrap_err().to_string();
-    assert!(error.contains("is missing before it"), "{error}");
+    let (_, text) = refused(directory.path());
+    assert!(text.contains("is missing before it"), "{text}");
 }
 
 #[tokio::test]
-async fn a_segment_that_was_never_finished_is_made_anew() {
+async fn a_segment_that_was_being_made_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
     two_batches(directory.path()).await;
-    let next = super::recovery::path_of(directory.path(), 2);
-    std::fs::write(&next, b"\x11\0\0").unwrap();
-    let mut wal = Wal::open(directory.path(), ME).unwrap();
-    assert_eq!(indexes(&mut wal).await, [0, 1, 2]);
-    append(&mut wal, vec![entry(3, 3)]).await;
+    // Its first batch was written, its name was not; and one whose allocation did not end.
+    let mut made = frame::write(&[1, 0, 0, 0, 9], 2, 4, 0);
+    made.resize(usize::try_from(SMALL).unwrap(), 0);
+    std::fs::write(directory.path().join("0000000000000000.spare"), &made).unwrap();
+    std::fs::write(directory.path().join("0000000000000001.spare"), b"").unwrap();
+    let mut wal = open(directory.path()).unwrap();
+    for index in 3..60 {
+        append(&mut wal, vec![entry(index, 700)]).await;
+    }
     wal.close().await;
-    let mut wal = Wal::open(directory.path(), ME).unwrap();
-    assert_eq!(indexes(&mut wal).await, [0, 1, 2, 3]);
+    let mut wal = open(directory.path()).unwrap();
+    assert_eq!(indexes(&mut wal).await, (0..60).collect::<Vec<_>>());
     wal.close().await;
+}
+
+#[tokio::test]
+async fn an_entry_larger_than_a_segment_gets_one_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut wal = open(directory.path()).unwrap();
+    for index in 0..6 {
+        append(&mut wal, vec![entry(index, 40 * 1024)]).await;
+        append(&mut wal, vec![]).await;
+    }
+    wal.purge(log_id(4)).await.unwrap();
+    append(&mut wal, vec![entry(6, 1)]).await;
+    wal.close().await;
+    let mut wal = open(directory.path()).unwrap();
+    assert_eq!(indexes(&mut wal).await, [5, 6]);
+    wal.close().await;
+}
+
+#[tokio::test]
+async fn the_log_of_another_release_is_not_called_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    two_batches(directory.path()).await;
+    let file = segment_files(directory.path()).remove(0);
+    let mut bytes = std::fs::read(&file).unwrap();
+    // A header record of format 9: kind, length, format.
+    let batch = [6, 0, 0, 0, 0, 1, 0, 0, 0, 9];
+    bytes[..FRAME].copy_from_slice(&frame::write(&batch, 1, 1, 0));
+    std::fs::write(&file, &bytes).unwrap();
+    let error = open(directory.path()).unwrap_err();
+    assert!(matches!(error, WalError::OtherRelease { .. }), "{error}");
+    assert!(error.to_string().contains("format is 9"), "{error}");
 }
 
 #[tokio::test]

@@ -1,16 +1,16 @@
 //! The writer thread: takes all that waits, writes it at once, syncs once, answers in order.
 
-use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
-use super::batch::{Batch, Header, Record};
-use super::recovery::{self, Files, Segment};
+use super::batch::{Batch, Record};
+use super::segment::Files;
 use super::{Cache, WalError};
 use crate::fatal;
+use crate::mutant::Mutant;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// What the writer is asked for. Order is kept.
@@ -22,9 +22,6 @@ pub(super) enum Request {
     Committed(Option<LogId>),
     Close(oneshot::Sender<()>),
 }
-
-/// Segments are closed when they have grown beyond this.
-const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Requests taken into one round.
 const ROUND: usize = 1024;
@@ -40,12 +37,12 @@ pub(super) fn spawn(
 ) -> std::io::Result<()> {
     // A runtime of its own, because waiting for a request *or* for the idle time needs one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let mut writer = Writer { files, cache, commit_unwritten: false, done: Vec::new() };
+    let mut writer =
+        Writer { files, cache, commit_unwritten: false, mutants_vote: None, done: Vec::new() };
     std::thread::Builder::new().name("wal".to_owned()).spawn(move || {
         runtime.block_on(async {
             if let Err(error) = writer.run(&mut requests).await {
-                let source = std::error::Error::source(&error).map(ToString::to_string);
-                fatal::disk_failed(format!("{error}: {}", source.unwrap_or_default()));
+                fatal::disk_failed(fatal::chain(&error));
             }
         });
     })?;
@@ -64,6 +61,8 @@ struct Writer {
     cache: Arc<Mutex<Cache>>,
     /// The commit position has moved since it was last written.
     commit_unwritten: bool,
+    /// See [`Mutant::UnsyncedVote`]; there is none in a real build.
+    mutants_vote: Option<Vote>,
     done: Vec<Done>,
 }
 
@@ -103,14 +102,18 @@ impl Writer {
                             self.flush(std::mem::replace(&mut batch, Batch::new()))?;
                         }
                         batch.push_entry(entry);
-                        self.note_index(entry.log_id.index);
                     }
                     self.done.push(Done::Flushed(flushed));
                 }
                 Request::Vote { vote, durable } => {
-                    batch.push(&Record::Vote(vote));
                     self.files.carried.vote = Some(vote);
                     self.done.push(Done::Vote(vote, durable));
+                    if Mutant::UnsyncedVote.is_on() {
+                        self.answer(|done| matches!(done, Done::Vote(..)));
+                        self.mutants_vote = Some(vote);
+                    } else {
+                        batch.push(&Record::Vote(vote));
+                    }
                 }
                 Request::Truncate(after) => batch.push(&Record::Truncate(after)),
                 Request::Purge(upto) => {
@@ -127,13 +130,7 @@ impl Writer {
         if !batch.is_empty() || !self.done.is_empty() {
             self.flush(batch)?;
         }
-        self.delete_purged()
-    }
-
-    fn note_index(&mut self, index: u64) {
-        if let Some(segment) = self.files.segments.back_mut() {
-            segment.highest = segment.highest.max(Some(index));
-        }
+        self.files.recycle_purged()
     }
 
     /// Writes a batch, syncs it, and tells whoever waited for it.
@@ -142,20 +139,23 @@ impl Writer {
             batch.push(&Record::Committed(self.files.carried.committed));
             self.commit_unwritten = false;
         }
-        if !batch.is_empty() {
-            let bytes = batch.seal(self.files.next_sequence);
-            let number = self.files.segments.back().map_or(1, |segment| segment.number);
-            let path = recovery::path_of(&self.files.directory, number);
-            let at = self.files.current_len;
-            self.files
-                .current
-                .write_all_at(&bytes, at)
-                .map_err(recovery::io_error("write", &path))?;
-            self.files.current.sync_data().map_err(recovery::io_error("sync", &path))?;
-            self.files.next_sequence += 1;
-            self.files.current_len += bytes.len() as u64;
+        if let Some(vote) = self.mutants_vote.take() {
+            batch.push(&Record::Vote(vote));
         }
-        for done in self.done.drain(..) {
+        if Mutant::EarlyAck.is_on() {
+            self.answer(|done| matches!(done, Done::Flushed(_)));
+        }
+        if !batch.is_empty() {
+            self.files.write(batch)?;
+            self.files.sync()?;
+        }
+        self.answer(|_| true);
+        Ok(())
+    }
+
+    /// Tells those who waited that what they waited for is durable.
+    fn answer(&mut self, whom: impl Fn(&Done) -> bool) {
+        for done in self.done.extract_if(.., |done| whom(done)) {
             match done {
                 Done::Flushed(flushed) => flushed.io_completed(Ok(())),
                 Done::Vote(vote, durable) => {
@@ -164,49 +164,16 @@ impl Writer {
                     let _ = durable.send(());
                 }
                 Done::Closed(closed) => {
+                    self.files.spares.close();
                     let _ = closed.send(());
                 }
             }
         }
-        if self.files.current_len >= SEGMENT_BYTES {
-            self.next_segment()?;
-        }
-        Ok(())
     }
+}
 
-    fn next_segment(&mut self) -> Result<(), WalError> {
-        let number = self.files.segments.back().map_or(1, |segment| segment.number + 1);
-        let header = Header::new(number, self.files.member);
-        let (current, len) = recovery::create(
-            &self.files.directory,
-            header,
-            self.files.carried,
-            self.files.next_sequence,
-        )?;
-        self.files.current = current;
-        self.files.current_len = len;
-        self.files.next_sequence += 1;
-        self.files.segments.push_back(Segment { number, highest: None });
-        Ok(())
-    }
-
-    /// Deletes segments whose entries are all purged, oldest first.
-    fn delete_purged(&mut self) -> Result<(), WalError> {
-        let purged = self.files.carried.purged.map(|id| id.index);
-        let mut deleted = false;
-        while self.files.segments.len() > 1
-            && self.files.segments.front().is_some_and(|segment| segment.highest <= purged)
-            && let Some(segment) = self.files.segments.pop_front()
-        {
-            let path = recovery::path_of(&self.files.directory, segment.number);
-            std::fs::remove_file(&path).map_err(recovery::io_error("remove", &path))?;
-            deleted = true;
-        }
-        if deleted {
-            let directory = &self.files.directory;
-            crate::files::sync_directory(directory)
-                .map_err(recovery::io_error("sync", directory))?;
-        }
-        Ok(())
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.files.spares.close();
     }
 }

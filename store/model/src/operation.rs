@@ -246,6 +246,48 @@ pub enum Operation {
     DigestMark,
 }
 
+impl Operation {
+    /// Is it taken when a disk is full? What frees something is, and what keeps the network going
+    /// while no operator is there; both are few and small.
+    #[must_use]
+    pub fn is_taken_when_full(&self) -> bool {
+        match self {
+            Self::DeleteSubnet(_)
+            | Self::DeleteSubnetWhenEmpty(_)
+            | Self::DeleteNamespace(_)
+            | Self::DeleteNode(_)
+            | Self::DeletePod(..)
+            | Self::Unbind { .. }
+            | Self::Release { .. }
+            | Self::DeleteQos(_)
+            | Self::DeleteMirror(_)
+            | Self::DeleteWorkload(..)
+            | Self::DeleteReservation(_)
+            | Self::FenceNode { .. }
+            | Self::NodeReady { .. }
+            | Self::SetCentral(_) => true,
+            Self::PutSubnet(..)
+            | Self::PutNamespace(..)
+            | Self::PutNode(_)
+            | Self::RegisterNode { .. }
+            | Self::Inventory(_)
+            | Self::WaiveNode(_)
+            | Self::ObserveAbsence { .. }
+            | Self::ResumeJanitor { .. }
+            | Self::Reconcile
+            | Self::PutPod(_)
+            | Self::Bind { .. }
+            | Self::PutQos(_)
+            | Self::PutMirror(_)
+            | Self::PutSettings(_)
+            | Self::PutWorkload(_)
+            | Self::PutReservation(_)
+            | Self::Tick
+            | Self::DigestMark => false,
+        }
+    }
+}
+
 /// One transaction: all of its operations or none; one log entry, one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Txn {
@@ -261,4 +303,12 @@ pub struct Txn {
     pub clock_ms: u64,
     /// Wall clock of the leader, ms since 1970; for people, no rule reads it.
     pub wall_ms: u64,
+}
+
+impl Txn {
+    /// Is it taken when a disk is full? See [`Operation::is_taken_when_full`].
+    #[must_use]
+    pub fn is_taken_when_full(&self) -> bool {
+        self.operations.iter().all(Operation::is_taken_when_full)
+    }
 }
