@@ -304,3 +304,13 @@ fn a_backup_of_any_age_comes_back_to_the_network_as_it_is() {
         }
     }
 }
+
+/// An agent that looked before it heard of the restore does not know what it is asked for.
+#[test]
+fn a_look_from_before_the_restore_does_not_count() {
+    let mut it = restored(&Scenario::new(), &Scenario::new());
+    let before = atoll_model::Revision(it.state.reconciling().unwrap().since.0 - 1);
+    it.apply(inventory(&it, "n1", before, Vec::new()))
+        .refused("from before the store was restored");
+    assert!(it.state.unreported().any(|name| name.as_str() == "n1"));
+}

@@ -334,12 +334,18 @@ impl State {
             Object::Subnet(subnet) => {
                 let name = subnet.spec.name.clone();
                 let before = self.subnets.insert(name, Arc::clone(&subnet));
-                if let Some(before) = &before {
-                    indexes.remove_subnet(before);
-                    indexes.unbind_subnet(before);
-                }
+                before.iter().for_each(|before| indexes.remove_subnet(before));
                 indexes.add_subnet(&subnet);
-                indexes.bind_subnet(&subnet, &self.namespaces);
+                // A gateway that moves binds no namespace elsewhere, and there may be many.
+                let same = |before: &Arc<Subnet>| {
+                    before.created == subnet.created
+                        && before.spec.namespaces == subnet.spec.namespaces
+                        && before.spec.namespace_selectors == subnet.spec.namespace_selectors
+                };
+                if !before.as_ref().is_some_and(same) {
+                    before.iter().for_each(|before| indexes.unbind_subnet(before));
+                    indexes.bind_subnet(&subnet, &self.namespaces);
+                }
             }
             Object::Namespace(namespace) => {
                 indexes.bind_namespace(&namespace.name, Some(&namespace.labels), &self.subnets);

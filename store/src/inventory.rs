@@ -27,6 +27,10 @@ impl Transaction {
         if node.fenced {
             return Err(Refusal::NodeFenced(name.clone()));
         }
+        if self.state.reconciling.as_ref().is_some_and(|it| inventory.seen < it.since) {
+            let rule = "its inventory is from before the store was restored; look again".into();
+            return Err(Refusal::InventoryInvalid { node: name.clone(), rule });
+        }
         let live = check_inventory(inventory)?;
         self.confirm_absent(inventory, &live);
         self.bind_as_found(inventory, &live);
@@ -104,6 +108,14 @@ impl Transaction {
                 let changed = self.revision;
                 self.conclude(Sighting { unplugged, changed, ..Sighting::clone(&sighting) });
             }
+        }
+    }
+
+    /// A new life of a node's agent: what the last one proved is proved no more.
+    pub(crate) fn doubt_sightings(&mut self, node: &NodeName) {
+        for sighting in self.sightings_on(node).iter().filter(|it| it.unplugged) {
+            let (unplugged, changed) = (false, self.revision);
+            self.conclude(Sighting { unplugged, changed, ..Sighting::clone(sighting) });
         }
     }
 

@@ -95,9 +95,9 @@ impl Transaction {
         self.conclude(sighting);
     }
 
-    /// Stores a sighting, or ends its pod if nothing is left to prove.
+    /// Stores a sighting, or ends its pod if nothing is left to prove and it counts.
     pub(crate) fn conclude(&mut self, sighting: Sighting) {
-        if !sighting.is_proved() {
+        if !sighting.is_proved() || !self.state.counts(&sighting) {
             self.put(Object::Sighting(Arc::new(sighting)));
             return;
         }
@@ -148,6 +148,12 @@ impl Transaction {
 }
 
 impl State {
+    /// Whether lists are believed, and this one was among them.
+    fn counts(&self, sighting: &Sighting) -> bool {
+        let believed = self.janitor.as_ref().filter(|it| it.stopped.is_none());
+        believed.is_some_and(|it| sighting.since >= it.since)
+    }
+
     /// A sighting is of a pod that is there, on that node, and there is something left to prove.
     pub(crate) fn check_sightings(&self) -> Result<(), String> {
         for it in self.sightings() {
@@ -155,7 +161,7 @@ impl State {
             if pod.is_none_or(|pod| pod.spec.node != it.node) {
                 return Err(format!("{it}, is not there on node {}", it.node));
             }
-            if it.is_proved() {
+            if it.is_proved() && self.counts(it) {
                 return Err(format!("{it}, is proved to be gone and is there"));
             }
             if self.janitor.is_none() {

@@ -214,3 +214,49 @@ fn sightings_outlive_a_restart() {
     assert!(it.state.get(&ObjectKey::Janitor).is_some());
     assert!(it.state.applied() > Revision(0));
 }
+
+/// What was seen before an operator said whose lists count ends nobody, whatever is proved later.
+#[test]
+fn an_old_sighting_that_is_proved_later_ends_nobody() {
+    let other = || Operation::ResumeJanitor { apiserver: uid("other") };
+    for prove in [false, true] {
+        let mut it = absent_twice();
+        it.apply(absent(PodList { apiserver: uid("other"), ..list(&it, 9) }, &[])).done();
+        let seen = it.state.applied();
+        match prove {
+            true => it.fence("n1").done(),
+            false => it.apply(inventory(&it, "n1", seen, Vec::new())).done(),
+        };
+        assert!(is_there(&it), "while it is stopped");
+        it.apply(other()).done();
+        let seen = it.state.applied();
+        if !prove {
+            it.apply(inventory(&it, "n1", seen, Vec::new())).done();
+        }
+        assert!(is_there(&it), "resumed with another apiserver");
+        it.clock_ms += MINUTE_MS;
+        let mut again = list(&it, 1);
+        again.apiserver = uid("other");
+        it.apply(absent(again.clone(), &[("a/p", "u1")])).done();
+        assert!(is_there(&it), "one list of the right apiserver");
+    }
+}
+
+/// A machine that was held for dead and is not proves nothing by its fence any more.
+#[test]
+fn what_a_fence_proved_ends_with_the_next_life_of_the_agent() {
+    let mut it = used();
+    it.apply(absent(list(&it, 7), &[("a/p", "u1")])).done();
+    it.fence("n1").done();
+    assert!(it.state.sightings().next().unwrap().unplugged);
+    let register = Operation::RegisterNode {
+        node: node("n1"),
+        chassis: "c1".parse().unwrap(),
+        encap: "172.30.0.1".parse().unwrap(),
+    };
+    it.apply(register).done().changed("sighting u1");
+    assert_eq!(it.state.node(&node("n1")).unwrap().inventory_at, None);
+    it.clock_ms += MINUTE_MS;
+    it.apply(absent(list(&it, 8), &[("a/p", "u1")])).done();
+    assert!(is_there(&it));
+}

@@ -33,7 +33,10 @@ impl Transaction {
                 node.fenced = false;
                 node.chassis = None;
                 node.encap = None;
+                node.inventory_at = None;
+                node.conflicts = Vec::new();
                 node.created = self.revision;
+                self.doubt_sightings(&spec.name);
             }
             self.put(Object::Node(Arc::new(node)));
             self.renew_gateways(&spec.name);
@@ -115,11 +118,15 @@ impl Transaction {
             chassis: Some(chassis.clone()),
             encap: Some(encap),
             fenced: false,
+            // This life has still to say what is plugged in.
+            inventory_at: None,
+            conflicts: Vec::new(),
             node_epoch: known.node_epoch + 1,
             changed: self.revision,
             ..(**known).clone()
         };
         self.put(Object::Node(Arc::new(node)));
+        self.doubt_sightings(name);
         // It may have been fenced, and ready.
         self.renew_gateways(name);
         Ok(Reply::Done)

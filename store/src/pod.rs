@@ -157,12 +157,10 @@ impl Transaction {
         Reply::Done
     }
 
-    /// The pod succeeded or failed; its object is still there. Of another uid, it is a pod that took
-    /// the place of the known one and is over already.
+    /// The pod succeeded or failed; its object is still there. Another uid is another pod's business:
+    /// an older one's, if the news is late.
     fn finish_pod(&mut self, known: &Pod, uid: &Uid) {
-        if known.spec.uid != *uid {
-            self.end_pod(known);
-        } else if known.spec.phase != PodPhase::Finished {
+        if known.spec.uid == *uid && known.spec.phase != PodPhase::Finished {
             self.give_up(known);
             let spec = PodSpec { phase: PodPhase::Finished, ..known.spec.clone() };
             let (waiting, bound, changed) = (None, None, self.revision);

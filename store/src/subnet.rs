@@ -177,8 +177,11 @@ impl Transaction {
             return Ok(Reply::Done);
         }
         let (deleting, changed) = (true, self.revision);
-        let leaving = Subnet { deleting, changed, ..Subnet::clone(&subnet) };
-        self.put(Object::Subnet(Arc::new(leaving)));
+        let leaving = Arc::new(Subnet { deleting, changed, ..Subnet::clone(&subnet) });
+        let bound = self.state.indexes.bound_to(name);
+        self.put(Object::Subnet(Arc::clone(&leaving)));
+        // Who waited for something that was in the way only here waits for nothing any more.
+        self.note_structure(Some(&subnet), Some(&leaving), &bound);
         let kept = self.state.ports_in(name).filter(|it| it.state == AllocationState::Kept);
         let mut kept: Vec<_> = kept.cloned().collect();
         kept.sort_unstable_by(|one, other| one.port.cmp(&other.port));

@@ -308,3 +308,23 @@ fn a_subnet_that_was_made_in_kubernetes_is_deleted_there() {
     let told = atoll_model::Txn { actor: atoll_model::Actor::Leader, ..told };
     it.apply_txn(&told).done().changed("subnet blue");
 }
+
+/// A pod that waited for a MAC which only the leaving subnet's pod has needs that subnet no more; a
+/// restored replica would see it.
+#[test]
+fn who_waited_for_something_in_a_subnet_that_leaves_is_served_from_another() {
+    let mut it = Scenario::new();
+    it.put_subnet(blue(&["10.99.0.0/24"])).done();
+    let asking = |key: &str, identity: &str| {
+        let mut spec = crate::scenario::pod_spec(key, identity);
+        spec.request.mac = Some("0a:00:00:00:00:01".parse().unwrap());
+        Operation::PutPod(spec)
+    };
+    it.apply(asking("a/p", "u1")).allocated();
+    let mut green = subnet_spec("green", &["10.98.0.0/24"]);
+    green.namespaces = vec![ns("a")];
+    it.put_subnet(green).done();
+    it.apply(asking("a/w", "u2")).waiting();
+    it.apply(leave("blue")).done().changed("pod a/w");
+    assert_eq!(it.address("a/w"), "10.98.0.2");
+}

@@ -297,3 +297,14 @@ fn the_agent_of_a_pod_that_was_scaled_away_hears_what_became_of_its_allocation()
     let keys: Vec<String> = own.changes.iter().map(|change| change.key.to_string()).collect();
     assert_eq!(keys, ["pod a/web-0", "allocation web-0.a"]);
 }
+
+/// News of the last pod of a name may be late; the present one lives on.
+#[test]
+fn the_end_of_an_earlier_pod_of_the_name_does_not_end_the_present_one() {
+    let mut it = Scenario::new();
+    let live = it.put_pod("a/job", "u2").allocated();
+    it.bind("a/job", "u2", "n1", "s").bound();
+    let over = PodSpec { phase: PodPhase::Finished, ..pod_spec("a/job", "u1") };
+    it.apply(Operation::PutPod(over)).done().unchanged();
+    assert_eq!(it.address("a/job"), live.addresses.to_string());
+}

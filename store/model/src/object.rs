@@ -239,7 +239,8 @@ pub struct Node {
     /// Somebody vouches that the machine is off: nobody is plugged in there. Until its agent
     /// registers anew.
     pub fenced: bool,
-    /// The entry that last took in an inventory of it, or said that there is none to wait for.
+    /// The entry that first took in an inventory of its agent's present life (after a restore: since
+    /// then), or said that there is none to wait for.
     pub inventory_at: Option<Revision>,
     /// What of that inventory could not be taken in, a sentence each that names both sides; the
     /// first few of them. Only after a restore.

@@ -313,6 +313,8 @@ impl Naive {
                 if node.agent != agent || node.fenced {
                     (node.agent, node.fenced) = (agent, false);
                     node.epoch += 1;
+                    let name = node.name.clone();
+                    self.begin_life(&name);
                 }
             }
             Operation::Inventory(inventory) => self.take_inventory(inventory),
@@ -392,6 +394,7 @@ impl Naive {
                 (known.ready, known.fenced, known.agent) = (false, false, None);
                 known.epoch += 1;
                 known.uid = uid.clone();
+                self.begin_life(name);
             }
             return;
         }

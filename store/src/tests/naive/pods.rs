@@ -50,8 +50,7 @@ impl Naive {
                     pod.spec.phase = PodPhase::Finished;
                     pod.bound = None;
                 }
-                Some(known) => self.end(&known),
-                None => {}
+                _ => {}
             }
             return;
         }

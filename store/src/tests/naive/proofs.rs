@@ -9,7 +9,8 @@ impl Naive {
     pub(super) fn accepts_inventory(&self, it: &Inventory) -> Option<bool> {
         let node = self.nodes.iter().find(|node| node.name == it.node);
         let meant = node.is_some_and(|node| node.epoch == it.node_epoch && !node.fenced);
-        if meant { None } else { Some(false) }
+        let old = self.reconciling.is_some_and(|since| it.seen < since);
+        if meant && !old { None } else { Some(false) }
     }
 
     pub(super) fn take_inventory(&mut self, inventory: &Inventory) {
@@ -53,10 +54,21 @@ impl Naive {
     /// Ends the pods of which both is proved: absent twice, and not plugged in.
     fn conclude(&mut self) {
         for sighting in self.sightings.clone() {
-            if sighting.twice && sighting.unplugged {
+            let believed = self.janitor.as_ref().filter(|it| !it.stopped);
+            let counts = believed.is_some_and(|it| sighting.since >= it.since);
+            if sighting.twice && sighting.unplugged && counts {
                 let pod = self.pods.iter().find(|it| it.spec.uid == sighting.uid).cloned();
                 self.end(&pod.expect("a sighting is of a pod that is there"));
             }
+        }
+    }
+
+    /// Another life of an agent has still to say what is plugged in.
+    pub(super) fn begin_life(&mut self, name: &NodeName) {
+        let node = self.nodes.iter_mut().find(|it| it.name == *name).unwrap();
+        (node.told, node.conflicts) = (None, false);
+        for sighting in self.sightings.iter_mut().filter(|it| it.node == *name) {
+            sighting.unplugged = false;
         }
     }
 
