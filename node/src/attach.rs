@@ -53,6 +53,8 @@ struct Decided {
     lineage: Lineage,
     pod: Arc<Pod>,
     allocation: Arc<Allocation>,
+    /// Those of all interfaces, of which the first is plugged in.
+    all: Vec<Arc<Allocation>>,
     subnet: Arc<Subnet>,
 }
 
@@ -167,6 +169,7 @@ impl Attacher {
                 lineage: lineage.clone(),
                 pod: pod.clone(),
                 allocation: allocation.clone(),
+                all: view.allocations_of(pod),
                 subnet: subnet.clone(),
             }),
             _ => not_yet(format!("the address of pod {key} has not arrived on this node")),
@@ -181,14 +184,18 @@ impl Attacher {
     ) -> Result<Added, CniError> {
         let spec = self.port(request, decided)?;
         let link = self.link(request, decided)?;
-        let has = std::slice::from_ref(&decided.allocation);
         let (recorded, attached) = tokio::join!(
-            self.attached.add(&spec.sandbox, &decided.lineage, &decided.pod, has),
+            self.attached.add(&spec.sandbox, &decided.lineage, &decided.pod, &decided.all),
             link::attach(&link),
         );
         recorded.map_err(|error| failed("what the pod has cannot be kept on this node", error))?;
         let attached =
             attached.map_err(|error| failed("the pod's interface could not be made", error))?;
+        // A store that was restored meanwhile was told what is plugged in, and this was not among it.
+        let lineage = self.views.borrow().lineage().map(|now| now.cluster);
+        if lineage != Some(decided.lineage.cluster) {
+            return Err(later("the store was restored meanwhile; what it says now counts"));
+        }
         let plan = port::plug(&spec, &session.monitor.replica());
         transact(session, &plan)
             .await

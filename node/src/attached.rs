@@ -1,13 +1,13 @@
 //! What is plugged in on this node, and as what: a file for each sandbox.
 //!
-//! Written before the first step of an ADD and removed after the last step of a DEL, so whatever is
-//! on the bridge has a record, whenever the agent dies. The store's own word is not enough: a store
+//! Written before an ADD puts anything on the bridge and removed after the last step of a DEL, so
+//! whatever is on the bridge has a record, whenever the agent dies. The store's own word is not enough: a store
 //! that was restored from a backup may not know the pod any more, and then has to be told all of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use atoll_model::{Allocation, Lineage, LivePod, LivePort, Object, Pod, Sandbox};
+use atoll_model::{Allocation, Lineage, LivePod, LivePort, Object, Pod, PodSpec, Sandbox};
 
 use crate::cache::write_durably;
 
@@ -131,7 +131,17 @@ fn live(sandbox: Sandbox, objects: &[Object]) -> Option<LivePod> {
         Object::Allocation(allocation) => Some(live_port(allocation)),
         _ => None,
     });
-    Some(LivePod { spec: pod.spec.clone(), sandbox, ports: ports.collect() })
+    Some(LivePod { spec: told(&pod.spec), sandbox, ports: ports.collect() })
+}
+
+/// What of a spec is worth telling of a pod that has its addresses already: not what it chose from,
+/// nor its labels, which are announced again. An inventory has to fit into one entry of the log.
+pub(crate) fn told(spec: &PodSpec) -> PodSpec {
+    let mut spec = spec.clone();
+    spec.request.list = Vec::new();
+    spec.request.interfaces.iter_mut().for_each(|it| it.request.list = Vec::new());
+    spec.traffic.labels = Default::default();
+    spec
 }
 
 /// What an allocation gives to an interface.

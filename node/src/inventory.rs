@@ -6,7 +6,8 @@
 //! told, with the revision that this agent had seen before it looked. Nothing is told that is not
 //! whole: a port on the bridge that nobody knows more of would look as if it were not there.
 //!
-//! The same word is told once, and again when a pod came or went; while it is in conflict with what
+//! It is also told once at the start of an agent and after each registration, which makes up for what
+//! an earlier life could not report. The same word is told once, and again when a pod came or went; while it is in conflict with what
 //! another node has, it is told again and again, because that may change.
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use atoll_model::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::attached::{Attached, live_port};
+use crate::attached::{Attached, live_port, told};
 use crate::ovs::port::Plugged;
 use crate::ovs::{Ovs, port};
 use crate::view::View;
@@ -59,7 +60,7 @@ pub async fn keep(teller: Teller, mut views: watch::Receiver<View>, cancel: Canc
     loop {
         let view = views.borrow_and_update().clone();
         let mut pause = None;
-        if let Some(question) = question(&view, &teller.node) {
+        if let Some(question) = question(&view, &teller.node, told.as_ref()) {
             pause = question.is_open.then_some(AGAIN);
             if let Err(error) = teller.answer(&question, &view, &mut told).await {
                 tracing::warn!(error = format!("{error:#}"), "the inventory was not told");
@@ -84,10 +85,10 @@ struct Question {
     is_open: bool,
 }
 
-fn question(view: &View, name: &NodeName) -> Option<Question> {
+fn question(view: &View, name: &NodeName, told: Option<&Told>) -> Option<Question> {
     let node: &Node = view.node(name)?;
     let node_epoch = node.node_epoch;
-    if node.fenced {
+    if node.fenced || node.chassis.is_none() {
         // Its agent has to register first.
         return None;
     }
@@ -98,7 +99,10 @@ fn question(view: &View, name: &NodeName) -> Option<Question> {
         }
     }
     let open = |it: &&Arc<Sighting>| !it.unplugged && it.node == *name;
-    let asked_at = view.sightings().filter(open).map(|sighting| sighting.since).max()?;
+    let asked_at = view.sightings().filter(open).map(|sighting| sighting.since).max();
+    // Once in each life, asked or not: it makes up for reports that an earlier one lost.
+    let is_new = told.is_none_or(|told| told.node_epoch != node_epoch);
+    let asked_at = asked_at.or(is_new.then_some(Revision(0)))?;
     Some(Question { asked_at, node_epoch, is_open: false })
 }
 
@@ -148,17 +152,17 @@ fn whole(
         let Plugged { namespace, name, uid, sandbox, interface, .. } = plugged;
         let known = PodKey::parse(&format!("{namespace}/{name}")).ok();
         let known = known.and_then(|key| view.pod(&key).filter(|pod| pod.spec.uid.as_str() == uid));
-        let allocation = known.and_then(|pod| view.allocation_of(pod));
-        let (Some(pod), Some(allocation)) = (known, allocation) else {
+        let allocations = known.map(|pod| view.allocations_of(pod)).unwrap_or_default();
+        let Some(pod) = known.filter(|_| !allocations.is_empty()) else {
             bail!(
                 "pod {namespace}/{name} (uid {uid}) is plugged in with {interface}, and neither \
                  this node nor the store knows what it has; delete the pod, or waive this node"
             );
         };
         records.push(LivePod {
-            spec: pod.spec.clone(),
+            spec: told(&pod.spec),
             sandbox: Sandbox::new(sandbox)?,
-            ports: vec![live_port(allocation)],
+            ports: allocations.iter().map(|it| live_port(it)).collect(),
         });
     }
     Ok(records)
@@ -189,8 +193,22 @@ mod tests {
     }
 
     fn asked(objects: Vec<Object>) -> Option<(u64, bool)> {
-        let question = question(&view(objects), &"n1".parse().unwrap())?;
+        let sandboxes = BTreeSet::new();
+        let told = Told { asked_at: Revision(0), node_epoch: 1, sandboxes };
+        let question = question(&view(objects), &"n1".parse().unwrap(), Some(&told))?;
         Some((question.asked_at.0, question.is_open))
+    }
+
+    #[test]
+    fn each_life_of_an_agent_tells_once_unasked_when_it_is_registered() {
+        let ask = |node: Node, told: Option<&Told>| {
+            question(&view(vec![Object::Node(Arc::new(node))]), &"n1".parse().unwrap(), told)
+        };
+        let told = Told { asked_at: Revision(0), node_epoch: 1, sandboxes: BTreeSet::new() };
+        assert!(ask(node("n1"), None).is_some_and(|it| !it.is_open));
+        assert_eq!(ask(node("n1"), Some(&told)), None);
+        assert!(ask(Node { node_epoch: 2, ..node("n1") }, Some(&told)).is_some());
+        assert_eq!(ask(Node { chassis: None, ..node("n1") }, None), None);
     }
 
     #[test]

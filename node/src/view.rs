@@ -167,6 +167,28 @@ impl View {
         }
     }
 
+    /// The allocations of all interfaces of a pod, the first one first, if they are this very pod's.
+    #[must_use]
+    pub fn allocations_of(&self, pod: &Pod) -> Vec<Arc<Allocation>> {
+        let own = |object: &&Object| match object {
+            Object::Allocation(it) => {
+                matches!(&it.owner, Owner::Pod(_, uid) if *uid == pod.spec.uid)
+            }
+            _ => false,
+        };
+        let more = pod.spec.request.interfaces.iter().map(|it| Some(&it.name));
+        let ports = std::iter::once(None).chain(more);
+        let objects = ports.filter_map(|interface| {
+            let port = PortName::of_interface(&pod.spec.key, interface);
+            self.objects.get(&ObjectKey::Allocation(port)).filter(own)
+        });
+        let allocation = |object: &Object| match object {
+            Object::Allocation(allocation) => Some(allocation.clone()),
+            _ => None,
+        };
+        objects.filter_map(allocation).collect()
+    }
+
     /// The pod that the store knows as plugged in by this sandbox; it may be over.
     #[must_use]
     pub fn bound(&self, sandbox: &str) -> Option<(&PodKey, &Uid, &Binding)> {
@@ -225,7 +247,7 @@ pub(crate) mod samples {
                 addresses: Vec::new(),
                 labels: Default::default(),
             },
-            chassis: None,
+            chassis: Some("c1".parse().unwrap()),
             encap: None,
             node_epoch: 1,
             ready: true,

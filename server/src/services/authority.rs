@@ -115,7 +115,8 @@ fn authorize(actor: &Actor, operation: &Operation) -> Result<(), String> {
             }
         }
         (Actor::Node(_), _) => Err(format!(
-            "{actor} may only register itself and bind its own pods; this needs the role operator \
+            "{actor} may only register itself, bind its own pods and tell what it has plugged in; this \
+             needs the role operator \
              (atolld pki issue --role operator)"
         )),
     }

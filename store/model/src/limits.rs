@@ -37,8 +37,8 @@ pub const RESERVATIONS_MAX: usize = 65_536;
 /// Interfaces of one pod beyond the first. Chosen in one decision, each costs what a pod costs.
 pub const INTERFACES_PER_POD_MAX: usize = 15;
 
-/// Pods of one inventory: four times as many as a node runs by default at most (250), and their
-/// specs stay under [`TXN_BYTES_MAX`].
+/// Pods of one inventory: four times as many as a node runs by default at most (250). At about 300
+/// bytes each, 800 of them stay under [`TXN_BYTES_MAX`], which binds first.
 pub const INVENTORY_MAX: usize = 1_000;
 
 /// Conflicts that a node's inventory names; the next one names the rest when these are solved.
