@@ -293,7 +293,9 @@ impl Transaction {
     fn take_in(&mut self, live: &LivePod) {
         let key = &live.spec.key;
         let known = self.state.pods.get(key).cloned();
-        let mut spec = self.shared(&live.spec);
+        let node = self.state.nodes.get(&live.spec.node).map(|node| &node.spec.name);
+        let node = node.unwrap_or(&live.spec.node).clone();
+        let mut spec = self.shared(&live.spec, node);
         if let Some(known) = &known {
             spec.traffic = known.spec.traffic.clone();
         }

@@ -9,6 +9,7 @@ use atoll_model::{
     Owner, Pod, PodPhase, PortName, ReservationSpec, Revision, Subnet, SubnetName, Uid,
 };
 
+use crate::halves::both;
 use crate::index::Indexes;
 use crate::interfaces::ports;
 use crate::reservation::port_of;
@@ -23,6 +24,13 @@ struct Users<'a> {
     allocations: Vec<&'a Allocation>,
     drainings: Vec<(&'a Uid, Addresses)>,
     reservations: Vec<&'a ReservationSpec>,
+}
+
+/// The ports of pods, as pods and as allocations tell.
+#[derive(Default)]
+struct Ports {
+    expected: usize,
+    served: usize,
 }
 
 impl State {
@@ -76,25 +84,33 @@ impl State {
     /// `objects`, in the order in which they lie in memory, and by counting: every pod has a uid and
     /// a node of its own, and who runs and does not wait has an allocation for each of his ports.
     fn objects_are_sound(&self, objects: &[Object]) -> bool {
-        let (mut served, mut expected) = (0, 0);
+        let (first, second) = objects.split_at(objects.len() / 2);
+        let count = |half| self.count_sound(half);
+        let (first, second) = both(objects.len(), || count(first), || count(second));
+        let (Some(first), Some(second)) = (first, second) else { return false };
+        first.served + second.served == first.expected + second.expected
+            && self.indexes.pods_by_uid.are_apart(&self.pods)
+            && self.check_other_revisions().is_ok()
+    }
+
+    /// Counts ports among objects; nothing if one of them is not sound.
+    fn count_sound(&self, objects: &[Object]) -> Option<Ports> {
+        let mut ports = Ports::default();
         let sound = objects.iter().all(|object| match object {
             Object::Pod(pod) => {
                 let runs = pod.spec.phase == PodPhase::Running;
                 let has_ports = runs && pod.waiting.is_none();
-                expected += if has_ports { 1 + pod.spec.request.interfaces.len() } else { 0 };
+                ports.expected += if has_ports { 1 + pod.spec.request.interfaces.len() } else { 0 };
                 self.revisions_are_sound(pod.created, pod.changed) && self.pod_is_sound(pod)
             }
             Object::Allocation(it) => {
                 let of_pod = matches!(it.owner, Owner::Pod(..));
-                served += usize::from(of_pod && it.state == AllocationState::Active);
+                ports.served += usize::from(of_pod && it.state == AllocationState::Active);
                 self.revisions_are_sound(it.created, it.changed) && self.is_wanted(it)
             }
             _ => true,
         });
-        sound
-            && served == expected
-            && self.indexes.pods_by_uid.are_apart(&self.pods)
-            && self.check_other_revisions().is_ok()
+        sound.then_some(ports)
     }
 
     fn revisions_are_sound(&self, created: Revision, changed: Revision) -> bool {

@@ -212,13 +212,12 @@ impl Asked<'_> {
         for subnet in &self.members {
             self.check_mac(subnet)?;
         }
-        let with_room = |subnet: &&&Arc<Subnet>| self.pools(subnet).has_room();
-        let Some(subnet) = self.members.iter().find(with_room) else {
+        let chosen = |subnet: &&Arc<Subnet>| self.chosen(subnet, Addresses::default()).ok();
+        self.members.iter().find_map(chosen).ok_or_else(|| {
             let names = self.members.iter().map(|subnet| subnet.spec.name.clone()).collect();
             let blocker = Blocker::Space(self.asked.group.clone());
-            return Err(Blocked { reason: WaitReason::Full(names), blocker });
-        };
-        self.complete(subnet, Addresses::default())
+            Blocked { reason: WaitReason::Full(names), blocker }
+        })
     }
 
     fn by_name(&self, first: IpAddr) -> Result<Choice, Blocked> {
@@ -316,10 +315,7 @@ impl Asked<'_> {
     /// Adds to `addresses`, which are free, what is left to chance.
     fn complete(&self, subnet: &Subnet, addresses: Addresses) -> Result<Choice, Blocked> {
         let name = &subnet.spec.name;
-        let port = &self.asked.port;
-        let uid = self.spec.uid.as_str();
-        let chosen = complete(subnet, self.pools(subnet), addresses, [port.as_str(), uid]);
-        let choice = chosen.map_err(|missing| match missing {
+        self.chosen(subnet, addresses).map_err(|missing| match missing {
             Missing::Address(family) => self.blocked(
                 format!("no free {family} address in subnet {name}"),
                 Blocker::Family(name.clone(), family),
@@ -328,7 +324,12 @@ impl Asked<'_> {
                 format!("subnet {name} has as many ports as a subnet can have"),
                 Blocker::Ports(name.clone()),
             ),
-        })?;
+        })
+    }
+
+    fn chosen(&self, subnet: &Subnet, addresses: Addresses) -> Result<Choice, Missing> {
+        let identity = [self.asked.port.as_str(), self.spec.uid.as_str()];
+        let choice = complete(subnet, self.pools(subnet), addresses, identity)?;
         Ok(Choice { mac: self.asked.mac.unwrap_or(choice.mac), ..choice })
     }
 

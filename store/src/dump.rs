@@ -9,6 +9,7 @@ use atoll_model::{
 };
 
 use crate::digest::row;
+use crate::halves::both;
 use crate::interfaces::choose;
 use crate::outcomes::Outcomes;
 use crate::pools::Pools;
@@ -110,17 +111,18 @@ impl State {
         Ok(state)
     }
 
-    /// Stores the objects. In the order of the dump, in which they lie in memory, and each of them
-    /// once: at a million pods to fetch them from memory is most of the work.
+    /// Stores the objects. In the order of the dump, in which they lie in memory: at a million pods
+    /// to fetch them from memory is most of the work.
     fn restore_objects(&mut self, objects: &[Object]) -> Result<(), RestoreError> {
+        let fill = || self.fill(objects);
+        let (sum, ()) = both(objects.len(), || sum_in_order(objects), fill);
+        self.rows = self.rows.wrapping_add(sum?);
+        Ok(())
+    }
+
+    fn fill(&mut self, objects: &[Object]) {
         let (mut pods, mut allocations) = (Vec::new(), Vec::new());
-        let mut before = None;
         for object in objects {
-            if before.is_some_and(|before| !is_before(before, object)) {
-                return Err(RestoreError::Order(object.key()));
-            }
-            before = Some(object);
-            self.rows = self.rows.wrapping_add(row(object));
             match object {
                 Object::Pod(pod) => pods.push(Arc::clone(pod)),
                 Object::Allocation(allocation) => allocations.push(Arc::clone(allocation)),
@@ -130,7 +132,6 @@ impl State {
         self.indexes.restore(&pods, &allocations);
         self.pods = pods.into_iter().collect();
         self.allocations = allocations.into_iter().collect();
-        Ok(())
     }
 
     /// Makes the tables of all subnets. Says whether something is there twice.
@@ -158,17 +159,17 @@ impl State {
             rows.get_mut(name).ok_or_else(|| unknown(name))?.1.cooling.push(row);
         }
         let cooldown_ms = self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms);
+        let mut first: Vec<_> = rows.into_iter().collect();
+        let second = first.split_off(first.len() / 2);
+        let make = |all: Vec<_>| -> Result<Vec<_>, RestoreError> {
+            all.into_iter().map(|(name, (it, rows))| made(name, it, rows, cooldown_ms)).collect()
+        };
+        let (first, second) = both(objects.len(), || make(first), || make(second));
         let mut doubtful = false;
-        for (name, (subnet, rows)) in rows {
-            let Rows { mut allocations, cooling, reservations } = rows;
-            // In this order tables grow at their end, because the lowest is handed out.
-            allocations.sort_by_cached_key(|it| it.port_key);
-            let spec = &subnet.spec;
-            let pools = Pools::restore(spec, &allocations, &cooling, &reservations, cooldown_ms)
-                .map_err(|source| RestoreError::Addresses { subnet: name.clone(), source })?;
-            doubtful |= !pools.counts(&allocations, &reservations);
+        for (name, pools, counts) in first?.into_iter().chain(second?) {
+            doubtful |= !counts;
             self.rows = self.rows.wrapping_add(pools.rows());
-            self.pools.insert(name.clone(), Arc::new(pools));
+            self.pools.insert(name, Arc::new(pools));
         }
         let drainings = self.drainings.clone();
         for draining in drainings.values() {
@@ -195,6 +196,37 @@ impl State {
             }
         }
     }
+}
+
+/// The tables of one subnet, and whether each row of it has a place of its own there.
+fn made(
+    name: &SubnetName,
+    subnet: &Subnet,
+    rows: Rows<'_>,
+    cooldown_ms: u64,
+) -> Result<(SubnetName, Pools, bool), RestoreError> {
+    let Rows { mut allocations, cooling, reservations } = rows;
+    // In this order tables grow at their end, because the lowest is handed out.
+    allocations.sort_by_cached_key(|it| it.port_key);
+    let spec = &subnet.spec;
+    let pools = Pools::restore(spec, &allocations, &cooling, &reservations, cooldown_ms)
+        .map_err(|source| RestoreError::Addresses { subnet: name.clone(), source })?;
+    let counts = pools.counts(&allocations, &reservations);
+    Ok((name.clone(), pools, counts))
+}
+
+/// The sum of the rows of objects that are in order and differ.
+fn sum_in_order(objects: &[Object]) -> Result<u128, RestoreError> {
+    let mut before = None;
+    let mut sum = 0_u128;
+    for object in objects {
+        if before.is_some_and(|before| !is_before(before, object)) {
+            return Err(RestoreError::Order(object.key()));
+        }
+        before = Some(object);
+        sum = sum.wrapping_add(row(object));
+    }
+    Ok(sum)
 }
 
 /// Whether the keys of two objects are in order, and thus two.

@@ -76,6 +76,7 @@ mod workload;
 mod central;
 mod settings;
 
+mod halves;
 mod hashed;
 mod index;
 mod outcomes;

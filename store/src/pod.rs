@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Addresses, Allocation, AllocationState, Draining, Object, ObjectKey, Owner, Pod, PodKey,
-    PodPhase, PodSpec, PortName, Refusal, Reply, Uid, limits,
+    Addresses, Allocation, AllocationState, Draining, NodeName, Object, ObjectKey, Owner, Pod,
+    PodKey, PodPhase, PodSpec, PortName, Refusal, Reply, Uid, limits,
 };
 
 use crate::interfaces::{check_request, choose, ports};
@@ -25,9 +25,10 @@ impl Transaction {
             known.iter().for_each(|known| self.finish_pod(known, &spec.uid));
             return Ok(Reply::Done);
         }
-        if !self.state.nodes.contains_key(&spec.node) {
+        let Some(node) = self.state.nodes.get(&spec.node) else {
             return Err(Refusal::NodeUnknown(spec.node.clone()));
-        }
+        };
+        let node = node.spec.name.clone();
         check_labels(&spec.traffic.labels)?;
         check_rates(&spec.traffic.rates)
             .map_err(|rule| Refusal::PodInvalid { key: spec.key.clone(), rule })?;
@@ -54,7 +55,7 @@ impl Transaction {
         self.drop_unfit(spec);
         // What the last pod held goes to those who waited before the new one came.
         self.serve_waiting();
-        Ok(self.create_pod(spec))
+        Ok(self.create_pod(spec, node))
     }
 
     /// A uid never comes back. If it seems to, somebody reads an old list: the addresses of the pod
@@ -74,9 +75,10 @@ impl Transaction {
         Ok(())
     }
 
-    fn create_pod(&mut self, spec: &PodSpec) -> Reply {
+    /// `node` is the node's own name.
+    fn create_pod(&mut self, spec: &PodSpec, node: NodeName) -> Reply {
         let (created, changed) = (self.revision, self.revision);
-        let spec = self.shared(spec);
+        let spec = self.shared(spec, node);
         let mut pod = Pod { spec, waiting: None, bound: None, created, changed };
         let reply = self.address(&mut pod);
         self.put(Object::Pod(Arc::new(pod)));
@@ -84,12 +86,9 @@ impl Transaction {
     }
 
     /// The spec with the texts that many pods have in common: less memory, and when keys are
-    /// compared they are at hand.
-    pub(crate) fn shared(&self, spec: &PodSpec) -> PodSpec {
-        let mut spec = spec.clone();
-        if let Some(node) = self.state.nodes.get(&spec.node) {
-            spec.node = node.spec.name.clone();
-        }
+    /// compared they are at hand. `node` is the name of its node, as the node has it.
+    pub(crate) fn shared(&self, spec: &PodSpec, node: NodeName) -> PodSpec {
+        let mut spec = PodSpec { node, ..spec.clone() };
         let namespace = spec.key.namespace();
         let listed = || self.state.indexes.subnets_by_namespace.get_key_value(namespace);
         let known = self.state.namespaces.get(namespace).map(|it| &it.name);

@@ -136,11 +136,6 @@ impl Pools {
         self.pool(family)?.next(|_| false)
     }
 
-    /// Whether chance has an address of each family, and a port key.
-    pub(crate) fn has_room(&self) -> bool {
-        self.next_key().is_some() && self.families().all(|pool| pool.next(|_| false).is_some())
-    }
-
     /// Takes what `allocation` holds, all of it free.
     pub(crate) fn take(&mut self, allocation: &Allocation) {
         for address in allocation.addresses.iter() {
@@ -474,6 +469,12 @@ mod tests {
     use super::*;
     use crate::scenario::subnet_spec;
 
+    /// Whether chance has an address of each family, and a port key.
+    fn has_room(pools: &Pools) -> bool {
+        let free = |pool: &Pool| pools.next(pool.family()).is_some();
+        pools.next_key().is_some() && pools.families().all(free)
+    }
+
     /// The n-th port of a subnet as `choose` would have it.
     fn port(pools: &Pools, n: usize) -> Allocation {
         let n = u32::try_from(n).unwrap();
@@ -502,10 +503,10 @@ mod tests {
                 port
             })
             .collect();
-        assert_eq!((pools.next_key(), pools.has_room()), (None, false));
+        assert_eq!((pools.next_key(), has_room(&pools)), (None, false));
         let release = Release { clock_ms: 0, cooldown_ms: 0 };
         pools.release(&ports[7], release);
-        assert_eq!((pools.next_key(), pools.has_room()), (Some(ports[7].port_key), true));
+        assert_eq!((pools.next_key(), has_room(&pools)), (Some(ports[7].port_key), true));
     }
 
     #[test]
@@ -513,13 +514,13 @@ mod tests {
         let mut pools = Pools::new(&subnet_spec("blue", &["10.16.0.0/16", "fd00::/126"])).unwrap();
         let ports: Vec<Allocation> = (0..2)
             .map(|n| {
-                assert!(pools.has_room());
+                assert!(has_room(&pools));
                 let port = port(&pools, n);
                 pools.take(&port);
                 port
             })
             .collect();
-        assert!(!pools.has_room());
+        assert!(!has_room(&pools));
         let all: Vec<&Allocation> = ports.iter().collect();
         pools.check(&all, &[], &[]).unwrap();
     }

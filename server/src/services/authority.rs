@@ -6,7 +6,7 @@
 //! |----------|--------|------|----------|---------------------------------|----------|
 //! | operator | yes    | yes  | all      | all but the leader's own        | yes      |
 //! | viewer   | yes    | yes  | all      | –                               | –        |
-//! | node     | yes    | –    | its own  | register itself, bind its pods  | –        |
+//! | node     | yes    | –    | its own  | register itself, bind, tell     | –        |
 //! | member   | yes    | yes  | all      | – (peers: `atoll-raft`)         | –        |
 //!
 //! ¹ Read, list, allocations, history, check, digest. A plan is what would happen if its caller did

@@ -11,6 +11,7 @@
 //! Absent on purpose: files, sockets, and openraft's own types (`atoll-raft` keeps those).
 #![warn(missing_docs)]
 
+mod dump;
 pub mod envelope;
 mod from_model;
 mod inventory;
@@ -113,11 +114,13 @@ pub fn encode_dump(dump: &Dump) -> Vec<u8> {
 
 /// The state of a snapshot.
 ///
+/// Names of namespaces, nodes and subnets that are equal are one text in memory.
+///
 /// # Errors
 ///
 /// [`DecodeError`] if the bytes are damaged, of another kind, or break a rule of the model.
 pub fn decode_dump(bytes: &[u8]) -> Result<Dump, DecodeError> {
-    proto::Dump::decode(envelope::open(Kind::Dump, bytes)?)?.try_into()
+    dump::decode(envelope::open(Kind::Dump, bytes)?)
 }
 
 /// One revision's changes, as the history keeps them.

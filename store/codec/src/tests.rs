@@ -345,3 +345,76 @@ fn nodes_and_subnets_come_back_with_what_was_added_to_them() {
     let dump = Dump { objects, ..Dump::default() };
     assert_eq!(decode_dump(&encode_dump(&dump)).unwrap(), dump);
 }
+
+fn pods(count: usize) -> Vec<Object> {
+    let pod = |number: usize| Pod {
+        spec: PodSpec::new(
+            PodKey::parse(&format!("tenant/web-{number:06}")).unwrap(),
+            Uid::new(&format!("u-{number}")).unwrap(),
+            NodeName::new(["n1", "n2"][number % 2]).unwrap(),
+        ),
+        waiting: None,
+        bound: None,
+        created: Revision(number as u64),
+        changed: Revision(number as u64),
+    };
+    (0..count).map(|number| Object::Pod(pod(number).into())).collect()
+}
+
+/// One that several threads read.
+fn large_dump() -> Dump {
+    Dump { applied: Revision(9), objects: pods(20_001), next_datapath_key: 5, ..Dump::default() }
+}
+
+#[test]
+fn a_large_dump_comes_back_in_its_order() {
+    assert_eq!(decode_dump(&encode_dump(&large_dump())).unwrap(), large_dump());
+}
+
+#[test]
+fn a_bad_object_is_found_wherever_it_is() {
+    for bad in [0, 9_999, 10_000, 20_000] {
+        let mut dump = proto::Dump::from(&large_dump());
+        dump.objects[bad].kind = None;
+        let sealed = envelope::seal(Kind::Dump, &dump.encode_to_vec());
+        assert_eq!(decode_dump(&sealed).unwrap_err(), DecodeError::missing("object"), "{bad}");
+    }
+}
+
+#[test]
+fn names_that_objects_have_in_common_are_one_text() {
+    let dump = Dump { objects: pods(4), ..Dump::default() };
+    let dump = decode_dump(&encode_dump(&dump)).unwrap();
+    let texts = dump.objects.iter().map(|object| match object {
+        Object::Pod(pod) => (pod.spec.node.as_str(), pod.spec.key.namespace().as_str()),
+        other => panic!("{other:?}"),
+    });
+    let texts: Vec<_> =
+        texts.map(|(node, namespace)| (node.as_ptr(), namespace.as_ptr())).collect();
+    assert_eq!(texts[0], texts[2]);
+    assert_eq!(texts[1], texts[3]);
+    assert_eq!(texts[0].1, texts[1].1);
+    assert_ne!(texts[0].0, texts[1].0);
+}
+
+/// A newer release may add fields, between objects and of any type.
+#[test]
+fn unknown_fields_of_a_dump_are_passed_over_and_short_ones_refused() {
+    let dump = Dump { objects: pods(2), clock_ms: 7, ..Dump::default() };
+    let known = proto::Dump::from(&dump).encode_to_vec();
+    let unknown: [&[u8]; 4] = [
+        &[0x98, 0x06, 1],                      // field 99: a number
+        &[0x99, 0x06, 1, 2, 3, 4, 5, 6, 7, 8], // eight bytes
+        &[0x9a, 0x06, 2, b'h', b'i'],          // a text
+        &[0x9d, 0x06, 1, 2, 3, 4],             // four bytes
+    ];
+    for unknown in unknown {
+        let body = [unknown, &known, unknown].concat();
+        assert_eq!(decode_dump(&envelope::seal(Kind::Dump, &body)).unwrap(), dump);
+        let short = &body[..body.len() - 1];
+        let error = decode_dump(&envelope::seal(Kind::Dump, short)).unwrap_err();
+        assert!(matches!(error, DecodeError::Protobuf(_)), "{error}");
+    }
+    let group = envelope::seal(Kind::Dump, &[0x9b, 0x06]);
+    assert!(decode_dump(&group).unwrap_err().to_string().contains("wire type 3"));
+}

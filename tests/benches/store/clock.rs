@@ -21,6 +21,17 @@ pub(crate) fn spent<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (now().saturating_sub(started), done)
 }
 
+/// As [`spent`], of all threads of this process.
+pub(crate) fn spent_by_all<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let now = || {
+        let now = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
+        now.map_or(Duration::ZERO, Duration::from)
+    };
+    let started = now();
+    let done = work();
+    (now().saturating_sub(started), done)
+}
+
 impl Measurement for ThreadTime {
     type Intermediate = Duration;
     type Value = Duration;

@@ -2,7 +2,7 @@
 //!
 //! Criterion takes the times; a case is a row of the report with the best of its samples and one
 //! with their median. Forks and restoring are measured once or a few times, without it. All times
-//! are processor time of the one thread that works, unless a row says otherwise. What heap it all
+//! are processor time of the threads that work, mostly one, unless a row says otherwise. What heap it all
 //! takes is told by the bench `heap`: counting would slow down what is measured here.
 //!
 //! `--quick` does it with a tenth of the pods, for a look; its rows say so.
