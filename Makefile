@@ -53,6 +53,7 @@ mutants: ## The report mutants: deliberate bugs in the state machine, and the te
 
 restore: install build ## The report restore: a backup that is older than the network, with pods running.
 	$(CARGO) test -p atoll-tests --test restore -- --nocapture
+
 power-loss: install build forgetful ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
 	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture
 
