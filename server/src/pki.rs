@@ -22,13 +22,13 @@ const CA_KEY: &str = "ca.key";
 pub enum Pki {
     /// Makes the cluster's authority: ca.crt, and ca.key, which signs and should be kept away from
     /// members and nodes. Refused if there is one.
-    #[command(after_help = "Example:\n  atolld pki init --dir /root/atoll-ca")]
+    #[command(after_help = "Example:\n  atolld pki init --dir /etc/atoll/ca")]
     Init(Init),
     /// Makes a key and a certificate for one process or person: tls.key, tls.crt and ca.crt.
     /// Refused if they are there.
     #[command(after_help = "Examples:\n  \
-        atolld pki issue --dir /root/atoll-ca --role member --name m1 --out /etc/atoll/tls\n  \
-        atolld pki issue --dir /root/atoll-ca --role operator --name alice --out ~/.atoll")]
+        atolld pki issue --dir /etc/atoll/ca --role member --name m1 --out /etc/atoll/tls\n  \
+        atolld pki issue --dir /etc/atoll/ca --role operator --name alice --out ~/.atoll")]
     Issue(Issue),
     /// Prints whose a certificate is and how long it is valid.
     #[command(after_help = "Example:\n  atolld pki show /etc/atoll/tls/tls.crt")]
