@@ -801,6 +801,14 @@ async fn quiet(lab: &Lab, report: &mut Report) -> Result<()> {
         Ok(())
     })
     .await?;
+    // And the last thing that the store has to say: the mark at which members compare their states.
+    wait_until(Duration::from_secs(10), "the mark behind the last change", || async {
+        let members = members_say(lab).await?;
+        let marked = |it: &serde_json::Value| it["applied"].as_u64() > it["revision"].as_u64();
+        ensure!(members.iter().all(marked), "a change is the last entry");
+        Ok(())
+    })
+    .await?;
     let before = revisions(lab).await?;
     let busiest = busiest(lab, &[1, 2, 3]).await?;
     let after = revisions(lab).await?;
@@ -850,10 +858,15 @@ async fn busiest(lab: &Lab, members: &[u8]) -> Result<u64> {
 
 /// The last log index of each member.
 async fn revisions(lab: &Lab) -> Result<Vec<u64>> {
+    let members = members_say(lab).await?;
+    members.iter().map(|member| member["lastLog"].as_u64().context("no log")).collect()
+}
+
+/// What each member says of itself.
+async fn members_say(lab: &Lab) -> Result<Vec<serde_json::Value>> {
     let said = atollctl(lab, &["status", "-o", "json"], "").await?;
     let status: serde_json::Value = serde_json::from_str(&said.out)?;
-    let members = status["members"].as_array().context("no members")?;
-    members.iter().map(|member| member["lastLog"].as_u64().context("no log")).collect()
+    status["members"].as_array().cloned().context("no members")
 }
 
 /// The member whose ovn-central serves the nodes dies: another one's takes over.
