@@ -56,14 +56,19 @@ pub struct Teller {
 
 /// Answers until `cancel`.
 pub async fn keep(teller: Teller, mut views: watch::Receiver<View>, cancel: CancellationToken) {
-    let mut told = None;
+    let (mut told, mut last_error) = (None, String::new());
     loop {
         let view = views.borrow_and_update().clone();
         let mut pause = None;
         if let Some(question) = question(&view, &teller.node, told.as_ref()) {
             pause = question.is_open.then_some(AGAIN);
             if let Err(error) = teller.answer(&question, &view, &mut told).await {
-                tracing::warn!(error = format!("{error:#}"), "the inventory was not told");
+                let error = format!("{error:#}");
+                // Once: a store that is away for an hour is no news every two seconds.
+                if error != last_error {
+                    tracing::warn!(error, "the inventory was not told; it is tried again");
+                    last_error = error;
+                }
                 pause = Some(AGAIN);
             }
         }

@@ -45,7 +45,9 @@ pub enum Precondition {
 /// Each is idempotent: the same again is success without effect. Deletions of what is not there are
 /// success as well. What is refused changed nothing, and its sentence names the object, the rule and
 /// the way out; [`Refusal`](crate::Refusal) is named below by its variants. Costs are in O(log n)
-/// unless they say more; every operation then serves at most 1,000 pods that waited for what it freed.
+/// unless they say more; every operation then serves at most 1,000 pods that waited for what it freed,
+/// and may look in vain at those that wait for something of their own (a MAC, a list, several
+/// interfaces) before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Creates a subnet or changes its spec.
@@ -157,7 +159,7 @@ pub enum Operation {
     ///
     /// The same uid again changes what is asked of its traffic, and the request of one that waits.
     /// Another uid under the same key ends the known pod first. A pod that is `Finished` gives back
-    /// what it has. Answers `Allocated` (its first interface) or `Waiting`.
+    /// what it has; of another uid than the known one, that is old news and without effect. Answers `Allocated` (its first interface) or `Waiting`.
     /// Refused: `NotSetUp`, `NodeUnknown`, `PodInvalid`, `Exists` (its port or uid is another's),
     /// `Limit`. O(list) for an address from a list.
     PutPod(PodSpec),
