@@ -16,6 +16,7 @@ use atoll_model::{
 };
 
 use crate::choose::Choice;
+use crate::interfaces::inherited;
 use crate::pools::Pools;
 use crate::transaction::Transaction;
 use crate::waiting::Blocker;
@@ -305,13 +306,7 @@ impl Transaction {
         for port in &live.ports {
             let name = PortName::of_interface(key, port.interface.as_ref());
             let taken = match self.state.allocations.get(&name).cloned() {
-                Some(kept) => Allocation {
-                    owner: Owner::Pod(key.clone(), spec.uid.clone()),
-                    state: AllocationState::Active,
-                    sticky: spec.sticky_owner().cloned(),
-                    changed: self.revision,
-                    ..Allocation::clone(&kept)
-                },
+                Some(kept) => inherited(&kept, &spec, self.revision),
                 None => {
                     let pools = self.pools(&port.subnet);
                     let choice = Choice {
@@ -325,7 +320,7 @@ impl Transaction {
                     continue;
                 }
             };
-            self.put(Object::Allocation(Arc::new(taken)));
+            self.put(Object::Allocation(taken));
         }
         let binding = Binding { sandbox: live.sandbox.clone(), bound_at: self.revision };
         self.put(Object::Pod(Arc::new(Pod {

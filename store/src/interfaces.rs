@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atoll_model::{
     Addresses, Allocation, AllocationState, InterfaceName, Object, Owner, PodKey, PodRequest,
-    PodSpec, PortName, Refusal, WaitReason, limits,
+    PodSpec, PortName, Refusal, Revision, WaitReason, limits,
 };
 
 use crate::choose::{Ask, Blocked, Choice, ask, choose_port, members_of};
@@ -217,13 +217,7 @@ impl Transaction {
                     fresh
                 }
                 Port::Inherited(kept) => {
-                    let inherited = Arc::new(Allocation {
-                        owner: Owner::Pod(spec.key.clone(), spec.uid.clone()),
-                        state: AllocationState::Active,
-                        sticky: spec.sticky_owner().cloned(),
-                        changed: self.revision,
-                        ..Allocation::clone(&kept)
-                    });
+                    let inherited = inherited(&kept, spec, self.revision);
                     self.put(Object::Allocation(Arc::clone(&inherited)));
                     inherited
                 }
@@ -231,6 +225,17 @@ impl Transaction {
         }
         granted.swap_remove(0)
     }
+}
+
+/// What was kept for a pod's name, as the next pod of that name has it.
+pub(crate) fn inherited(kept: &Allocation, spec: &PodSpec, at: Revision) -> Arc<Allocation> {
+    Arc::new(Allocation {
+        owner: Owner::Pod(spec.key.clone(), spec.uid.clone()),
+        state: AllocationState::Active,
+        sticky: spec.sticky_owner().cloned(),
+        changed: at,
+        ..kept.clone()
+    })
 }
 
 #[cfg(test)]
