@@ -5,6 +5,9 @@ LAB ?= target/debug/atoll-lab
 NAME ?= demo
 SEQUENCES ?= 100000
 
+# A failure says in words what was awaited and what was seen; backtraces of async code bury that.
+export RUST_BACKTRACE := 0
+
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption forgetful
 
@@ -45,7 +48,7 @@ first-light: install build ## The report first-light: the whole way of a pod, un
 	$(CARGO) test -p atoll-tests --test first_light -- --test-threads=1 --nocapture
 
 properties: ## 100,000 random sequences of all operations against models; SEQUENCES=N for another number.
-	ATOLL_SEQUENCES=$(SEQUENCES) RUST_BACKTRACE=0 \
+	ATOLL_SEQUENCES=$(SEQUENCES) \
 		$(CARGO) test --profile properties -p atoll-store --lib many_sequences -- --nocapture
 
 mutants: ## The report mutants: deliberate bugs in the state machine, and the tests that see them.

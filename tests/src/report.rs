@@ -43,6 +43,9 @@ pub struct Row {
     pub target: Option<Target>,
     /// Whether it is; computed, never set by hand.
     pub ok: bool,
+    /// What helps to understand `value`: which probes were lost, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
 }
 
 /// A bound.
@@ -108,6 +111,13 @@ impl Report {
         }
     }
 
+    /// Says more of the last row; a row that is not `ok` fails with these words.
+    pub fn details(&mut self, details: Vec<String>) {
+        if let Some(row) = self.rows.last_mut() {
+            row.details = details;
+        }
+    }
+
     fn add(&mut self, case: &str, unit: &str, value: f64, target: Option<Target>) {
         self.rows.push(Row {
             case: case.to_owned(),
@@ -118,6 +128,7 @@ impl Report {
             ratio: None,
             target,
             ok: target.is_none_or(|target| target.holds(value)),
+            details: Vec::new(),
         });
     }
 
@@ -125,7 +136,10 @@ impl Report {
     #[must_use]
     pub fn failures(&self) -> Vec<String> {
         let failed = self.rows.iter().filter(|row| !row.ok);
-        failed.map(|row| format!("{}: {} {}", row.case, row.value, row.unit)).collect()
+        let words = |row: &Row| {
+            format!("{}: {} {} {}", row.case, row.value, row.unit, row.details.join(", "))
+        };
+        failed.map(|row| words(row).trim_end().to_owned()).collect()
     }
 
     /// Merges the report into `target/report/NAME.json`: rows of the same case are replaced.

@@ -21,7 +21,7 @@ use atoll_tests::lab::{
     FaultTarget, FaultVerb, Lab, LabName, Options, Place, Pod, PodOptions, ScopedLab, Space, run,
 };
 use atoll_tests::people::{atollctl, create_subnets, get};
-use atoll_tests::probe::{Flow, Seen, ping, ping_whole};
+use atoll_tests::probe::{Flow, ping, ping_whole};
 use atoll_tests::report::{Report, Target};
 use atoll_tests::wait::wait_until;
 use futures::future::try_join_all;
@@ -346,11 +346,6 @@ async fn flows(lab: &Lab) -> Result<Vec<Flow>> {
     Ok(flows)
 }
 
-async fn stopped(flows: Vec<Flow>) -> Result<Seen> {
-    let seen = try_join_all(flows.into_iter().map(Flow::stop)).await?;
-    Ok(seen.into_iter().fold(Seen::default(), Seen::and))
-}
-
 fn central_of(status: &atoll_tests::lab::Status) -> Result<u8> {
     member_index(&status.central.as_ref().context("no active central")?.member)
 }
@@ -387,7 +382,7 @@ async fn databases_deleted(lab: &Lab, report: &mut Report) -> Result<()> {
     answers(lab, &new).await?;
     let took = began.elapsed().as_secs_f64();
     report.note("NB and SB deleted: new pod answers other nodes after", "s", took);
-    let seen = stopped(flows).await?;
+    let seen = Flow::stop_all(flows).await?;
     let text = "NB and SB deleted: ";
     report.note(&format!("{text}probes sent"), "probes", to_f64(seen.sent));
     report.note(&format!("{text}probes lost"), "probes", to_f64(seen.lost));
@@ -450,7 +445,7 @@ async fn control_plane_dead(lab: &Lab, report: &mut Report) -> Result<()> {
         }
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let dead = stopped(running).await?;
+    let dead = Flow::stop_all(running).await?;
     report.note("control plane dead for 60 s: probes sent", "probes", to_f64(dead.sent));
     report.claim(
         "control plane dead for 60 s: probes lost",
@@ -458,6 +453,7 @@ async fn control_plane_dead(lab: &Lab, report: &mut Report) -> Result<()> {
         to_f64(dead.lost),
         Target::Exactly(0.0),
     );
+    report.details(dead.missing);
     report.note("control plane dead for 60 s: largest gap", "ms", millis(dead.largest_gap));
 
     let before = plumbing(lab).await?;
@@ -470,13 +466,14 @@ async fn control_plane_dead(lab: &Lab, report: &mut Report) -> Result<()> {
     .await?;
     answers(lab, &new).await?;
     lab.delete_pod(&new.name).await?;
-    let back = stopped(again).await?;
+    let back = Flow::stop_all(again).await?;
     report.claim(
         "control plane back: probes lost",
         "probes",
         to_f64(back.lost),
         Target::Exactly(0.0),
     );
+    report.details(back.missing);
     let after = plumbing(lab).await?;
     ensure!(before == after, "something changed:\n{before:#?}\n{after:#?}");
     Ok(())
@@ -531,7 +528,7 @@ async fn central_moves(lab: &Lab, report: &mut Report) -> Result<()> {
     let took = began.elapsed().as_secs_f64();
     let bound = Target::AtMost(20.0);
     report.claim("serving member killed: new pod answers other nodes after", "s", took, bound);
-    let seen = stopped(running).await?;
+    let seen = Flow::stop_all(running).await?;
     report.note("serving member killed: probes sent", "probes", to_f64(seen.sent));
     report.note("serving member killed: probes lost", "probes", to_f64(seen.lost));
     let silence = seen.largest_gap.as_secs_f64();

@@ -13,7 +13,7 @@ use atoll_tests::lab::{
     FaultTarget, FaultVerb, Lab, Options, Place, Pod, PodOptions, ScopedLab, run,
 };
 use atoll_tests::people::{atollctl, create_subnets, get, program, say};
-use atoll_tests::probe::{Flow, Seen, ping};
+use atoll_tests::probe::{Flow, ping};
 use atoll_tests::report::{Report, Target};
 use atoll_tests::wait::wait_until;
 use futures::future::try_join_all;
@@ -96,7 +96,10 @@ async fn restored(lab: &Lab, report: &mut Report) -> Result<()> {
     let before = plugged(lab).await?;
     let from = lab.space(&Place::Pod(pods[0].name.clone()))?;
     let last = pods.last().context("there are pods")?;
-    let flows = [&pods[1], last].map(|to| Flow::start(&from, &address(to).to_string()));
+    let flows: Vec<Flow> = [&pods[1], last]
+        .into_iter()
+        .map(|to| Flow::start(&from, &address(to).to_string()))
+        .collect::<Result<_>>()?;
     rebuild(lab, &file).await?;
     let begun = Instant::now();
     lab.store()?.wait_ready(Duration::from_secs(30)).await?;
@@ -113,8 +116,7 @@ async fn restored(lab: &Lab, report: &mut Report) -> Result<()> {
         ping(&from, &address(&fresh).to_string(), 56).await
     })
     .await?;
-    let seen = try_join_all(flows.into_iter().map(|flow| async { flow?.stop().await })).await?;
-    let seen = seen.into_iter().fold(Seen::default(), Seen::and);
+    let seen = Flow::stop_all(flows).await?;
     // The serving southbound is a new one: what its rebuilding costs is not the restore's to promise.
     report.note("restore: probes lost between running pods", "probes", f64_of(seen.lost));
     report.note("restore: probes sent", "probes", f64_of(seen.sent));

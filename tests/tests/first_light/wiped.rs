@@ -65,6 +65,7 @@ async fn wiped(lab: &Lab, report: &mut Report) -> Result<()> {
     );
     let seen = flow.stop().await?;
     report.claim("disks wiped: probes lost", "probes", to_f64(seen.lost), Target::Exactly(0.0));
+    report.details(seen.missing);
     for pod in [&a, &b] {
         ping(&lab.node(1)?.space()?, &addresses(pod)[0].to_string(), 56).await?;
     }
