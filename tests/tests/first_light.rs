@@ -428,9 +428,13 @@ async fn ports(lab: &Lab) -> Result<String> {
 }
 
 /// Promise 5: the control plane may die; traffic goes on.
+///
+/// The pod that shows that it is back comes to a node of its own: Open vSwitch's userspace datapath
+/// empties its copy of the routes whenever a link of the node changes, and tunnel packets of that
+/// moment are lost (one in eight times, without any pod: a plain veth pair does it).
 #[tokio::test]
 async fn nothing_is_lost_while_all_members_and_ovn_central_are_dead() {
-    let lab = up(3, 3).await.unwrap();
+    let lab = up(3, 4).await.unwrap();
     let mut report = report();
     control_plane_dead(&lab, &mut report).await.unwrap();
     finish(&report).unwrap();
@@ -461,7 +465,7 @@ async fn control_plane_dead(lab: &Lab, report: &mut Report) -> Result<()> {
     on_all_members(lab, FaultVerb::Restart).await?;
     lab.store()?.wait_ready(Duration::from_secs(30)).await?;
     let new = wait_until(Duration::from_secs(60), "a new pod", || async {
-        run_or_clean(lab, "one/new", 2).await
+        run_or_clean(lab, "one/new", 4).await
     })
     .await?;
     answers(lab, &new).await?;
