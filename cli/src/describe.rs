@@ -40,6 +40,7 @@ pub(crate) fn fields(object: &Object) -> Map<String, Value> {
             "cooldownMs": it.cooldown_ms,
             "workloadGraceMs": it.workload_grace_ms,
             "applyVersion": it.apply_version,
+            "members": it.members.map(|size| size.get()),
         }),
         Object::Central(it) => {
             json!({ "member": it.name.as_str(), "nb": it.nb, "sb": it.sb, "since": it.since.0 })

@@ -1,18 +1,20 @@
 //! `atollctl member`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
 use atoll_api::Client;
 use atoll_api::proto::{Member as MemberMessage, StatusResponse};
-use atoll_model::Revision;
+use atoll_model::{ClusterSize, Object, ObjectKey, Operation, Precondition, Revision, Settings};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::Failure;
 use crate::arguments::Format;
+use crate::change::carried_out;
 use crate::output::{document, rows};
 
 /// How long a member may take to lead after it was handed leadership: several elections.
@@ -33,6 +35,21 @@ pub(crate) enum Member {
         /// The member that shall lead.
         name: Option<String>,
     },
+    /// Sets how many members the cluster shall have: 1, 3, 5 or 7.
+    ///
+    /// A larger cluster takes in whoever asks next: start the new members with the addresses of
+    /// the others. A smaller one lets the highest ordinals go, one after another.
+    #[command(after_help = "Examples:\n  atollctl member resize 5\n  atollctl member resize 3")]
+    Resize {
+        /// How many.
+        #[arg(value_parser = size)]
+        members: ClusterSize,
+    },
+}
+
+fn size(text: &str) -> Result<ClusterSize, String> {
+    let members: u32 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    ClusterSize::new(members).map_err(|error| error.to_string())
 }
 
 /// What the members say of each other.
@@ -80,6 +97,7 @@ pub(crate) async fn run(client: &Client, member: &Member, format: Format) -> Res
     match member {
         Member::List => list(&cluster, format),
         Member::Transfer { name } => transfer(client, &cluster, name.as_deref(), format).await,
+        Member::Resize { members } => resize(client, &cluster, *members, format).await,
     }
 }
 
@@ -171,6 +189,33 @@ async fn transfer(
         ))),
         _ => said(&leader, "leads", format),
     }
+}
+
+/// Says what shall be; the leader does it. Other settings that change meanwhile are not undone.
+async fn resize(
+    client: &Client,
+    cluster: &Cluster,
+    size: ClusterSize,
+    format: Format,
+) -> Result<(), Failure> {
+    let read = client.read(&[], Some(&ObjectKey::Settings)).await?;
+    let Some(Object::Settings(settings)) = read.objects.into_iter().next() else {
+        return Err(Failure::Refused("the cluster is not set up yet".to_owned()));
+    };
+    let resized = Settings { members: Some(size), ..(*settings).clone() };
+    let resized = vec![Operation::PutSettings(resized)];
+    let plan = client.plan(&[], &resized).await?;
+    let as_planned = vec![Precondition::EffectEquals(plan.effect)];
+    carried_out(client.txn(as_planned, resized).await?)?;
+    let voters = cluster.newest.members.iter().filter(|member| member.voter).count();
+    let wanted = usize::from(size.get());
+    let what = match voters.cmp(&wanted) {
+        Ordering::Less => format!("has {voters} of {wanted} members and takes in who asks"),
+        Ordering::Equal => format!("has {wanted} of {wanted} members"),
+        Ordering::Greater => format!("has {voters} members and lets {} go", voters - wanted),
+    };
+    let id = cluster.newest.cluster.clone().unwrap_or_default();
+    crate::change::said("cluster", &id, &what, format)
 }
 
 /// The name of the member that leads, as soon as one does: who handed over has no leader at first.

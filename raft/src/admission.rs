@@ -26,18 +26,19 @@ struct Joiner {
 
 /// A member as the leader sees it.
 #[derive(Debug, Clone)]
-struct Seen {
-    node: MemberNode,
-    voter: bool,
-    unheard: Duration,
+pub(crate) struct Seen {
+    pub(crate) node: MemberNode,
+    pub(crate) voter: bool,
+    pub(crate) unheard: Duration,
 }
 
 /// What the leader knows when it decides.
 #[derive(Debug, Clone)]
-struct View {
-    leader: u64,
-    members: BTreeMap<u64, Seen>,
-    expected: usize,
+pub(crate) struct View {
+    pub(crate) leader: u64,
+    pub(crate) members: BTreeMap<u64, Seen>,
+    /// How many voters the cluster shall have.
+    pub(crate) expected: usize,
     replace_after: Duration,
     /// Who was heard within this time is alive.
     alive_within: Duration,
@@ -60,6 +61,11 @@ enum Verdict {
 }
 
 impl View {
+    /// Nobody hears itself.
+    pub(crate) fn is_alive(&self, id: u64, seen: &Seen) -> bool {
+        id == self.leader || seen.unheard <= self.alive_within
+    }
+
     fn judge(&self, joiner: &Joiner) -> Verdict {
         if let Some(known) = self.members.get(&joiner.id).filter(|known| known.voter) {
             return if known.node == joiner.node { Verdict::Done } else { Verdict::Moved };
@@ -85,7 +91,8 @@ impl View {
         }
         let voters = || self.members.iter().filter(|(_, seen)| seen.voter);
         if replaced.is_none() && voters().count() >= self.expected {
-            let names: Vec<&str> = voters().map(|(_, seen)| seen.node.name.as_str()).collect();
+            let names: BTreeSet<&str> = voters().map(|(_, seen)| seen.node.name.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
             return Verdict::Refuse(format!(
                 "the cluster has its {} members ({}), and {name} is none of them",
                 self.expected,
@@ -93,8 +100,7 @@ impl View {
             ));
         }
         let replaces = replaced.map(|(&id, _)| id);
-        let alive =
-            |&(&id, seen): &(&u64, &Seen)| id == self.leader || seen.unheard <= self.alive_within;
+        let alive = |&(&id, seen): &(&u64, &Seen)| self.is_alive(id, seen);
         let staying = || voters().filter(|&(&id, _)| Some(id) != replaces);
         // The joiner is alive: it asks.
         let (total, living) = (staying().count() + 1, staying().filter(alive).count() + 1);
@@ -161,7 +167,7 @@ impl Member {
         Ok(cluster)
     }
 
-    fn view(&self, metrics: &Metrics) -> View {
+    pub(crate) fn view(&self, metrics: &Metrics) -> View {
         let seen = |(id, info): (u64, crate::member::MemberInfo)| {
             let node = MemberNode { name: info.name.to_string(), address: info.address };
             (id, Seen { node, voter: info.voter, unheard: self.unheard(metrics, id) })
@@ -169,7 +175,7 @@ impl Member {
         View {
             leader: self.id(),
             members: members(metrics).into_iter().map(seen).collect(),
-            expected: self.options.expected_members,
+            expected: self.expected(),
             replace_after: self.options.timing.replace_after,
             alive_within: self.options.timing.election_max * 2,
         }
@@ -219,25 +225,30 @@ impl Member {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn node(name: &str) -> MemberNode {
         MemberNode { name: name.to_owned(), address: format!("{name}:7400") }
     }
 
-    fn view(unheard_secs: [u64; 3]) -> View {
-        let seen = |at: usize| {
-            let unheard = Duration::from_secs(unheard_secs[at]);
-            (at as u64 + 1, Seen { node: node(&format!("m{}", at + 1)), voter: true, unheard })
+    /// Voters m1, m2, … with these ids, led by the first.
+    pub(crate) fn view_of(expected: usize, unheard_secs: &[u64]) -> View {
+        let seen = |(id, secs): (u64, &u64)| {
+            let unheard = Duration::from_secs(*secs);
+            (id, Seen { node: node(&format!("m{id}")), voter: true, unheard })
         };
         View {
             leader: 1,
-            members: (0..3).map(seen).collect(),
-            expected: 3,
+            members: (1..).zip(unheard_secs).map(seen).collect(),
+            expected,
             replace_after: Duration::from_secs(30),
             alive_within: Duration::from_secs(2),
         }
+    }
+
+    fn view(unheard_secs: [u64; 3]) -> View {
+        view_of(3, &unheard_secs)
     }
 
     fn joiner(name: &str) -> Joiner {

@@ -53,6 +53,7 @@ mod open;
 mod options;
 mod proposer;
 mod reserve;
+mod resize;
 mod status;
 mod store;
 mod types;

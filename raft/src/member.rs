@@ -82,6 +82,14 @@ impl Member {
         self.shown.identity.get().id.0
     }
 
+    /// How many voters the cluster shall have: what an operator said, else what this member is
+    /// configured to expect.
+    pub(crate) fn expected(&self) -> usize {
+        let published = self.shown.published.borrow();
+        let said = published.state.settings().and_then(|settings| settings.members);
+        said.map_or(self.options.expected_members, |size| size.get().into())
+    }
+
     /// A copy: holding openraft's own would block its core.
     pub(crate) fn metrics(&self) -> Metrics {
         self.raft.metrics().borrow_watched().clone()

@@ -2,9 +2,9 @@
 //! what it tells apart.
 
 use atoll_model::{
-    Acl, AclAction, AclDirection, Addresses, Central, CentralGateway, GatewayNode, GatewayType,
-    LabelSelector, Labels, MacAddress, MirrorTarget, Operation, Origin, PodKey, PodSelector,
-    QosSpec, Rate, Rates, RequestId, Revision, Txn, WaitReason,
+    Acl, AclAction, AclDirection, Addresses, Central, CentralGateway, ClusterSize, GatewayNode,
+    GatewayType, LabelSelector, Labels, MacAddress, MirrorTarget, Operation, Origin, PodKey,
+    PodSelector, QosSpec, Rate, Rates, RequestId, Revision, Txn, WaitReason,
 };
 
 use super::*;
@@ -117,6 +117,7 @@ fn a_changed_field_of_any_object_changes_the_digest() {
         changed!(it, Settings:
             |it| it.cluster_router.push('x'), |it| it.join_subnet = "x".parse().unwrap(),
             |it| it.cooldown_ms += 1, |it| it.apply_version += 1,
+            |it| it.members = ClusterSize::new(3).ok(),
         ),
     );
     let it = state.central().unwrap();

@@ -125,13 +125,23 @@ impl Feed {
     }
 
     fn settings(&mut self, it: &Settings) {
-        let Settings { cluster_router, join_subnet, cooldown_ms, workload_grace_ms, apply_version } =
-            it;
+        let Settings {
+            cluster_router,
+            join_subnet,
+            cooldown_ms,
+            workload_grace_ms,
+            apply_version,
+            members,
+        } = it;
         self.text(cluster_router);
         self.text(join_subnet.as_str());
         self.number(*cooldown_ms);
         self.number(*workload_grace_ms);
         self.number((*apply_version).into());
+        // Nothing when missing: members that do not know the field hash the same.
+        if let Some(members) = members {
+            self.byte(members.get());
+        }
     }
 
     fn central(&mut self, it: &Central) {

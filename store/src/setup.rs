@@ -65,6 +65,7 @@ pub fn defaults() -> Vec<Operation> {
             cooldown_ms: COOLDOWN_MS,
             apply_version: APPLY_VERSION,
             workload_grace_ms: WORKLOAD_GRACE_MS,
+            members: None,
         }),
     ]
 }

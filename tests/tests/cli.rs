@@ -225,6 +225,21 @@ async fn each_bad_certificate_is_said_with_the_file_and_the_way_out() {
     expect(&typed(&mixed, &words).await, USAGE, "it was not signed by the authority in");
 }
 
+#[tokio::test]
+async fn a_cluster_shall_have_an_odd_number_of_members() {
+    let lab = lab().await;
+    let resize = async |to: &str| atollctl(&lab, &["member", "resize", to], "").await.unwrap();
+    expect(&resize("4").await, USAGE, "a cluster has 1, 3, 5 or 7 members, not 4");
+    expect(&resize("many").await, USAGE, "many is no number");
+    let three = resize("3").await;
+    assert!(three.out.contains("has 1 of 3 members and takes in who asks"), "{three:?}");
+    let one = resize("1").await;
+    assert!(one.out.contains("has 1 of 1 members"), "{one:?}");
+    let viewer = lab.certificate(VIEWER);
+    let viewer = atollctl_as(&lab, &viewer, &["member", "resize", "3"], "").await.unwrap();
+    expect(&viewer, REFUSED, "viewer/atoll-lab may not write; this needs the role operator");
+}
+
 /// What keeps a member or an agent from starting is one line, and it does not start.
 #[tokio::test]
 async fn a_member_or_agent_without_its_own_certificate_does_not_start() {

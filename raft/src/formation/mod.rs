@@ -31,6 +31,7 @@ use crate::identity::random_cluster;
 use crate::machine::wall_ms;
 use crate::member::{Member, Phase, members};
 use crate::network::connect;
+use crate::resize;
 use crate::types::{MemberNode, Metrics};
 use decide::{Answer, Step, View, decide};
 use marker::{Marker, MarkerFile};
@@ -55,6 +56,9 @@ pub(crate) async fn run(member: Arc<Member>) {
             if member.leader(&metrics).is_some() {
                 leaderless = None;
                 settle(&member, &metrics).await;
+                if let Err(why) = resize::take_a_step(&member).await {
+                    tracing::warn!(why, "the cluster could not be made smaller");
+                }
             } else {
                 let since = *leaderless.get_or_insert_with(tokio::time::Instant::now);
                 if since.elapsed() >= LEADERLESS {
@@ -221,7 +225,7 @@ async fn look(member: &Arc<Member>) -> Result<View, String> {
         forming: identity.forming,
         others: others.into_values().collect(),
         silent,
-        expected: member.options.expected_members,
+        expected: member.expected(),
         marker,
         marker_path: file.path().display().to_string(),
         formed: ago.map(|seconds| format!("{seconds} s ago")).unwrap_or_default(),

@@ -99,7 +99,6 @@ fn authorize(actor: &Actor, operation: &Operation) -> Result<(), String> {
         (
             _,
             Operation::SetCentral(_)
-            | Operation::PutSettings(_)
             | Operation::PutSubnet(_, Origin::Kubernetes)
             | Operation::ObserveAbsence { .. }
             | Operation::Reconcile

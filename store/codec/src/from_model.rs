@@ -251,6 +251,7 @@ impl From<&model::Settings> for proto::Settings {
             cooldown_ms: settings.cooldown_ms,
             apply_version: settings.apply_version,
             workload_grace_ms: settings.workload_grace_ms,
+            members: settings.members.map(|size| size.get().into()),
         }
     }
 }

@@ -375,6 +375,13 @@ impl TryFrom<&proto::Settings> for model::Settings {
             cooldown_ms: settings.cooldown_ms,
             apply_version: settings.apply_version,
             workload_grace_ms: settings.workload_grace_ms,
+            members: match settings.members {
+                Some(members) => Some(
+                    model::ClusterSize::new(members)
+                        .map_err(|error| DecodeError::bad("settings.members", error))?,
+                ),
+                None => None,
+            },
         })
     }
 }

@@ -29,6 +29,7 @@ pub mod outcome;
 pub mod qos;
 pub mod refusal;
 pub mod selector;
+pub mod size;
 pub mod workload;
 
 pub use atoll_ipam::{AddressRange, Cidr, Family, MacAddress, Normalised, RangeSet};
@@ -53,6 +54,7 @@ pub use outcome::{Outcome, Reply};
 pub use qos::{Mirror, MirrorTarget, PodSelector, PodTraffic, Qos, QosSpec, Rate, Rates};
 pub use refusal::Refusal;
 pub use selector::{LabelRequirement, LabelSelector, LabelTest};
+pub use size::{ClusterSize, ClusterSizeError};
 pub use workload::{
     AllocationState, InterfaceRequest, PodOwner, PodPhase, Reservation, ReservationSpec,
     ReservedFor, Workload, WorkloadKey, WorkloadKind, WorkloadSpec,

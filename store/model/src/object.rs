@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use atoll_ipam::{AddressRange, Cidr, Family, MacAddress};
 
 use crate::{
-    Acl, AllocationState, ChassisName, GatewayType, InterfaceName, InterfaceRequest, LabelSelector,
-    MemberId, MemberName, NamespaceName, NodeName, PodKey, PodOwner, PodPhase, PodTraffic,
-    PortName, Revision, Sandbox, SubnetName, Uid,
+    Acl, AllocationState, ChassisName, ClusterSize, GatewayType, InterfaceName, InterfaceRequest,
+    LabelSelector, MemberId, MemberName, NamespaceName, NodeName, PodKey, PodOwner, PodPhase,
+    PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
 };
 
 /// Kubernetes labels, in order, so that every replica reads them alike.
@@ -456,4 +456,6 @@ pub struct Settings {
     pub apply_version: u32,
     /// How long addresses are kept for a workload that is gone, in case that it comes back.
     pub workload_grace_ms: u64,
+    /// How many members the cluster shall have; missing: as many as each is configured to expect.
+    pub members: Option<ClusterSize>,
 }

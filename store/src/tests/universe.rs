@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use atoll_model::{
-    Addresses, Central, CentralGateway, GatewayNode, GatewayType, InterfaceRequest,
+    Addresses, Central, CentralGateway, ClusterSize, GatewayNode, GatewayType, InterfaceRequest,
     LabelRequirement, LabelSelector, LabelTest, MemberId, MirrorTarget, NodeSpec, ObjectKey,
     Operation, Origin, PodRequest, PodSelector, PodSpec, PodTraffic, QosSpec, Rate, Rates,
     ReservationSpec, ReservedFor, Revision, Settings, SubnetSpec, WorkloadKey, WorkloadKind,
@@ -432,13 +432,19 @@ fn others() -> impl Strategy<Value = Operation> {
                 since: Revision(0),
             })
         }),
-        2 => (select(&["join", "join", "s0"][..]), select(&[COOLDOWN_MS, 5][..]), select(&[1, 1, 1, 2][..])).prop_map(
-            |(join, cooldown_ms, apply_version)| Operation::PutSettings(Settings {
+        2 => (
+            select(&["join", "join", "s0"][..]),
+            select(&[COOLDOWN_MS, 5][..]),
+            select(&[1, 1, 1, 2][..]),
+            select(&[0, 3, 5][..]),
+        ).prop_map(
+            |(join, cooldown_ms, apply_version, members)| Operation::PutSettings(Settings {
                 cluster_router: "ovn-cluster".into(),
                 join_subnet: subnet(join),
                 cooldown_ms,
                 apply_version,
                 workload_grace_ms: cooldown_ms * 20,
+                members: ClusterSize::new(members).ok(),
             })
         ),
     ]
