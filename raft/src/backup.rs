@@ -26,6 +26,7 @@ use crate::files;
 use crate::identity::{IdentityError, IdentityFile, random_cluster};
 use crate::machine::{Head, SnapshotError, Snapshots, blocking, decode_snapshot, encode_snapshot};
 use crate::open::{self, OpenError};
+use crate::stages::Stages;
 use crate::store::{ReadError, Store};
 use crate::types::{LogId, MemberNode, SnapshotMeta, StoredMembership, Vote};
 use crate::wal::{Wal, WalError};
@@ -186,7 +187,7 @@ pub async fn restore(target: &RestoreTarget, backup: Vec<u8>) -> Result<Restored
     let cluster = random_cluster()?;
     let last = LogId::new_term_index(term, index);
 
-    let wal = Wal::open(&target.data_dir.join("wal"), member)?;
+    let wal = Wal::open(&target.data_dir.join("wal"), member, Stages::default())?;
     let mut log = wal.clone();
     let vote = Vote::new(term, member.0);
     log.save_vote(&vote).await.map_err(failed(&target.data_dir))?;

@@ -54,11 +54,13 @@ mod options;
 mod proposer;
 mod reserve;
 mod resize;
+mod stages;
 mod status;
 mod store;
 mod types;
 mod upkeep;
 mod wal;
+mod watchdog;
 
 // The tests' laboratory, which names this crate as everybody else does.
 #[cfg(test)]
@@ -83,6 +85,7 @@ pub use network::Peers;
 pub use open::OpenError;
 pub use options::{RaftOptions, Timing};
 pub use proposer::ProposeError;
+pub use stages::Stages;
 pub use status::{MemberStatus, Role};
 pub use store::{ReadError, Store};
 pub use wal::WalError;

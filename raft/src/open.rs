@@ -19,6 +19,7 @@ use crate::mutant;
 use crate::network::{LeaderHeard, Network};
 use crate::options::{RaftOptions, SNAPSHOT_EVERY_ENTRIES, Timing};
 use crate::reserve::Reserve;
+use crate::stages::Stages;
 use crate::types::{Raft, SnapshotMeta};
 use crate::wal::{Wal, WalError};
 
@@ -93,8 +94,9 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
         let (what, path) = ("the log is not there".to_owned(), options.data_dir);
         return Err(OpenError::Incomplete { what, path });
     }
-    let wal = Wal::open(&wal_directory, me.id)?;
-    let (shown, state, meta) = open_state(&options, identity, &wal)?;
+    let stages = Stages::default();
+    let wal = Wal::open(&wal_directory, me.id, stages.clone())?;
+    let (shown, state, meta) = open_state(&options, identity, &wal, stages)?;
     let machine = Machine::new(state, meta, shown.clone());
     let addresses = Arc::default();
     let credentials = options.credentials.clone();
@@ -138,6 +140,7 @@ fn open_state(
     options: &RaftOptions,
     identity: IdentityFile,
     wal: &Wal,
+    stages: Stages,
 ) -> Result<(Arc<Shown>, State, SnapshotMeta), OpenError> {
     let directory = options.data_dir.join("snapshot");
     let cluster = identity.cluster();
@@ -171,6 +174,7 @@ fn open_state(
         archive,
         snapshots,
         identity,
+        stages,
     };
     Ok((Arc::new(shown), state, meta))
 }

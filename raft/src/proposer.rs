@@ -1,6 +1,7 @@
 //! From a transaction to its answer: one task stamps and batches what is proposed.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use atoll_model::{Outcome, Txn, limits};
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::machine::{Shown, wall_ms};
 use crate::member::MemberInfo;
+use crate::stages::{Stage, Stages};
 use crate::types::{Command, Raft};
 
 /// Why a proposal did not get an outcome.
@@ -53,6 +55,8 @@ pub(crate) enum Answer {
 pub(crate) struct Proposal {
     pub(crate) txn: Txn,
     pub(crate) answer: oneshot::Sender<Answer>,
+    /// Since when it waits.
+    pub(crate) at: Instant,
 }
 
 /// Proposals that may wait; more are refused as unavailable.
@@ -74,7 +78,7 @@ pub(crate) fn spawn(raft: Raft, shown: Arc<Shown>) -> mpsc::Sender<Proposal> {
             let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
             let (commands, waiting) = encode(&shown, batch.drain(..));
             if !commands.is_empty() {
-                propose(&raft, commands, waiting, permit).await;
+                propose(&raft, &shown.stages, commands, waiting, permit).await;
             }
         }
     });
@@ -87,7 +91,8 @@ fn encode(
     batch: impl Iterator<Item = Proposal>,
 ) -> (Vec<Command>, Vec<oneshot::Sender<Answer>>) {
     let (mut commands, mut waiting) = (Vec::new(), Vec::new());
-    for Proposal { mut txn, answer } in batch {
+    for Proposal { mut txn, answer, at } in batch {
+        shown.stages.took(Stage::Queue, at);
         if answer.is_closed() {
             continue;
         }
@@ -106,10 +111,12 @@ fn encode(
 
 async fn propose(
     raft: &Raft,
+    stages: &Stages,
     commands: Vec<Command>,
     waiting: Vec<oneshot::Sender<Answer>>,
     permit: OwnedSemaphorePermit,
 ) {
+    let (stages, begun) = (stages.clone(), Instant::now());
     let mut results = match raft.client_write_many(commands).await {
         Ok(results) => results,
         Err(error) => {
@@ -137,5 +144,6 @@ async fn propose(
             };
             let _ = answer.send(result);
         }
+        stages.took(Stage::Commit, begun);
     });
 }

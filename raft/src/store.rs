@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use atoll_model::{MemberId, Outcome, Revision, Txn};
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -18,7 +20,9 @@ use crate::network::Peers;
 pub(crate) use crate::open::OpenError;
 use crate::options::{RaftOptions, Timing};
 use crate::proposer::{self, Answer, Proposal, ProposeError};
+use crate::stages::Stages;
 use crate::status::MemberStatus;
+use crate::watchdog::{self, Watchdog};
 use crate::{formation, leader, marks, upkeep};
 
 /// Why there is no linearizable read.
@@ -44,6 +48,7 @@ struct Inner {
     leadership: watch::Receiver<Leadership>,
     tasks: Mutex<Vec<AbortHandle>>,
     lock: Mutex<Option<File>>,
+    _watchdog: Watchdog,
 }
 
 /// A running member; clones are the same member.
@@ -71,10 +76,13 @@ impl Store {
     /// says where it is and what to do.
     pub async fn open(options: RaftOptions) -> Result<(Self, Peers), OpenError> {
         let (member, lock) = crate::open::open(options).await?;
-        Ok((Self::start(&member, lock), Peers::new(member)))
+        let stages = member.shown.stages.clone();
+        let watchdog = watchdog::start(Handle::current(), stages);
+        let watchdog = watchdog.map_err(|error| OpenError::Raft(error.to_string()))?;
+        Ok((Self::start(&member, lock, watchdog), Peers::new(member)))
     }
 
-    fn start(member: &Arc<Member>, lock: File) -> Self {
+    fn start(member: &Arc<Member>, lock: File, watchdog: Watchdog) -> Self {
         if member.shown.marks.quarantine().is_some() {
             member.shown.hide();
         }
@@ -86,6 +94,7 @@ impl Store {
             leadership: leadership.clone(),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
+            _watchdog: watchdog,
         };
         let store = Self { inner: Arc::new(inner) };
         let tasks = vec![
@@ -128,7 +137,7 @@ impl Store {
             return Err(ProposeError::Unavailable(text));
         }
         let (answer, answered) = oneshot::channel();
-        if self.inner.proposals.try_send(Proposal { txn, answer }).is_err() {
+        if self.inner.proposals.try_send(Proposal { txn, answer, at: Instant::now() }).is_err() {
             let text = "too many transactions are waiting; try again".to_owned();
             return Err(ProposeError::Unavailable(text));
         }
@@ -202,6 +211,12 @@ impl Store {
     #[must_use]
     pub fn history(&self) -> History {
         History::new(self.inner.member.shown.archive.clone(), self.published())
+    }
+
+    /// How long each stage of a write takes here.
+    #[must_use]
+    pub fn stages(&self) -> &Stages {
+        &self.inner.member.shown.stages
     }
 
     /// Who leads.

@@ -14,6 +14,7 @@ pub mod central;
 pub mod config;
 pub mod disaster;
 pub mod member;
+mod metrics;
 pub mod pki;
 pub mod role;
 pub mod services;

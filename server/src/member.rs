@@ -17,6 +17,7 @@ use tonic::transport::Server;
 
 use crate::central::LocalCentral;
 use crate::config::Config;
+use crate::metrics;
 use crate::services::{ClusterService, StoreService};
 
 /// Requests that one connection may have under way.
@@ -67,6 +68,7 @@ pub async fn run(
     let routes = Routes::new(peers.into_service())
         .add_service(StoreServer::new(StoreService::new(store.clone())))
         .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())));
+    let routes = metrics::add(routes, store.clone());
 
     let listener = Listener::tcp(config.listen);
     let incoming = listener.and_then(|listener| credentials.listen(listener));

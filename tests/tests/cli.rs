@@ -240,6 +240,33 @@ async fn a_cluster_shall_have_an_odd_number_of_members() {
     expect(&viewer, REFUSED, "viewer/atoll-lab may not write; this needs the role operator");
 }
 
+/// With the tool that everybody has: every stage of a write is a histogram.
+#[tokio::test]
+async fn metrics_are_told_to_whoever_has_a_certificate() {
+    let lab = lab().await;
+    create_subnets(&lab, &[("blue", "10.1.0.0/16", "team-blue")]).await.unwrap();
+    let socket = lab.member(1).unwrap().endpoint();
+    let socket = socket.strip_prefix("unix:").unwrap();
+    let curl = |words: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--insecure", "--unix-socket", socket]);
+        curl.args(words).arg("https://member/metrics");
+        curl
+    };
+    let files = lab.certificate(VIEWER);
+    let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
+    let told = say(&mut curl(&["--cert", &cert, "--key", &key]), "").await.unwrap();
+    assert_eq!(told.status, 0, "{told:?}");
+    for stage in ["queue", "commit", "wal_write", "wal_sync", "apply", "lag"] {
+        let count = format!("atoll_{stage}_seconds_count ");
+        let line = told.out.lines().find_map(|line| line.strip_prefix(&count));
+        assert!(line.is_some_and(|count| count != "0"), "{stage}: {}", told.out);
+    }
+    assert!(told.out.contains("\natoll_is_leader 1\n"), "{}", told.out);
+    let nobody = say(&mut curl(&[]), "").await.unwrap();
+    assert!(nobody.status != 0 && nobody.out.is_empty(), "{nobody:?}");
+}
+
 /// What keeps a member or an agent from starting is one line, and it does not start.
 #[tokio::test]
 async fn a_member_or_agent_without_its_own_certificate_does_not_start() {

@@ -5,6 +5,7 @@ use atoll_model::{ClusterId, MemberId};
 use super::marker::{Marker, MarkerFile};
 use crate::identity::IdentityFile;
 use crate::lab::{Lab, Member};
+use crate::stages::Stages;
 
 const X: ClusterId = ClusterId(0xabc);
 
@@ -42,7 +43,8 @@ async fn a_former_that_crashed_behind_enlisting_finishes_with_members_that_wait_
         let identity = IdentityFile::open(&member.options.data_dir, &member.options.name).unwrap();
         identity.update(|identity| identity.cluster = Some(X)).unwrap();
         // Its log exists, and is empty.
-        crate::wal::Wal::open(&member.options.data_dir.join("wal"), identity.get().id).unwrap();
+        let wal = member.options.data_dir.join("wal");
+        crate::wal::Wal::open(&wal, identity.get().id, Stages::default()).unwrap();
     }
     lab.start_all().await;
     lab.settled().await;

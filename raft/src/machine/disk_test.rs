@@ -19,6 +19,7 @@ use super::{ClusterClock, Machine, Published, Shown, Snapshots};
 use crate::changes::{ChangesError, Hub};
 use crate::history::{Archive, History, Interval};
 use crate::identity::IdentityFile;
+use crate::stages::Stages;
 use crate::types::{Command, Entry, LogId, SnapshotMeta};
 use crate::wal::Wal;
 
@@ -50,6 +51,7 @@ impl Disk {
             snapshots,
             identity,
             marks: crate::marks::Marks::open(path).unwrap(),
+            stages: Stages::default(),
             diverges: Default::default(),
         });
         let next = meta.last_log_id.map_or(1, |id| id.index + 1);
@@ -57,7 +59,7 @@ impl Disk {
     }
 
     pub(crate) fn wal(path: &Path) -> Wal {
-        Wal::open(&path.join("wal"), MemberId(1)).unwrap()
+        Wal::open(&path.join("wal"), MemberId(1), Stages::default()).unwrap()
     }
 
     /// Applies one entry, as the log would replay it.

@@ -17,6 +17,7 @@ mod snapshot;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use atoll_model::{ClusterId, Lineage, Operation, Revision};
 use atoll_store::State;
@@ -29,6 +30,7 @@ use crate::changes::Hub;
 use crate::history::Archive;
 use crate::identity::IdentityFile;
 use crate::marks::Marks;
+use crate::stages::{Stage, Stages};
 use crate::types::{
     Command, Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
@@ -74,6 +76,7 @@ pub(crate) struct Shown {
     pub(crate) snapshots: Snapshots,
     pub(crate) identity: IdentityFile,
     pub(crate) marks: Marks,
+    pub(crate) stages: Stages,
     /// The next transaction is not computed as the others compute it.
     #[cfg(test)]
     pub(crate) diverges: std::sync::atomic::AtomicBool,
@@ -158,6 +161,7 @@ impl Machine {
     }
 
     async fn apply_command(&mut self, revision: Revision, command: &Command) -> io::Result<Reply> {
+        let begun = Instant::now();
         // A committed entry that cannot be read: going on without it would fork this replica.
         let txn = atoll_codec::decode_txn(&command.bytes).map_err(|error| {
             let text = format!("committed entry {revision} cannot be read: {error}");
@@ -166,6 +170,7 @@ impl Machine {
         #[cfg(test)]
         let txn = self.shown.diverge(txn);
         let applied = self.state.apply(revision, &txn);
+        self.shown.stages.took(Stage::Apply, begun);
         if txn.operations.contains(&Operation::DigestMark) {
             self.shown.marks.note(revision.0, self.state.digest());
         }

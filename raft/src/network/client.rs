@@ -1,15 +1,17 @@
 //! The calling side of openraft's network.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atoll_api::Credentials;
 use atoll_api::proto::PeerMessage;
 use atoll_api::proto::peer_client::PeerClient;
+use atoll_model::MemberId;
 use futures::{Stream, StreamExt as _};
 use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
@@ -227,7 +229,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 return Ok(nothing);
             };
             let mut client = self.client()?;
+            let under_way = Arc::new(Mutex::new(VecDeque::new()));
             let outgoing = Outgoing {
+                under_way: under_way.clone(),
                 requests: Box::pin(futures::stream::iter([first]).chain(requests)),
                 shown: self.shown.clone(),
                 target: self.target,
@@ -236,7 +240,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let answers = answers.map_err(|_| unreachable("no answer in time"))?;
             let answers = answers.map_err(|status| self.refused(&status))?.into_inner();
             let this = &*self;
+            let peer = MemberId(self.target).to_string();
             let results = answers.map(move |answer| {
+                // One answer each, in order.
+                let sent = under_way.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                if let Some(sent) = sent {
+                    this.shown.stages.replicated(&peer, sent);
+                }
                 let answer = answer.map_err(|status| this.refused(&status))?;
                 wire::check(this.identity(), &answer).map_err(|status| this.refused(&status))?;
                 wire::decode(&answer.payload).map_err(unreachable)
@@ -300,6 +310,8 @@ struct Outgoing {
     requests: Pin<Box<dyn Stream<Item = AppendEntriesRequest<TypeConfig>> + Send>>,
     shown: Arc<Shown>,
     target: u64,
+    /// When each request without an answer was sent.
+    under_way: Arc<Mutex<VecDeque<Instant>>>,
 }
 
 impl Stream for Outgoing {
@@ -309,6 +321,8 @@ impl Stream for Outgoing {
         let next = self.requests.as_mut().poll_next(cx);
         next.map(|request| {
             let request = request?;
+            let sent = Instant::now();
+            self.under_way.lock().unwrap_or_else(PoisonError::into_inner).push_back(sent);
             Some(wire::message(&self.shown.identity, self.target, wire::encode(&request)))
         })
     }

@@ -46,6 +46,7 @@ use atoll_model::MemberId;
 use openraft::entry::RaftEntry as _;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::stages::Stages;
 use crate::types::{Entry, LogId, Vote};
 use writer::Request;
 
@@ -161,9 +162,13 @@ const QUEUE: usize = 1024;
 
 impl Wal {
     /// Reads the log in `directory`, or begins one, and starts its threads.
-    pub(crate) fn open(directory: &Path, member: MemberId) -> Result<Self, WalError> {
+    pub(crate) fn open(
+        directory: &Path,
+        member: MemberId,
+        stages: Stages,
+    ) -> Result<Self, WalError> {
         let segment_bytes = crate::mutant::size("ATOLL_SEGMENT_BYTES", SEGMENT_BYTES);
-        Self::open_with(directory, member, segment_bytes)
+        Self::open_with(directory, member, segment_bytes, stages)
     }
 
     /// The same with new segments of another size.
@@ -171,6 +176,7 @@ impl Wal {
         directory: &Path,
         member: MemberId,
         segment_bytes: u64,
+        stages: Stages,
     ) -> Result<Self, WalError> {
         let recovered = recovery::recover(directory, member, segment_bytes)?;
         let cache = Arc::new(Mutex::new(recovered.cache));
@@ -182,7 +188,7 @@ impl Wal {
             source,
         };
         files.spares.prepare_ahead().map_err(no_thread)?;
-        writer::spawn(files, requests, cache.clone()).map_err(no_thread)?;
+        writer::spawn(files, requests, cache.clone(), stages).map_err(no_thread)?;
         Ok(Self { cache, writer })
     }
 

@@ -13,6 +13,7 @@ use openraft::vote::RaftLeaderId as _;
 use super::frame::{self, FRAME};
 use super::segment::path_of;
 use super::{Wal, WalError};
+use crate::stages::Stages;
 use crate::types::{Command, Entry, LogId, TypeConfig, Vote};
 
 const ME: MemberId = MemberId(7);
@@ -21,7 +22,7 @@ const ME: MemberId = MemberId(7);
 const SMALL: u64 = 16 * 1024;
 
 fn open(directory: &Path) -> Result<Wal, WalError> {
-    Wal::open_with(directory, ME, SMALL)
+    Wal::open_with(directory, ME, SMALL, Stages::default())
 }
 
 fn log_id(index: u64) -> LogId {
@@ -81,7 +82,7 @@ async fn a_log_is_read_back_as_it_was_written() {
     let directory = tempfile::tempdir().unwrap();
     let vote = Vote::new_committed(3, 9);
     {
-        let mut wal = Wal::open(directory.path(), ME).unwrap();
+        let mut wal = Wal::open(directory.path(), ME, Stages::default()).unwrap();
         wal.save_vote(&vote).await.unwrap();
         append(&mut wal, (0..10).map(|index| entry(index, 100)).collect()).await;
         wal.truncate_after(Some(log_id(7))).await.unwrap();
@@ -90,7 +91,7 @@ async fn a_log_is_read_back_as_it_was_written() {
         wal.purge(log_id(3)).await.unwrap();
         wal.close().await;
     }
-    let mut wal = Wal::open(directory.path(), ME).unwrap();
+    let mut wal = Wal::open(directory.path(), ME, Stages::default()).unwrap();
     assert_eq!(indexes(&mut wal).await, [4, 5, 6, 7, 8]);
     assert_eq!(wal.read_vote().await.unwrap(), Some(vote));
     assert_eq!(wal.read_committed().await.unwrap(), Some(log_id(6)));
@@ -291,14 +292,14 @@ async fn the_log_of_another_release_is_not_called_damaged() {
 async fn the_log_of_another_member_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     two_batches(directory.path()).await;
-    let error = Wal::open(directory.path(), MemberId(8)).unwrap_err();
+    let error = Wal::open(directory.path(), MemberId(8), Stages::default()).unwrap_err();
     assert!(matches!(error, WalError::Foreign { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_read_for_a_peer_is_bounded_by_bytes_but_never_empty() {
     let directory = tempfile::tempdir().unwrap();
-    let mut wal = Wal::open(directory.path(), ME).unwrap();
+    let mut wal = Wal::open(directory.path(), ME, Stages::default()).unwrap();
     append(&mut wal, (0..10).map(|index| entry(index, 300 * 1024)).collect()).await;
     assert_eq!(wal.limited_get_log_entries(0, 10).await.unwrap().len(), 3);
     append(&mut wal, vec![entry(10, 3 << 20)]).await;
@@ -310,11 +311,11 @@ async fn a_read_for_a_peer_is_bounded_by_bytes_but_never_empty() {
 #[tokio::test]
 async fn a_commit_position_beyond_the_log_is_read_as_the_logs_end() {
     let directory = tempfile::tempdir().unwrap();
-    let mut wal = Wal::open(directory.path(), ME).unwrap();
+    let mut wal = Wal::open(directory.path(), ME, Stages::default()).unwrap();
     append(&mut wal, vec![entry(0, 1), entry(1, 1)]).await;
     wal.save_committed(Some(log_id(5))).await.unwrap();
     wal.close().await;
-    let mut wal = Wal::open(directory.path(), ME).unwrap();
+    let mut wal = Wal::open(directory.path(), ME, Stages::default()).unwrap();
     assert_eq!(wal.read_committed().await.unwrap(), Some(log_id(1)));
     wal.close().await;
 }

@@ -1,7 +1,7 @@
 //! The writer thread: takes all that waits, writes it at once, syncs once, answers in order.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +11,7 @@ use super::segment::Files;
 use super::{Cache, WalError};
 use crate::fatal;
 use crate::mutant::Mutant;
+use crate::stages::{Stage, Stages};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// What the writer is asked for. Order is kept.
@@ -34,11 +35,13 @@ pub(super) fn spawn(
     files: Files,
     mut requests: mpsc::Receiver<Request>,
     cache: Arc<Mutex<Cache>>,
+    stages: Stages,
 ) -> std::io::Result<()> {
     // A runtime of its own, because waiting for a request *or* for the idle time needs one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let done = Vec::new();
     let mut writer =
-        Writer { files, cache, commit_unwritten: false, mutants_vote: None, done: Vec::new() };
+        Writer { files, cache, stages, commit_unwritten: false, mutants_vote: None, done };
     std::thread::Builder::new().name("wal".to_owned()).spawn(move || {
         runtime.block_on(async {
             if let Err(error) = writer.run(&mut requests).await {
@@ -59,6 +62,7 @@ enum Done {
 struct Writer {
     files: Files,
     cache: Arc<Mutex<Cache>>,
+    stages: Stages,
     /// The commit position has moved since it was last written.
     commit_unwritten: bool,
     /// See [`Mutant::UnsyncedVote`]; there is none in a real build.
@@ -146,8 +150,12 @@ impl Writer {
             self.answer(|done| matches!(done, Done::Flushed(_)));
         }
         if !batch.is_empty() {
+            let begun = Instant::now();
             self.files.write(batch)?;
+            self.stages.took(Stage::Write, begun);
+            let begun = Instant::now();
             self.files.sync()?;
+            self.stages.took(Stage::Sync, begun);
         }
         self.answer(|_| true);
         Ok(())
