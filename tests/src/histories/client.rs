@@ -173,7 +173,7 @@ pub async fn run(
         // Some give up early: only so do transactions stay unknown.
         let is_stale = matches!(asked, Asked::Read { stale: Some(_), .. });
         let attempts = if is_stale { 1 } else { 1 + mind.dice().below(ATTEMPTS) };
-        for _ in 0..attempts {
+        for attempt in 0..attempts {
             // Now and then somebody else: also he must not say what is wrong.
             let member = match is_stale || mind.dice().below(4) == 0 {
                 true => random(&mut mind, members),
@@ -194,7 +194,8 @@ pub async fn run(
             if is_answer || stop.load(Ordering::Relaxed) {
                 break;
             }
-            let pause = 1 + mind.dice().below(40);
+            // Longer every time: whoever looks for a leader must not keep members from electing one.
+            let pause = 1 + mind.dice().below(20 << attempt.min(4));
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         let pause = mind.dice().below(THINKING_MS);

@@ -7,10 +7,30 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use atoll_model::{MemberName, Revision, Txn};
 use atoll_raft::inspect_log;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::check::Entry;
 use crate::audit::copy_tree;
 use crate::bare::BareMember;
+
+/// A process that stands still as long as this lives.
+struct Still(Pid);
+
+impl Still {
+    fn hold(member: &BareMember) -> Result<Self> {
+        let pid = Pid::from_raw(i32::try_from(member.pid().context("it does not run")?)?);
+        kill(pid, Signal::SIGSTOP)?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        // It may have been killed.
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
 
 /// What all members agree on so far.
 #[derive(Debug, Default)]
@@ -29,7 +49,7 @@ impl Collected {
     ///
     /// # Errors
     ///
-    /// It does not answer, or its disk changed while it was copied: try again.
+    /// It does not answer, or its disk cannot be read.
     pub async fn take(&mut self, member: &BareMember) -> Result<()> {
         // What it has applied before the copy is made is committed, and in the copy.
         let status = member.status().await?;
@@ -37,8 +57,13 @@ impl Collected {
         ensure!(phase == "member", "{} is no member: {phase}, {why}", member.name());
         let copy = tempfile::tempdir()?;
         let data = member.data_dir();
-        copy_tree(&data.join("wal"), &copy.path().join("wal"))?;
         std::fs::copy(data.join("identity"), copy.path().join("identity"))?;
+        {
+            // It stands still meanwhile: of a log that grows, a copy may have the end and not what
+            // is before it.
+            let _still = Still::hold(member)?;
+            copy_tree(&data.join("wal"), &copy.path().join("wal"))?;
+        }
         self.take_copy(copy.path(), &MemberName::new(member.name())?, Revision(status.applied))
     }
 

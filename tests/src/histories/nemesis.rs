@@ -279,7 +279,7 @@ impl Nemesis {
     /// Copies the log of somebody who answers.
     async fn collect(&mut self) {
         for member in &self.members {
-            // One that does not answer, or writes too fast, is copied next time.
+            // One that does not answer is copied next time.
             if self.collected.take(member).await.is_ok() {
                 return;
             }

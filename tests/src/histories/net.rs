@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use atoll_api::{CertificateFiles, Credentials};
+use atoll_api::Credentials;
 use tokio::process::Command;
 
 use crate::bare::{self, BareMember, Place};
+use crate::certificates::Authority;
 use crate::lab::run;
 use crate::people::program;
 
@@ -109,16 +110,15 @@ impl Net {
         dir: &Path,
         program_name: &str,
     ) -> Result<(Vec<BareMember>, Credentials)> {
-        let authority = dir.join("authority");
-        pki(&["init", "--dir", &authority.to_string_lossy()]).await?;
+        let authority = Authority::new(dir).await?;
         let mut places = Vec::new();
         for member in 0..self.members {
             let name = format!("m{}", member + 1);
-            let certificate = issue(dir, "member", &name).await?;
+            let certificate = authority.issue("member", &name).await?;
             let (address, words) = (format!("{}:{PORT}", host(member)), self.words(member));
             places.push(Place { address, words, certificate });
         }
-        let credentials = Credentials::load(&issue(dir, "operator", "histories").await?)?;
+        let credentials = Credentials::load(&authority.issue("operator", "histories").await?)?;
         let data = (1..=self.members).map(|n| dir.join(format!("disk{n}"))).collect::<Vec<_>>();
         data.iter().try_for_each(fs::create_dir_all)?;
         let program = program(program_name);
@@ -136,19 +136,6 @@ impl Drop for Net {
 
 fn host(member: usize) -> String {
     format!("10.77.0.{}", member + 1)
-}
-
-async fn issue(dir: &Path, role: &str, name: &str) -> Result<CertificateFiles> {
-    let out = dir.join(format!("{role}-{name}"));
-    let (authority, words) = (dir.join("authority"), ["--role", role, "--name", name, "--out"]);
-    let authority = authority.to_string_lossy();
-    let out_text = out.to_string_lossy();
-    pki(&[&["issue", "--dir", &authority][..], &words, &[&out_text]].concat()).await?;
-    Ok(CertificateFiles::in_dir(&out))
-}
-
-async fn pki(words: &[&str]) -> Result<()> {
-    run(Command::new(program("atolld")).arg("pki").args(words)).await.map(drop)
 }
 
 async fn ip(words: &[&str]) -> Result<()> {

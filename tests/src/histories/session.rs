@@ -121,8 +121,12 @@ pub async fn run(wish: &Wish<'_>) -> Result<Seen> {
 }
 
 fn last_words(members: &[BareMember]) -> String {
-    let lines = members.iter().map(|it| format!("{}: {}", it.name(), it.last_line()));
-    lines.collect::<Vec<_>>().join("; ")
+    let said = |member: &BareMember| {
+        let log = member.log();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("\n{}:\n{}", member.name(), lines[lines.len().saturating_sub(20)..].join("\n"))
+    };
+    members.iter().map(said).collect()
 }
 
 /// Clients at work.
