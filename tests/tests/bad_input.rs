@@ -139,8 +139,18 @@ async fn an_oversized_request_is_refused_as_undone() {
     members[0].kill().await.unwrap();
 }
 
-fn cluster_of(status: &atoll_api::proto::StatusResponse) -> Option<&str> {
-    status.cluster.as_deref()
+/// Waits until all vote; answers their cluster and how many belong to it, by each of them.
+async fn settled(members: &[BareMember]) -> Vec<(Option<String>, usize)> {
+    let mut told = Vec::new();
+    for member in members {
+        let settled = wait_until(PATIENCE, "a voter", async || {
+            let status = member.status().await?;
+            ensure!(status.phase == "member", "{status:?}");
+            Ok((status.cluster, status.members.len()))
+        });
+        told.push(settled.await.unwrap());
+    }
+    told
 }
 
 /// Machines come up before their volumes are mounted: members start with empty directories, and the
@@ -157,15 +167,7 @@ async fn volumes_that_are_mounted_late_make_no_second_cluster_and_stay_as_they_a
     for number in 0..20 {
         client.txn(vec![], vec![put(number)]).await.unwrap();
     }
-    let before = members[0].status().await.unwrap();
-    for member in &members {
-        let settled = wait_until(PATIENCE, "a settled member", async || {
-            let status = member.status().await?;
-            ensure!(status.phase == "member", "{status:?}");
-            Ok(())
-        });
-        settled.await.unwrap();
-    }
+    let before = settled(&members).await;
     let identity = |n: usize| fs::read(data[n].join("identity")).unwrap();
     for member in &mut members {
         member.kill().await.unwrap();
@@ -186,7 +188,7 @@ async fn volumes_that_are_mounted_late_make_no_second_cluster_and_stay_as_they_a
             Ok(status)
         });
         let status = waiting.await.unwrap();
-        assert_eq!((cluster_of(&status), status.last_log), (None, 0), "{status:?}");
+        assert_eq!((&status.cluster, status.last_log), (&None, 0), "{status:?}");
     }
 
     // The volumes are mounted, and two members are restarted: they are a quorum.
@@ -206,24 +208,14 @@ async fn volumes_that_are_mounted_late_make_no_second_cluster_and_stay_as_they_a
         Ok(status)
     });
     let told = told.await.unwrap();
-    assert_eq!(cluster_of(&told), None, "{told:?}");
+    assert_eq!(told.cluster, None, "{told:?}");
     assert_eq!(identity(2), identities[2], "a disk that came late was written to");
     let said = |line: &&str| line.contains("was its volume mounted late?");
     assert_eq!(members[2].log().lines().filter(said).count(), 1, "{}", members[2].log());
 
     members[2].kill().await.unwrap();
     members[2].start().unwrap();
-    for member in &members {
-        let back = wait_until(PATIENCE, "a member", async || {
-            let status = member.status().await?;
-            ensure!(
-                status.phase == "member" && cluster_of(&status) == cluster_of(&before),
-                "{status:?}"
-            );
-            Ok(status.members.len())
-        });
-        assert_eq!(back.await.unwrap(), 3);
-    }
+    assert_eq!(settled(&members).await, before);
     let read = client.read(&[], None).await.unwrap();
     let kept = read.objects.iter().filter(|it| it.key().to_string().contains("ns-")).count();
     assert_eq!(kept, 20);
