@@ -172,7 +172,8 @@ pub async fn run(
         let asked = mind.ask();
         // Some give up early: only so do transactions stay unknown.
         let is_stale = matches!(asked, Asked::Read { stale: Some(_), .. });
-        let attempts = if is_stale { 1 } else { 1 + mind.dice().below(ATTEMPTS) };
+        let gives_up = is_stale || mind.dice().below(3) == 0;
+        let attempts = if gives_up { 1 } else { 1 + mind.dice().below(ATTEMPTS) };
         for attempt in 0..attempts {
             // Now and then somebody else: also he must not say what is wrong.
             let member = match is_stale || mind.dice().below(4) == 0 {
