@@ -9,7 +9,7 @@ SEQUENCES ?= 100000
 export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
-	properties mutants restore power-loss corruption forgetful
+	properties mutants restore power-loss corruption histories forgetful
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ power-loss: install build forgetful ## The report power-loss: all members lose p
 
 corruption: install build forgetful ## The report corruption: a bit, a byte, a file, anywhere on a disk.
 	$(CARGO) test -p atoll-tests --test corruption -- --nocapture
+
+histories: install build forgetful ## The report histories: answers under faults fit one order. ATOLL_HISTORY_SECONDS=3600 at night.
+	$(CARGO) test -p atoll-tests --test histories -- --test-threads=1 --nocapture
 
 # A member with bugs on demand, for the tests that must see them; cannot be a release build.
 forgetful:

@@ -4,6 +4,7 @@
 //! somebody else, and cannot vote twice in a term or lose entries that it had acknowledged.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -65,6 +66,12 @@ pub enum IdentityError {
         /// Who asked.
         asked: MemberName,
     },
+    /// The data directory is not the one that the member began with.
+    #[error(
+        "{0} is another directory than when this member started: was its volume mounted late? \
+         Nothing is written there; restart this member"
+    )]
+    Exchanged(PathBuf),
     /// No randomness.
     #[error("cannot draw a random id: {0}")]
     Random(String),
@@ -74,6 +81,8 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub(crate) struct IdentityFile {
     path: PathBuf,
+    /// Device and inode of the data directory.
+    place: (u64, u64),
     current: RwLock<Identity>,
 }
 
@@ -81,12 +90,13 @@ impl IdentityFile {
     /// Reads the identity in `directory`, or draws one and makes it durable.
     pub(crate) fn open(directory: &Path, name: &MemberName) -> Result<Self, IdentityError> {
         let path = directory.join("identity");
+        let place = place(directory)?;
         let read = files::read_if_exists(&path).map_err(|e| IdentityError::Io(path.clone(), e))?;
         let Some(bytes) = read else {
             let id = MemberId(random_u64()?);
             let identity = Identity { id, name: name.clone(), cluster: None, forming: None };
             write(&path, &identity)?;
-            return Ok(Self { path, current: RwLock::new(identity) });
+            return Ok(Self { path, place, current: RwLock::new(identity) });
         };
         let identity = parse(&bytes).map_err(|error| match error {
             Unreadable::Damaged(what) => IdentityError::Damaged { path: path.clone(), what },
@@ -98,12 +108,24 @@ impl IdentityFile {
             let (found, asked) = (identity.name, name.clone());
             return Err(IdentityError::OtherName { path, found, asked });
         }
-        Ok(Self { path, current: RwLock::new(identity) })
+        Ok(Self { path, place, current: RwLock::new(identity) })
     }
 
     /// Has the disk in `directory` an identity?
     pub(crate) fn exists(directory: &Path) -> bool {
         directory.join("identity").exists()
+    }
+
+    /// Is the data directory still the one that the member began with?
+    ///
+    /// A disk that appears there later is somebody's, and nothing may be done in its stead.
+    pub(crate) fn check_place(&self) -> Result<(), IdentityError> {
+        match self.path.parent() {
+            Some(directory) if place(directory)? != self.place => {
+                Err(IdentityError::Exchanged(directory.to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn get(&self) -> Identity {
@@ -120,11 +142,18 @@ impl IdentityFile {
         let mut next = current.clone();
         change(&mut next);
         if next != *current {
+            self.check_place()?;
             write(&self.path, &next)?;
             *current = next;
         }
         Ok(())
     }
+}
+
+fn place(directory: &Path) -> Result<(u64, u64), IdentityError> {
+    let found = std::fs::metadata(directory);
+    let found = found.map_err(|error| IdentityError::Io(directory.to_owned(), error))?;
+    Ok((found.dev(), found.ino()))
 }
 
 pub(crate) fn random_u64() -> Result<u64, IdentityError> {
@@ -203,6 +232,24 @@ fn parse(bytes: &[u8]) -> Result<Identity, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A volume that is mounted over the directory of a running member is not that member's.
+    #[test]
+    fn another_directory_at_the_same_path_is_not_written_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (name, data) = (MemberName::new("m1").unwrap(), directory.path().join("data"));
+        std::fs::create_dir(&data).unwrap();
+        let identity = IdentityFile::open(&data, &name).unwrap();
+        std::fs::rename(&data, directory.path().join("early")).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        let late = IdentityFile::open(&data, &name).unwrap();
+        let cluster = Some(ClusterId(7));
+        let error = identity.update(|it| it.cluster = cluster).unwrap_err();
+        assert!(error.to_string().contains("was its volume mounted late?"), "{error}");
+        assert_eq!(identity.get().cluster, None);
+        drop(late);
+        assert_eq!(IdentityFile::open(&data, &name).unwrap().cluster(), None);
+    }
 
     #[test]
     fn an_identity_stays_and_its_changes_are_on_the_disk() {

@@ -18,6 +18,14 @@ pub(crate) enum Mutant {
     UnsyncedVote,
     /// Renames and creations are not synced.
     NoDirectorySync,
+    /// Whoever believes that it leads reads its own state without asking a quorum.
+    StaleRead,
+    /// A pod that has an address is told, now and then, that the subnet is full.
+    FalseFull,
+    /// Two that are answered together are given each other's answers.
+    SwappedAnswers,
+    /// Transactions are answered by what they will do, before they are in the log.
+    AnsweredEarly,
 }
 
 impl Mutant {
@@ -38,6 +46,10 @@ impl Mutant {
             Self::EarlyAck => "early-ack",
             Self::UnsyncedVote => "unsynced-vote",
             Self::NoDirectorySync => "no-directory-sync",
+            Self::StaleRead => "stale-read",
+            Self::FalseFull => "false-full",
+            Self::SwappedAnswers => "swapped-answers",
+            Self::AnsweredEarly => "answered-early",
         };
         told == name
     }

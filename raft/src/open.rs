@@ -10,7 +10,7 @@ use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
 use crate::changes::Hub;
-use crate::history::{Archive, HistoryError};
+use crate::history::{self, Archive, HistoryError};
 use crate::identity::{IdentityError, IdentityFile};
 use crate::machine::{ClusterClock, Machine, Published, Shown, SnapshotError, Snapshots};
 use crate::marks::Marks;
@@ -142,6 +142,8 @@ fn open_state(
     wal: &Wal,
     stages: Stages,
 ) -> Result<(Arc<Shown>, State, SnapshotMeta), OpenError> {
+    let history = options.data_dir.join("history");
+    let reading = history::read_through(&history);
     let directory = options.data_dir.join("snapshot");
     let cluster = identity.cluster();
     let (snapshots, newest) = Snapshots::open(&directory, cluster)?;
@@ -163,7 +165,9 @@ fn open_state(
         let (action, path) = ("read the quarantine in", options.data_dir.clone());
         OpenError::Directory { action, path, source }
     })?;
-    let archive = Archive::open(&options.data_dir.join("history"), state.revision())?;
+    let read = reading.join();
+    read.map_err(|_| HistoryError::Database("nobody could read it".to_owned()))??;
+    let archive = Archive::open(&history, state.revision())?;
     let shown = Shown {
         published: watch::Sender::new(Published::new(state.clone(), cluster)),
         marks,

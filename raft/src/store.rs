@@ -16,6 +16,7 @@ use crate::history::History;
 use crate::leader::Leadership;
 use crate::machine::Published;
 use crate::member::{Member, MemberInfo, Phase, members};
+use crate::mutant::Mutant;
 use crate::network::Peers;
 pub(crate) use crate::open::OpenError;
 use crate::options::{RaftOptions, Timing};
@@ -170,6 +171,9 @@ impl Store {
         let unavailable = |text: String| ReadError::Unavailable(text);
         if let Some(why) = self.inner.member.shown.marks.quarantine() {
             return Err(unavailable(format!("this member is in quarantine: {why}")));
+        }
+        if Mutant::StaleRead.is_on() && self.inner.member.metrics().state == ServerState::Leader {
+            return Ok(self.published().borrow().clone());
         }
         let read = self.inner.member.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         let read = tokio::time::timeout(self.timing().propose_deadline, read).await;

@@ -1,5 +1,5 @@
-//! Members alone: `atolld` processes on loopback addresses, each with a data directory of the
-//! test's choosing. No network, no nodes, no ovn-central: for what concerns disks.
+//! Members alone: `atolld` processes on loopback addresses, or wherever a test [`Place`]s them, each
+//! with a data directory of the test's choosing. No nodes, no ovn-central.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use atoll_api::proto::StatusResponse;
-use atoll_api::{Client, Credentials, WatchEvent};
+use atoll_api::{CertificateFiles, Client, Credentials, WatchEvent};
 use atoll_model::{Object, Revision};
 use serde::Serialize;
 use tokio::process::{Child, Command};
 
+use crate::lab::TlsConfig;
 use crate::wait::wait_until;
 
 /// Port of every member; their addresses differ.
@@ -32,9 +33,26 @@ pub struct BareMember {
     data_dir: PathBuf,
     program: PathBuf,
     envs: BTreeMap<String, String>,
-    /// Words before the program.
+    /// Words before the program, where it lives …
+    place: Vec<String>,
+    /// … and those that a test wants.
     wrapper: Vec<String>,
+    address: String,
+    has_certificate: bool,
+    /// With which it is asked.
+    credentials: Credentials,
     child: Option<Child>,
+}
+
+/// Where a member lives that is not on a loopback address, and so must show a certificate.
+#[derive(Debug)]
+pub struct Place {
+    /// Its address there, `HOST:PORT`.
+    pub address: String,
+    /// The words that start a program there.
+    pub words: Vec<String>,
+    /// The member's.
+    pub certificate: CertificateFiles,
 }
 
 #[derive(Serialize)]
@@ -57,10 +75,44 @@ pub fn members(dir: &Path, data_dirs: &[PathBuf], program: &Path) -> Result<Vec<
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let network = u8::try_from(std::process::id() % 250)?;
     let cluster = NEXT.fetch_add(1, Ordering::Relaxed);
-    let peers: Vec<String> = (1_u8..)
+    let addresses: Vec<String> = (1_u8..)
         .zip(data_dirs)
         .map(|(n, _)| format!("{}:{PORT}", Ipv4Addr::new(127, 1 + network, cluster, n)))
         .collect();
+    make(dir, data_dirs, program, &addresses, &Credentials::insecure_dev())
+}
+
+/// As [`members`], each in its place; they are asked with `credentials`.
+///
+/// # Errors
+///
+/// A file cannot be written.
+pub fn members_at(
+    dir: &Path,
+    data_dirs: &[PathBuf],
+    program: &Path,
+    places: Vec<Place>,
+    credentials: &Credentials,
+) -> Result<Vec<BareMember>> {
+    let addresses: Vec<String> = places.iter().map(|place| place.address.clone()).collect();
+    let mut made = make(dir, data_dirs, program, &addresses, credentials)?;
+    for (member, place) in made.iter_mut().zip(places) {
+        let text = fs::read_to_string(member.config())?;
+        let tls = toml::to_string(&BTreeMap::from([("tls", TlsConfig::from(place.certificate))]))?;
+        fs::write(member.config(), format!("{text}\n{tls}"))?;
+        member.place = place.words;
+        member.has_certificate = true;
+    }
+    Ok(made)
+}
+
+fn make(
+    dir: &Path,
+    data_dirs: &[PathBuf],
+    program: &Path,
+    addresses: &[String],
+    credentials: &Credentials,
+) -> Result<Vec<BareMember>> {
     let marker = dir.join("formed");
     let mut made = Vec::new();
     for (at, data_dir) in data_dirs.iter().enumerate() {
@@ -71,16 +123,20 @@ pub fn members(dir: &Path, data_dirs: &[PathBuf], program: &Path) -> Result<Vec<
             data_dir: data_dir.clone(),
             program: program.to_owned(),
             envs: BTreeMap::new(),
+            place: Vec::new(),
             wrapper: Vec::new(),
+            address: addresses[at].clone(),
+            has_certificate: false,
+            credentials: credentials.clone(),
             child: None,
         };
         fs::create_dir_all(&member.dir)?;
         let config = Config {
             name: &member.name,
             data_dir,
-            listen: &peers[at],
+            listen: &addresses[at],
             api_socket: &member.socket(),
-            peers: &peers,
+            peers: addresses,
             expected_members: data_dirs.len(),
             formation_marker: &marker,
         };
@@ -103,7 +159,15 @@ impl BareMember {
         &self.data_dir
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where the others reach it, `HOST:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where it answers on this machine.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("api.sock")
     }
 
@@ -128,9 +192,13 @@ impl BareMember {
     /// It cannot be started.
     pub fn start(&mut self) -> Result<()> {
         let log = File::create(self.dir.join("log"))?;
-        let mut words = self.wrapper.iter().map(PathBuf::from).chain([self.program.clone()]);
+        let words = self.place.iter().chain(&self.wrapper).map(PathBuf::from);
+        let mut words = words.chain([self.program.clone()]);
         let mut command = Command::new(words.next().context("no program")?);
-        command.args(words).arg("--insecure-dev").arg("--config").arg(self.config());
+        command.args(words).arg("--config").arg(self.config());
+        if !self.has_certificate {
+            command.arg("--insecure-dev");
+        }
         command.envs(&self.envs);
         command.env("NO_COLOR", "1").env("RUST_LOG", "info,openraft=off");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
@@ -230,7 +298,8 @@ impl BareMember {
 pub fn client(members: &[BareMember], timeout: Duration) -> Result<Client> {
     let endpoints = members.iter().map(|it| format!("unix:{}", it.socket().display()).parse());
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-    Ok(Client::new(endpoints, &Credentials::insecure_dev())?.with_timeout(timeout))
+    let credentials = &members.first().context("no members")?.credentials;
+    Ok(Client::new(endpoints, credentials)?.with_timeout(timeout))
 }
 
 /// Waits until the members are a cluster that answers.

@@ -5,6 +5,8 @@
 //!   with. The `atoll-lab` program is a thin command line over it.
 //! * [`audit`]: did any address ever have two owners, by the members' logs?
 //! * [`bare`]: members alone, for what concerns disks.
+//! * [`certificates`]: whom members alone believe.
+//! * [`histories`]: do the answers that clients got under faults fit one order?
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`report`]: what a run saw, for people and for programs.
@@ -15,6 +17,8 @@
 
 pub mod audit;
 pub mod bare;
+pub mod certificates;
+pub mod histories;
 pub mod lab;
 pub mod people;
 pub mod probe;

@@ -1,9 +1,15 @@
 //! A disk that refuses: each error at each kind of call ends a member with one clear line, and
-//! what it had acknowledged is there when it starts again. And disks that a member must not use.
+//! what it had acknowledged is there when it starts again. A disk that does half of what it is asked
+//! for: nothing is different. And disks that a member must not use.
 //!
-//! Needs strace.
+//! Needs strace, a C compiler and `atolld-mutant` (`make forgetful`).
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
+
+#[path = "disk_faults/reads.rs"]
+mod reads;
+#[path = "disk_faults/short.rs"]
+mod short;
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +20,25 @@ use atoll_model::{Labels, NamespaceName, ObjectKey, Operation, Outcome};
 use atoll_tests::bare::{self, BareMember};
 use atoll_tests::people::program;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn member(dir: &Path) -> Vec<BareMember> {
     bare::members(dir, &[dir.join("data")], &program("atolld")).unwrap()
+}
+
+/// Snapshots all the time, and an election that is over at once.
+const SMALL: [(&str, &str); 5] = [
+    ("ATOLL_SEGMENT_BYTES", "32768"),
+    ("ATOLL_SNAPSHOT_EVERY", "60"),
+    ("ATOLL_LOG_KEEP", "50"),
+    ("ATOLL_HEARTBEAT_MS", "10"),
+    ("ATOLL_ELECTION_MS", "40"),
+];
+
+/// Changes a namespace, whatever it was before.
+fn put(number: usize) -> Operation {
+    let mark = uuid::Uuid::new_v4().to_string();
+    Operation::PutNamespace(namespace(number), Labels::from([("mark".to_owned(), mark)]))
 }
 
 fn namespace(number: usize) -> NamespaceName {
@@ -63,7 +84,7 @@ async fn an_error_of_the_disk_ends_the_member_with_one_line_and_nothing_is_lost(
 
         let trace = format!("trace={call}");
         let inject = format!("inject={call}:{fault}");
-        let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
         members[0].wrap(&words.map(ToOwned::to_owned));
         members[0].start().unwrap();
         let acknowledged = match call {
@@ -97,7 +118,8 @@ async fn an_error_of_the_disk_ends_the_member_with_one_line_and_nothing_is_lost(
 /// Starts a member that must refuse; answers the line that says why.
 async fn refusal(members: &mut [BareMember]) -> String {
     members[0].start().unwrap();
-    let status = members[0].ended(PATIENCE).await.unwrap();
+    let ended = members[0].ended(PATIENCE).await;
+    let status = ended.unwrap_or_else(|error| panic!("{error:#}: {}", members[0].log()));
     assert_eq!(status.code(), Some(1), "{}", members[0].log());
     members[0].last_line()
 }

@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use atoll_model::{
     NodeName, Object, ObjectKey, Operation, Outcome, Precondition, Refusal, RequestId, Revision,
+    limits,
 };
 use bytes::Bytes;
+use prost::Message as _;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -186,6 +188,15 @@ impl Client {
             preconditions: preconditions.iter().map(Into::into).collect(),
             operations: operations.iter().map(Into::into).collect(),
         };
+        // A server that cannot even read a message cannot vouch that it did nothing; and an entry is
+        // never smaller than its request.
+        let bytes = message.encoded_len();
+        if bytes > limits::TXN_BYTES_MAX {
+            return Err(ClientError::Invalid(format!(
+                "the transaction has {bytes} bytes; at most {} are allowed, split it",
+                limits::TXN_BYTES_MAX
+            )));
+        }
         loop {
             let request = RequestId { id: random(), born: self.born().await? };
             message.request = Some((&request).into());

@@ -95,6 +95,7 @@ async fn settle(member: &Arc<Member>, metrics: &Metrics) {
 
 /// One round of an unsettled member. Its error is what people are told.
 async fn enter(member: &Arc<Member>) -> Result<(), String> {
+    member.shown.identity.check_place().map_err(|error| error.to_string())?;
     let view = look(member).await?;
     match decide(&view) {
         Step::Wait(why) => return Err(why),

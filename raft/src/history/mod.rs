@@ -25,12 +25,17 @@ mod intervals;
 mod past;
 #[cfg(test)]
 mod past_test;
+#[cfg(test)]
+mod release_test;
 mod rows;
 mod writer;
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
 
 use atoll_model::{ChangeSet, MacAddress, ObjectKey, Owner, PortName, Revision, SubnetName};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -52,6 +57,12 @@ pub enum HistoryError {
          directory and start it: the history then begins anew, nothing else is lost"
     )]
     Damaged(String),
+    /// Another release wrote it.
+    #[error(
+        "the history was written by another release of Atoll: {0}; start the release that wrote it, \
+         or a later one"
+    )]
+    OtherRelease(String),
     /// The member is shutting down.
     #[error("this member is shutting down")]
     Closed,
@@ -125,6 +136,43 @@ pub(crate) struct Archive {
     writer: mpsc::Sender<Request>,
 }
 
+/// Reads every file of the history in `directory`, beside the caller's work.
+///
+/// sled takes what it cannot read for the end of its log, and writes over it. So whoever opens it
+/// must have seen that all of it can be read.
+pub(crate) fn read_through(directory: &Path) -> JoinHandle<Result<(), HistoryError>> {
+    fn read(directory: &Path) -> std::io::Result<()> {
+        let listed = match std::fs::read_dir(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            listed => listed?,
+        };
+        for item in listed {
+            let item = item?;
+            let path = item.path();
+            if item.file_type()?.is_dir() {
+                read(&path)?;
+                continue;
+            }
+            let all = File::open(&path).and_then(|file| {
+                let mut file = BufReader::with_capacity(1 << 20, file);
+                std::io::copy(&mut file, &mut std::io::sink()).map(drop)
+            });
+            let named = |error: std::io::Error| {
+                std::io::Error::new(
+                    error.kind(),
+                    format!("cannot read {}: {error}", path.display()),
+                )
+            };
+            all.map_err(named)?;
+        }
+        Ok(())
+    }
+    let directory = directory.to_owned();
+    std::thread::spawn(move || {
+        read(&directory).map_err(|error| HistoryError::Database(error.to_string()))
+    })
+}
+
 /// Changes that may wait for the writer.
 const QUEUE: usize = 10_000;
 
@@ -138,7 +186,6 @@ impl Archive {
         });
         let (rows, floor) = match opened {
             Ok(opened) => opened,
-            Err(error @ (HistoryError::Database(_) | HistoryError::Closed)) => return Err(error),
             Err(error @ HistoryError::Damaged(_)) => {
                 tracing::error!(
                     %error, directory = %directory.display(),
@@ -151,6 +198,7 @@ impl Archive {
                 let floor = intervals::prepare(&rows, revision)?;
                 (rows, floor)
             }
+            Err(error) => return Err(error),
         };
         let progress = Arc::new(Progress::default());
         progress.written.store(revision.0, Ordering::Release);

@@ -46,6 +46,14 @@ impl Rows {
         Ok(Self { directory: directory.to_owned(), db, changes, intervals })
     }
 
+    #[cfg(test)]
+    pub(super) fn note_of_another_release(&self, name: &str) -> Result<(), HistoryError> {
+        let mut value = seal(&[0; 8]);
+        value[0] = FORMAT + 1;
+        self.db.insert(name, value)?;
+        Ok(())
+    }
+
     /// Puts everything written on the disk.
     pub(super) fn sync(&self) -> Result<(), HistoryError> {
         self.db.flush()?;
@@ -259,11 +267,13 @@ fn seal(body: &[u8]) -> Vec<u8> {
 fn open<'a>(value: &'a IVec, row: &str) -> Result<&'a [u8], HistoryError> {
     let (prefix, body) =
         value.split_at_checked(PREFIX).ok_or_else(|| damaged(row, "its length"))?;
-    if prefix[0] != FORMAT {
-        return Err(damaged(row, "its format is of another release"));
-    }
     if prefix[1..] != crc32fast::hash(body).to_le_bytes() {
         return Err(damaged(row, "its checksum does not match"));
+    }
+    // Both stay where they are in every release, so this one can tell.
+    if prefix[0] != FORMAT {
+        let what = format!("{row} has format {}; this release has format {FORMAT}", prefix[0]);
+        return Err(HistoryError::OtherRelease(what));
     }
     Ok(body)
 }

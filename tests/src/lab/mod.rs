@@ -64,6 +64,7 @@ pub use member::Member;
 pub use names::{LabName, Underlay};
 pub use node::Node;
 pub use options::{NODES_MAX, Options};
+pub(crate) use pki::TlsConfig;
 pub use pki::{OPERATOR, VIEWER};
 pub use place::Place;
 pub use pod::{Pod, PodName, PodOptions, PodPhase};

@@ -61,7 +61,7 @@ async fn pki(state: &State, words: &[&OsStr]) -> Result<()> {
 
 /// How a config file names the certificate.
 #[derive(Serialize)]
-pub(super) struct TlsConfig {
+pub(crate) struct TlsConfig {
     ca: PathBuf,
     cert: PathBuf,
     key: PathBuf,
