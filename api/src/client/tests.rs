@@ -4,18 +4,20 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use atoll_model::{Reply, SubnetName};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
 use crate::answer;
 use crate::proto::cluster_server::{Cluster, ClusterServer};
+use crate::proto::session_response::Answer;
 use crate::proto::store_server::{Store, StoreServer};
 use crate::proto::{
     AllocationsRequest, AllocationsResponse, CheckRequest, CheckResponse, DigestRequest,
-    DigestResponse, HistoryRequest, HistoryResponse, PlanResponse, TransferResponse, TxnResponse,
-    WatchRequest, WatchResponse,
+    DigestResponse, HistoryRequest, HistoryResponse, PlanResponse, SessionRequest, SessionResponse,
+    TransferResponse, TxnResponse, WatchRequest, WatchResponse,
 };
 use crate::tls::Listener;
 
@@ -33,6 +35,33 @@ impl Store for Script {
         self.asked.lock().unwrap().push(id.try_into().unwrap());
         let next = self.answers.lock().unwrap().pop_front().expect("the script goes on");
         next.map(|outcome| Response::new(TxnResponse { outcome: Some((&outcome).into()) }))
+    }
+
+    type SessionStream = BoxStream<'static, Result<SessionResponse, Status>>;
+
+    /// Answers in pairs, the second first; `ABORTED` in the script ends the stream instead.
+    async fn session(
+        &self,
+        requests: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let script = self.clone();
+        let answers = requests.into_inner().then(move |request| {
+            let script = script.clone();
+            async move {
+                let SessionRequest { sequence, txn } = request?;
+                let answer = match script.txn(Request::new(txn.unwrap_or_default())).await {
+                    Ok(done) => Answer::Done(done.into_inner()),
+                    Err(status) if status.code() == tonic::Code::Aborted => return Err(status),
+                    Err(status) => Answer::Failed((&status).into()),
+                };
+                Ok(SessionResponse { sequence, answer: Some(answer) })
+            }
+        });
+        let pairs = answers.chunks(2).flat_map(|mut pair| {
+            pair.reverse();
+            futures::stream::iter(pair)
+        });
+        Ok(Response::new(pairs.boxed()))
     }
 
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
@@ -210,4 +239,49 @@ async fn a_backup_that_ends_early_is_none() {
     assert_eq!((backup.start.revision, backup.start.bytes), (7, 5));
     assert_eq!(backup.next().await.unwrap().unwrap(), "abc");
     assert!(backup.next().await.unwrap_err().contains("2 bytes too early"));
+}
+
+/// Each answer finds its request, whatever their order.
+#[tokio::test]
+async fn on_a_session_each_request_gets_its_own_answer() {
+    let at = |revision| Outcome::Applied { revision: Revision(revision), replies: Vec::new() };
+    let failed = Err(answer::invalid("the third"));
+    let (script, client) = Script::run([Ok(at(11)), Ok(at(12)), failed, Ok(at(14))]);
+    let session = client.session();
+    let txn = || session.txn(Vec::new(), operation());
+    let (one, two, three, four) = tokio::join!(txn(), txn(), txn(), txn());
+    let asked = script.asked();
+    assert_eq!((one.unwrap(), two.unwrap()), (at(11), at(12)));
+    assert_eq!(three.unwrap_err().to_string(), "the third");
+    assert_eq!((four.unwrap(), asked.len()), (at(14), 4));
+}
+
+#[tokio::test]
+async fn a_session_that_breaks_is_opened_again_and_its_requests_keep_their_ids() {
+    let broken = Err(Status::aborted("the stream breaks"));
+    let (script, client) = Script::run([Ok(applied()), broken, Ok(applied()), Ok(applied())]);
+    let session = client.session();
+    let txn = || session.txn(Vec::new(), operation());
+    let (one, two) = tokio::join!(txn(), txn());
+    assert_eq!((one.unwrap(), two.unwrap()), (applied(), applied()));
+    let mut asked: Vec<u128> = script.asked().iter().map(|request| request.id).collect();
+    assert_eq!(asked.len(), 4);
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), 2, "a second try has another id");
+}
+
+#[tokio::test]
+async fn a_session_without_an_answer_is_unknown_and_one_that_was_never_made_did_nothing() {
+    let (_script, client) = Script::run([Ok(applied())]);
+    let alone = client.session().txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(alone, ClientError::Unknown(..)), "{alone}");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let insecure = Credentials::insecure_dev();
+    let client = Client::new(vec![nobody.to_string().parse().unwrap()], &insecure).unwrap();
+    client.saw(Revision(1));
+    let session = client.with_timeout(Duration::from_millis(100)).session();
+    let error = session.txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable(..)), "{error}");
 }
