@@ -94,8 +94,8 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
         return Err(OpenError::Incomplete { what, path });
     }
     let wal = Wal::open(&wal_directory, me.id)?;
-    let (shown, state, meta) = open_state(&options, identity, &wal)?;
-    let machine = Machine::new(state, meta, shown.clone());
+    let (shown, meta) = open_state(&options, identity, &wal)?;
+    let machine = Machine::new(meta, shown.clone());
     let addresses = Arc::default();
     let credentials = options.credentials.clone();
     let network = Network { shown: shown.clone(), addresses: Arc::clone(&addresses), credentials };
@@ -138,7 +138,7 @@ fn open_state(
     options: &RaftOptions,
     identity: IdentityFile,
     wal: &Wal,
-) -> Result<(Arc<Shown>, State, SnapshotMeta), OpenError> {
+) -> Result<(Arc<Shown>, SnapshotMeta), OpenError> {
     let directory = options.data_dir.join("snapshot");
     let cluster = identity.cluster();
     let (snapshots, newest) = Snapshots::open(&directory, cluster)?;
@@ -162,17 +162,18 @@ fn open_state(
     })?;
     let archive = Archive::open(&options.data_dir.join("history"), state.revision())?;
     let shown = Shown {
-        published: watch::Sender::new(Published::new(state.clone(), cluster)),
+        hub: Arc::new(Hub::new(state.revision(), archive.progress())),
+        clock: ClusterClock::new(state.clock_ms()),
+        published: watch::Sender::new(Published::new(state, cluster)),
+        hidden: Default::default(),
         marks,
         #[cfg(test)]
         diverges: Default::default(),
-        hub: Arc::new(Hub::new(state.revision(), archive.progress())),
-        clock: ClusterClock::new(state.clock_ms()),
         archive,
         snapshots,
         identity,
     };
-    Ok((Arc::new(shown), state, meta))
+    Ok((Arc::new(shown), meta))
 }
 
 fn config(timing: &Timing) -> Result<Config, OpenError> {
