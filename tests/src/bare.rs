@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use atoll_api::proto::StatusResponse;
-use atoll_api::{Client, Credentials, WatchEvent};
+use atoll_api::{CertificateFiles, Client, Credentials, Endpoint, WatchEvent};
 use atoll_model::{Object, Revision};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Serialize;
 use tokio::process::{Child, Command};
 
@@ -30,6 +32,13 @@ pub struct BareMember {
     name: String,
     dir: PathBuf,
     data_dir: PathBuf,
+    /// Of all members, and where this one is among them.
+    peers: Vec<String>,
+    at: usize,
+    marker: PathBuf,
+    certificate: Option<CertificateFiles>,
+    /// Whoever asks it.
+    asker: Credentials,
     program: PathBuf,
     envs: BTreeMap<String, String>,
     /// Words before the program.
@@ -46,6 +55,15 @@ struct Config<'a> {
     peers: &'a [String],
     expected_members: usize,
     formation_marker: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tls<'a> {
+    ca: &'a Path,
+    cert: &'a Path,
+    key: &'a Path,
 }
 
 /// Members of one cluster, each with its files in `dir/mN` and its data in `data_dirs[N - 1]`.
@@ -69,22 +87,17 @@ pub fn members(dir: &Path, data_dirs: &[PathBuf], program: &Path) -> Result<Vec<
             dir: dir.join(&name),
             name,
             data_dir: data_dir.clone(),
+            peers: peers.clone(),
+            at,
+            marker: marker.clone(),
+            certificate: None,
+            asker: Credentials::insecure_dev(),
             program: program.to_owned(),
             envs: BTreeMap::new(),
             wrapper: Vec::new(),
             child: None,
         };
         fs::create_dir_all(&member.dir)?;
-        let config = Config {
-            name: &member.name,
-            data_dir,
-            listen: &peers[at],
-            api_socket: &member.socket(),
-            peers: &peers,
-            expected_members: data_dirs.len(),
-            formation_marker: &marker,
-        };
-        fs::write(member.config(), toml::to_string(&config)?)?;
         made.push(member);
     }
     Ok(made)
@@ -111,6 +124,51 @@ impl BareMember {
         self.dir.join("atolld.toml")
     }
 
+    fn write_config(&self) -> Result<()> {
+        let config = Config {
+            name: &self.name,
+            data_dir: &self.data_dir,
+            listen: &self.peers[self.at],
+            api_socket: &self.socket(),
+            peers: &self.peers,
+            expected_members: self.peers.len(),
+            formation_marker: &self.marker,
+            tls: self.certificate.as_ref().map(|it| Tls {
+                ca: &it.ca,
+                cert: &it.cert,
+                key: &it.key,
+            }),
+        };
+        Ok(fs::write(self.config(), toml::to_string(&config)?)?)
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    ///
+    /// Never: the address is an endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        self.peers[self.at].parse().expect("an address and a port")
+    }
+
+    /// The host part of [`BareMember::endpoint`].
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.peers[self.at].rsplit_once(':').map_or("", |(host, _)| host)
+    }
+
+    /// Its next start is with a certificate, and whoever asks it shows another.
+    pub fn secure(&mut self, certificate: CertificateFiles, asker: Credentials) {
+        self.certificate = Some(certificate);
+        self.asker = asker;
+    }
+
+    /// Its next start is with another disk.
+    pub fn exchange_disk(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
+    }
+
     /// An environment variable of its next start.
     pub fn set(&mut self, name: &str, value: &str) {
         self.envs.insert(name.to_owned(), value.to_owned());
@@ -127,10 +185,14 @@ impl BareMember {
     ///
     /// It cannot be started.
     pub fn start(&mut self) -> Result<()> {
+        self.write_config()?;
         let log = File::create(self.dir.join("log"))?;
         let mut words = self.wrapper.iter().map(PathBuf::from).chain([self.program.clone()]);
         let mut command = Command::new(words.next().context("no program")?);
-        command.args(words).arg("--insecure-dev").arg("--config").arg(self.config());
+        command.args(words).arg("--config").arg(self.config());
+        if self.certificate.is_none() {
+            command.arg("--insecure-dev");
+        }
         command.envs(&self.envs);
         command.env("NO_COLOR", "1").env("RUST_LOG", "info,openraft=off");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
@@ -157,6 +219,16 @@ impl BareMember {
             child.wait().await?;
         }
         Ok(())
+    }
+
+    /// Sends it a signal, while it runs.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().with_context(|| format!("{} does not run", self.name))?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
     }
 
     /// Waits until it has ended by itself.
@@ -230,7 +302,8 @@ impl BareMember {
 pub fn client(members: &[BareMember], timeout: Duration) -> Result<Client> {
     let endpoints = members.iter().map(|it| format!("unix:{}", it.socket().display()).parse());
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-    Ok(Client::new(endpoints, &Credentials::insecure_dev())?.with_timeout(timeout))
+    let asker = &members.first().context("no members")?.asker;
+    Ok(Client::new(endpoints, asker)?.with_timeout(timeout))
 }
 
 /// Waits until the members are a cluster that answers.

@@ -5,6 +5,7 @@
 //!   with. The `atoll-lab` program is a thin command line over it.
 //! * [`audit`]: did any address ever have two owners, by the members' logs?
 //! * [`bare`]: members alone, for what concerns disks.
+//! * [`bench`]: members and etcd side by side, under the same load.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`report`]: what a run saw, for people and for programs.
@@ -15,6 +16,7 @@
 
 pub mod audit;
 pub mod bare;
+pub mod bench;
 pub mod lab;
 pub mod people;
 pub mod probe;
