@@ -9,7 +9,8 @@ SEQUENCES ?= 100000
 export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
-	properties mutants restore power-loss corruption histories forgetful
+	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
+	bench-cluster failover
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -76,6 +77,24 @@ vectors: ## The report vectors: recorded answers of another allocator, and ours.
 bench-store: ## The report bench-store: the allocator and the state machine, speed and memory.
 	$(CARGO) bench -p atoll-tests --bench heap
 	$(CARGO) bench -p atoll-tests --bench store
+
+# etcd as released, from its Go modules: what bench-cluster and failover compare with.
+etcd: target/etcd/etcd
+
+target/etcd/etcd: tests/etcd/go.mod tests/etcd/main.go
+	@command -v go >/dev/null || { echo "etcd is built from its Go modules: install Go 1.24 or newer"; exit 1; }
+	cd tests/etcd && go build -trimpath -ldflags "-s -w" -o ../../$@ .
+
+bench-programs: etcd
+	$(CARGO) build --release -p atolld -p atoll-tests --bin atolld --bin atoll-bench
+
+# ATOLL_BENCH_SECONDS (of a point), ATOLL_BENCH_ROUNDS, ATOLL_BENCH_TLS=off, ATOLL_BENCH_CLIENTS=64,256.
+bench-cluster: bench-programs ## The report bench-cluster: members and etcd side by side, throughput and latency.
+	target/release/atoll-bench cluster
+
+# ATOLL_FAILOVER_KILLS, ATOLL_FAILOVER_SIZES=10,100000, ATOLL_SOAK_MINUTES.
+failover: bench-programs ## The report failover: leaders killed, stopped and frozen; restarts; a load without elections.
+	target/release/atoll-bench failover
 
 report: ## Prints the reports in target/report.
 	@$(CARGO) run --quiet -p atoll-tests --bin atoll-report

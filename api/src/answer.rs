@@ -7,6 +7,8 @@
 use tonic::metadata::MetadataValue;
 use tonic::{Code, ConnectError, Status};
 
+use crate::proto::Failed;
+
 /// Metadata key by which a server vouches that nothing was done.
 const NOTHING_DONE: &str = "atoll-nothing-done";
 /// Metadata key with the leader's address.
@@ -53,6 +55,30 @@ pub fn unknown(why: impl Into<String>) -> Status {
 fn vouched(mut status: Status) -> Status {
     status.metadata_mut().insert(NOTHING_DONE, MetadataValue::from_static("1"));
     status
+}
+
+/// A failed call as a message: for streams, on which many calls fail or succeed.
+impl From<&Status> for Failed {
+    fn from(status: &Status) -> Self {
+        let leader = status.metadata().get(LEADER).and_then(|it| it.to_str().ok());
+        Self {
+            code: status.code().into(),
+            message: status.message().to_owned(),
+            nothing_done: status.metadata().contains_key(NOTHING_DONE),
+            leader: leader.map(ToOwned::to_owned),
+        }
+    }
+}
+
+/// The failed call of a message, for [`verdict`].
+impl From<Failed> for Status {
+    fn from(failed: Failed) -> Self {
+        let mut status = Self::new(Code::from_i32(failed.code), failed.message);
+        if let Some(leader) = failed.leader.and_then(|it| MetadataValue::try_from(it).ok()) {
+            status.metadata_mut().insert(LEADER, leader);
+        }
+        if failed.nothing_done { vouched(status) } else { status }
+    }
 }
 
 /// What a client may conclude from a failed call.
@@ -124,6 +150,22 @@ mod tests {
         // The same codes without the vouching server: they may come from the transport.
         assert_eq!(verdict(&Status::unavailable("x")), Verdict::Unknown("x".to_owned()));
         assert_eq!(verdict(&Status::cancelled("x")), Verdict::Unknown("x".to_owned()));
+    }
+
+    #[test]
+    fn on_a_stream_a_failed_call_says_the_same() {
+        let calls = [
+            not_leader(Some("a:1")),
+            not_leader(None),
+            unavailable("full"),
+            invalid("bad"),
+            denied("no"),
+            unknown("lost"),
+            Status::unavailable("x"),
+        ];
+        for status in calls {
+            assert_eq!(verdict(&Failed::from(&status).into()), verdict(&status));
+        }
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub mod proto {
 }
 
 pub use client::{
-    Backup, Checked, Client, ClientError, Endpoint, HeldResult, Past, Plan, ReadResult, WatchEvent,
+    Backup, Checked, Client, ClientError, Endpoint, HeldResult, Past, Plan, ReadResult, Session,
+    WatchEvent,
 };
 pub use identity::{Caller, Identity, Role};
 pub use tls::{CertificateFiles, Credentials};

@@ -96,8 +96,8 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
     }
     let stages = Stages::default();
     let wal = Wal::open(&wal_directory, me.id, stages.clone())?;
-    let (shown, state, meta) = open_state(&options, identity, &wal, stages)?;
-    let machine = Machine::new(state, meta, shown.clone());
+    let (shown, meta) = open_state(&options, identity, &wal, stages)?;
+    let machine = Machine::new(meta, shown.clone());
     let addresses = Arc::default();
     let credentials = options.credentials.clone();
     let network = Network { shown: shown.clone(), addresses: Arc::clone(&addresses), credentials };
@@ -141,7 +141,7 @@ fn open_state(
     identity: IdentityFile,
     wal: &Wal,
     stages: Stages,
-) -> Result<(Arc<Shown>, State, SnapshotMeta), OpenError> {
+) -> Result<(Arc<Shown>, SnapshotMeta), OpenError> {
     let history = options.data_dir.join("history");
     let reading = history::read_through(&history);
     let directory = options.data_dir.join("snapshot");
@@ -169,18 +169,19 @@ fn open_state(
     read.map_err(|_| HistoryError::Database("nobody could read it".to_owned()))??;
     let archive = Archive::open(&history, state.revision())?;
     let shown = Shown {
-        published: watch::Sender::new(Published::new(state.clone(), cluster)),
+        hub: Arc::new(Hub::new(state.revision(), archive.progress())),
+        clock: ClusterClock::new(state.clock_ms()),
+        published: watch::Sender::new(Published::new(state, cluster)),
+        hidden: Default::default(),
         marks,
         #[cfg(test)]
         diverges: Default::default(),
-        hub: Arc::new(Hub::new(state.revision(), archive.progress())),
-        clock: ClusterClock::new(state.clock_ms()),
         archive,
         snapshots,
         identity,
         stages,
     };
-    Ok((Arc::new(shown), state, meta))
+    Ok((Arc::new(shown), meta))
 }
 
 fn config(timing: &Timing) -> Result<Config, OpenError> {

@@ -21,7 +21,7 @@ use crate::metrics;
 use crate::services::{ClusterService, StoreService};
 
 /// Requests that one connection may have under way.
-const CONCURRENCY: usize = 256;
+pub(crate) const CONCURRENCY: usize = 256;
 
 /// A dead client is noticed after two of these.
 const KEEPALIVE: Duration = Duration::from_secs(5);

@@ -162,6 +162,9 @@ async fn a_node_does_only_what_is_its_own_and_nothing_else_is_written() {
     denied(n1.allocations(&AllocationQuery::default()).await, &["node/n1 may not read"]);
     denied(n1.check().await, &["node/n1 may not read"]);
     denied(n1.plan(&[], &[delete_subnet()]).await, &["node/n1 may only"]);
+    let session = n1.session();
+    denied(session.txn(Vec::new(), vec![delete_subnet()]).await, &["node/n1 may only"]);
+    denied(session.txn(Vec::new(), vec![bind("n2")]).await, &["node/n1 may not act for node n2"]);
     let digests = n1.digests().await;
     assert!(digests.iter().all(|(_, digest)| digest.is_err()), "{digests:?}");
     denied(n1.transfer_leadership(None).await, &["node/n1 may not change the cluster"]);
@@ -173,7 +176,10 @@ async fn a_node_does_only_what_is_its_own_and_nothing_else_is_written() {
     applied(member.client("node/n2").txn(Vec::new(), vec![bind("n2")]).await);
     let chassis = ChassisName::new("c1").unwrap();
     let encap = "10.0.0.1".parse().unwrap();
-    applied(txn(Operation::RegisterNode { node: node("n1"), chassis, encap }).await);
+    let register = Operation::RegisterNode { node: node("n1"), chassis, encap };
+    applied(session.txn(Vec::new(), vec![register]).await);
+    let actors = actors(&member.client("viewer/v"), &ObjectKey::Node(node("n1"))).await;
+    assert_eq!(actors[1..], [Actor::Node(node("n1"))]);
     member.stop().await;
 }
 
@@ -208,6 +214,7 @@ async fn viewers_and_members_write_nothing_and_the_history_names_the_certificate
         let client = member.client(who);
         let words = [who, "may not write", "atolld pki issue --role operator"];
         denied(client.txn(Vec::new(), vec![put_node("n1")]).await, &words);
+        denied(client.session().txn(Vec::new(), vec![put_node("n1")]).await, &words);
         denied(client.transfer_leadership(None).await, &[who, "may not change the cluster"]);
         assert!(client.read(&[], None).await.is_ok());
     }

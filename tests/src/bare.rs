@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use atoll_api::proto::StatusResponse;
-use atoll_api::{CertificateFiles, Client, Credentials, WatchEvent};
+use atoll_api::{CertificateFiles, Client, Credentials, Endpoint, WatchEvent};
 use atoll_model::{Object, Revision};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Serialize;
 use tokio::process::{Child, Command};
 
@@ -31,6 +33,10 @@ pub struct BareMember {
     name: String,
     dir: PathBuf,
     data_dir: PathBuf,
+    /// Of all members.
+    peers: Vec<String>,
+    marker: PathBuf,
+    certificate: Option<CertificateFiles>,
     program: PathBuf,
     envs: BTreeMap<String, String>,
     /// Words before the program, where it lives …
@@ -38,7 +44,6 @@ pub struct BareMember {
     /// … and those that a test wants.
     wrapper: Vec<String>,
     address: String,
-    has_certificate: bool,
     /// With which it is asked.
     credentials: Credentials,
     child: Option<Child>,
@@ -64,6 +69,8 @@ struct Config<'a> {
     peers: &'a [String],
     expected_members: usize,
     formation_marker: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsConfig>,
 }
 
 /// Members of one cluster, each with its files in `dir/mN` and its data in `data_dirs[N - 1]`.
@@ -97,11 +104,8 @@ pub fn members_at(
     let addresses: Vec<String> = places.iter().map(|place| place.address.clone()).collect();
     let mut made = make(dir, data_dirs, program, &addresses, credentials)?;
     for (member, place) in made.iter_mut().zip(places) {
-        let text = fs::read_to_string(member.config())?;
-        let tls = toml::to_string(&BTreeMap::from([("tls", TlsConfig::from(place.certificate))]))?;
-        fs::write(member.config(), format!("{text}\n{tls}"))?;
         member.place = place.words;
-        member.has_certificate = true;
+        member.certificate = Some(place.certificate);
     }
     Ok(made)
 }
@@ -121,26 +125,18 @@ fn make(
             dir: dir.join(&name),
             name,
             data_dir: data_dir.clone(),
+            peers: addresses.to_vec(),
+            marker: marker.clone(),
+            certificate: None,
             program: program.to_owned(),
             envs: BTreeMap::new(),
             place: Vec::new(),
             wrapper: Vec::new(),
             address: addresses[at].clone(),
-            has_certificate: false,
             credentials: credentials.clone(),
             child: None,
         };
         fs::create_dir_all(&member.dir)?;
-        let config = Config {
-            name: &member.name,
-            data_dir,
-            listen: &addresses[at],
-            api_socket: &member.socket(),
-            peers: addresses,
-            expected_members: data_dirs.len(),
-            formation_marker: &marker,
-        };
-        fs::write(member.config(), toml::to_string(&config)?)?;
         made.push(member);
     }
     Ok(made)
@@ -175,6 +171,47 @@ impl BareMember {
         self.dir.join("atolld.toml")
     }
 
+    fn write_config(&self) -> Result<()> {
+        let config = Config {
+            name: &self.name,
+            data_dir: &self.data_dir,
+            listen: &self.address,
+            api_socket: &self.socket(),
+            peers: &self.peers,
+            expected_members: self.peers.len(),
+            formation_marker: &self.marker,
+            tls: self.certificate.clone().map(TlsConfig::from),
+        };
+        Ok(fs::write(self.config(), toml::to_string(&config)?)?)
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    ///
+    /// Never: the address is an endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        self.address.parse().expect("an address and a port")
+    }
+
+    /// The host part of [`BareMember::endpoint`].
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or("", |(host, _)| host)
+    }
+
+    /// Its next start is with a certificate, and whoever asks it shows `credentials`.
+    pub fn secure(&mut self, certificate: CertificateFiles, credentials: Credentials) {
+        self.certificate = Some(certificate);
+        self.credentials = credentials;
+    }
+
+    /// Its next start is with another disk.
+    pub fn exchange_disk(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
+    }
+
     /// An environment variable of its next start.
     pub fn set(&mut self, name: &str, value: &str) {
         self.envs.insert(name.to_owned(), value.to_owned());
@@ -191,12 +228,13 @@ impl BareMember {
     ///
     /// It cannot be started.
     pub fn start(&mut self) -> Result<()> {
+        self.write_config()?;
         let log = File::create(self.dir.join("log"))?;
         let words = self.place.iter().chain(&self.wrapper).map(PathBuf::from);
         let mut words = words.chain([self.program.clone()]);
         let mut command = Command::new(words.next().context("no program")?);
         command.args(words).arg("--config").arg(self.config());
-        if !self.has_certificate {
+        if self.certificate.is_none() {
             command.arg("--insecure-dev");
         }
         command.envs(&self.envs);
@@ -225,6 +263,16 @@ impl BareMember {
             child.wait().await?;
         }
         Ok(())
+    }
+
+    /// Sends it a signal, while it runs.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().with_context(|| format!("{} does not run", self.name))?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
     }
 
     /// Waits until it has ended by itself.

@@ -7,6 +7,7 @@
 //! * [`bare`]: members alone, for what concerns disks.
 //! * [`certificates`]: whom members alone believe.
 //! * [`histories`]: do the answers that clients got under faults fit one order?
+//! * [`bench`]: members and etcd side by side, under the same load.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`report`]: what a run saw, for people and for programs.
@@ -17,6 +18,7 @@
 
 pub mod audit;
 pub mod bare;
+pub mod bench;
 pub mod certificates;
 pub mod histories;
 pub mod lab;

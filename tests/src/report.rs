@@ -111,6 +111,26 @@ impl Report {
         }
     }
 
+    /// Adds a figure beside what something else reached in the same run, and whether their ratio is
+    /// what it should be.
+    pub fn compare(&mut self, case: &str, unit: &str, value: f64, other: (&str, f64)) {
+        let (other_name, other) = other;
+        self.add(case, unit, value, None);
+        if let Some(row) = self.rows.last_mut() {
+            row.other = Some(other);
+            row.other_name = Some(other_name.to_owned());
+            row.ratio = Some(value / other);
+        }
+    }
+
+    /// Says what the last row's ratio must be.
+    pub fn ratio_must_be(&mut self, target: Target) {
+        if let Some(row) = self.rows.last_mut() {
+            row.target = Some(target);
+            row.ok = row.ratio.is_some_and(|ratio| target.holds(ratio));
+        }
+    }
+
     /// Says more of the last row; a row that is not `ok` fails with these words.
     pub fn details(&mut self, details: Vec<String>) {
         if let Some(row) = self.rows.last_mut() {
@@ -176,13 +196,14 @@ impl Report {
             let pad = wide - row.case.chars().count();
             let target = row.target.map(|it| format!("  (target {it})")).unwrap_or_default();
             let other = row.other_name.iter().zip(row.other);
-            let other: String = other.map(|(name, it)| format!("  ({name}: {it})")).collect();
+            let other: String = other.map(|(name, it)| format!("  ({name}: {it:.3})")).collect();
+            let ratio = row.ratio.map(|it| format!("  = {it:.2} ×")).unwrap_or_default();
             let mark = if row.ok { "ok " } else { "NOT" };
             let value = format!("{:.3}", row.value);
             let value = value.trim_end_matches('0').trim_end_matches('.');
             let _ = writeln!(
                 text,
-                "  {mark} {}{}  {value} {}{target}{other}",
+                "  {mark} {}{}  {value} {}{other}{ratio}{target}",
                 row.case,
                 " ".repeat(pad),
                 row.unit

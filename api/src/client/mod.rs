@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod questions;
+mod session;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -34,6 +35,8 @@ use crate::proto::{
 use crate::tls::{Credentials, NotLoopback};
 pub use endpoint::{Endpoint, EndpointError};
 pub use questions::{Checked, HeldResult, Past, Plan};
+use session::Lines;
+pub use session::Session;
 pub(crate) use watch::lineage_of;
 pub use watch::{BOOKMARK, Watch, WatchEvent};
 
@@ -183,6 +186,16 @@ impl Client {
         preconditions: Vec<Precondition>,
         operations: Vec<Operation>,
     ) -> Result<Outcome, ClientError> {
+        self.txn_on(None, &preconditions, &operations).await
+    }
+
+    /// [`Client::txn`] by calls, or on open streams.
+    async fn txn_on(
+        &self,
+        lines: Option<&Lines>,
+        preconditions: &[Precondition],
+        operations: &[Operation],
+    ) -> Result<Outcome, ClientError> {
         let mut message = TxnRequest {
             request: None,
             preconditions: preconditions.iter().map(Into::into).collect(),
@@ -200,7 +213,7 @@ impl Client {
         loop {
             let request = RequestId { id: random(), born: self.born().await? };
             message.request = Some((&request).into());
-            let (outcome, sent_before) = self.send(&message).await?;
+            let (outcome, sent_before) = self.send(&message, lines).await?;
             match &outcome {
                 Outcome::Applied { revision, .. } => self.saw(*revision),
                 // No refusal of what was asked for: the id was born too long ago.
@@ -221,13 +234,21 @@ impl Client {
 
     /// Sends a transaction under its one id until it is answered. True if it may have reached a
     /// member before the attempt that was answered.
-    async fn send(&self, message: &TxnRequest) -> Result<(Outcome, bool), ClientError> {
-        let (answer, sent_before) = self
-            .call(Effect::Write, |channel| {
-                let message = message.clone();
-                async move { store(channel).txn(message).await.map(tonic::Response::into_inner) }
-            })
-            .await?;
+    async fn send(
+        &self,
+        message: &TxnRequest,
+        lines: Option<&Lines>,
+    ) -> Result<(Outcome, bool), ClientError> {
+        let ask = |at: usize| {
+            let (channel, message) = (self.shared.members[at].channel.clone(), message.clone());
+            async move {
+                match lines {
+                    Some(lines) => lines.ask(at, channel, message).await,
+                    None => store(channel).txn(message).await.map(tonic::Response::into_inner),
+                }
+            }
+        };
+        let (answer, sent_before) = self.call_at(Effect::Write, ask).await?;
         let outcome = Outcome::try_from(answer.outcome.unwrap_or_default());
         Ok((outcome.map_err(ClientError::Protocol)?, sent_before))
     }
@@ -368,11 +389,20 @@ impl Client {
         self.call(Effect::Long, send).await.map(|(answer, _)| answer)
     }
 
-    /// Asks one member after another until one answers or the deadline has come. True beside an
-    /// answer if an earlier attempt may have had its effect.
+    /// [`Client::call_at`] for calls of a channel.
     async fn call<T, F, Fut>(&self, effect: Effect, send: F) -> Result<(T, bool), ClientError>
     where
         F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<T, tonic::Status>>,
+    {
+        self.call_at(effect, |at| send(self.shared.members[at].channel.clone())).await
+    }
+
+    /// Asks one member after another, by their positions, until one answers or the deadline has
+    /// come. True beside an answer if an earlier attempt may have had its effect.
+    async fn call_at<T, F, Fut>(&self, effect: Effect, send: F) -> Result<(T, bool), ClientError>
+    where
+        F: Fn(usize) -> Fut,
         Fut: Future<Output = Result<T, tonic::Status>>,
     {
         let shared = &self.shared;
@@ -385,9 +415,8 @@ impl Client {
             if left.is_zero() {
                 break;
             }
-            let channel = shared.members[at].channel.clone();
             let allowed = if effect == Effect::Long { left } else { left.min(ATTEMPT) };
-            let answer = tokio::time::timeout(allowed, send(channel)).await;
+            let answer = tokio::time::timeout(allowed, send(at)).await;
             // It says less than the attempt before it.
             let was_cut_short = answer.is_err() && allowed < ATTEMPT && attempt > 1;
             let told = match answer {

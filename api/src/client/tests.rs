@@ -4,18 +4,20 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use atoll_model::{Reply, SubnetName};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
 use crate::answer;
 use crate::proto::cluster_server::{Cluster, ClusterServer};
+use crate::proto::session_response::Answer;
 use crate::proto::store_server::{Store, StoreServer};
 use crate::proto::{
     AllocationsRequest, AllocationsResponse, CheckRequest, CheckResponse, DigestRequest,
-    DigestResponse, HistoryRequest, HistoryResponse, PlanResponse, TransferResponse, TxnResponse,
-    WatchRequest, WatchResponse,
+    DigestResponse, HistoryRequest, HistoryResponse, PlanResponse, SessionRequest, SessionResponse,
+    TransferResponse, TxnResponse, WatchRequest, WatchResponse,
 };
 use crate::tls::Listener;
 
@@ -31,8 +33,36 @@ impl Store for Script {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let id = request.get_ref().request.as_ref().expect("the client names its requests");
         self.asked.lock().unwrap().push(id.try_into().unwrap());
-        let next = self.answers.lock().unwrap().pop_front().expect("the script goes on");
+        let next = self.answers.lock().unwrap().pop_front();
+        let next = next.unwrap_or_else(|| echo(request.get_ref()));
         next.map(|outcome| Response::new(TxnResponse { outcome: Some((&outcome).into()) }))
+    }
+
+    type SessionStream = BoxStream<'static, Result<SessionResponse, Status>>;
+
+    /// Answers in pairs, the second first; `ABORTED` in the script ends the stream instead.
+    async fn session(
+        &self,
+        requests: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let script = self.clone();
+        let answers = requests.into_inner().then(move |request| {
+            let script = script.clone();
+            async move {
+                let SessionRequest { sequence, txn } = request?;
+                let answer = match script.txn(Request::new(txn.unwrap_or_default())).await {
+                    Ok(done) => Answer::Done(done.into_inner()),
+                    Err(status) if status.code() == tonic::Code::Aborted => return Err(status),
+                    Err(status) => Answer::Failed((&status).into()),
+                };
+                Ok(SessionResponse { sequence, answer: Some(answer) })
+            }
+        });
+        let pairs = answers.chunks(2).flat_map(|mut pair| {
+            pair.reverse();
+            futures::stream::iter(pair)
+        });
+        Ok(Response::new(pairs.boxed()))
     }
 
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
@@ -107,6 +137,18 @@ impl Cluster for Script {
             [backup_response::Kind::Start(start), backup_response::Kind::Part("abc".into())];
         let messages = kinds.map(|kind| Ok(BackupResponse { kind: Some(kind) }));
         Ok(Response::new(Box::pin(futures::stream::iter(messages))))
+    }
+}
+
+/// Behind the end of the script: the number in the subnet's name comes back as the revision.
+fn echo(request: &TxnRequest) -> Result<Outcome, Status> {
+    let operation = Operation::try_from(&request.operations[0]).unwrap();
+    let Operation::DeleteSubnet(name) = operation else { panic!("{operation:?}") };
+    match name.to_string().trim_start_matches("number-").parse() {
+        Ok(number) if number % 10 != 3 => {
+            Ok(Outcome::Applied { revision: Revision(number), replies: Vec::new() })
+        }
+        _ => Err(answer::invalid(name.to_string())),
     }
 }
 
@@ -210,4 +252,54 @@ async fn a_backup_that_ends_early_is_none() {
     assert_eq!((backup.start.revision, backup.start.bytes), (7, 5));
     assert_eq!(backup.next().await.unwrap().unwrap(), "abc");
     assert!(backup.next().await.unwrap_err().contains("2 bytes too early"));
+}
+
+/// Each answer finds its request, whatever their order, refusals too.
+#[tokio::test]
+async fn on_a_session_each_request_gets_its_own_answer() {
+    let (script, client) = Script::run([]);
+    let session = client.session();
+    let delete = |number: u64| {
+        let name = SubnetName::new(&format!("number-{number}")).unwrap();
+        session.txn(Vec::new(), vec![Operation::DeleteSubnet(name)])
+    };
+    let answers = futures::future::join_all((0..40).map(delete)).await;
+    assert_eq!(script.asked().len(), 40);
+    for (number, answer) in (0..).zip(answers) {
+        match answer {
+            Ok(Outcome::Applied { revision, .. }) => assert_eq!(revision, Revision(number)),
+            Ok(refused) => panic!("{refused:?}"),
+            Err(error) => assert_eq!(error.to_string(), format!("number-{number}")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_breaks_is_opened_again_and_its_requests_keep_their_ids() {
+    let broken = Err(Status::aborted("the stream breaks"));
+    let (script, client) = Script::run([Ok(applied()), broken, Ok(applied()), Ok(applied())]);
+    let session = client.session();
+    let txn = || session.txn(Vec::new(), operation());
+    let (one, two) = tokio::join!(txn(), txn());
+    assert_eq!((one.unwrap(), two.unwrap()), (applied(), applied()));
+    let mut asked: Vec<u128> = script.asked().iter().map(|request| request.id).collect();
+    assert_eq!(asked.len(), 4);
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), 2, "a second try has another id");
+}
+
+#[tokio::test]
+async fn a_session_without_an_answer_is_unknown_and_one_that_was_never_made_did_nothing() {
+    let (_script, client) = Script::run([Ok(applied())]);
+    let alone = client.session().txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(alone, ClientError::Unknown(..)), "{alone}");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let insecure = Credentials::insecure_dev();
+    let client = Client::new(vec![nobody.to_string().parse().unwrap()], &insecure).unwrap();
+    client.saw(Revision(1));
+    let session = client.with_timeout(Duration::from_millis(100)).session();
+    let error = session.txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable(..)), "{error}");
 }

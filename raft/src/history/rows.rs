@@ -80,6 +80,13 @@ impl Rows {
 
     pub(super) fn put_changes(&self, set: &ChangeSet) -> Result<(), HistoryError> {
         let bytes = atoll_codec::encode_changes(set);
+        // A batch makes sled write out its buffers before and after it. With one for each
+        // transaction that took more processor time than all the rest of a member; only sets in
+        // several parts need one, so that all of them are there or none.
+        if bytes.len() <= VALUE_BYTES_MAX - PREFIX {
+            self.changes.insert(change_key(set.revision, LAST_PART), seal(&bytes))?;
+            return Ok(());
+        }
         let mut batch = sled::Batch::default();
         let mut chunks = bytes.chunks(VALUE_BYTES_MAX - PREFIX).peekable();
         let mut part = 0;

@@ -44,8 +44,9 @@ impl Disk {
         };
         let archive = Archive::open(&path.join("history"), state.revision()).unwrap();
         let shown = Arc::new(Shown {
-            published: watch::Sender::new(Published::new(state.clone(), None)),
             hub: Arc::new(Hub::with_capacity(state.revision(), archive.progress(), ring)),
+            published: watch::Sender::new(Published::new(state, None)),
+            hidden: Default::default(),
             clock: ClusterClock::new(0),
             archive,
             snapshots,
@@ -55,7 +56,7 @@ impl Disk {
             diverges: Default::default(),
         });
         let next = meta.last_log_id.map_or(1, |id| id.index + 1);
-        Self { machine: Machine::new(state, meta, shown.clone()), shown, next }
+        Self { machine: Machine::new(meta, shown.clone()), shown, next }
     }
 
     pub(crate) fn wal(path: &Path) -> Wal {

@@ -1,7 +1,8 @@
 //! The state machine as openraft drives it.
 //!
-//! [`Machine`] owns the state; everybody else sees clones of it, through [`Published`]. After each
-//! batch of entries it publishes first and answers the proposers second, so whoever has an answer
+//! The state is changed where everybody sees it, in [`Shown`]: a copy of it that somebody holds makes
+//! every entry copy what it touches, so none is held for long. After each batch of entries whoever
+//! waits for a new state is told first and proposers are answered second, so whoever has an answer
 //! finds it in the published state.
 //!
 //! A snapshot is a fork of the state (O(1)), encoded on a blocking thread, and becomes visible
@@ -13,6 +14,7 @@ mod clock;
 pub(crate) mod disk_test;
 #[cfg(test)]
 mod restart_test;
+mod shown;
 mod snapshot;
 
 use std::io;
@@ -24,17 +26,13 @@ use atoll_store::State;
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use tokio::sync::watch;
 
-use crate::changes::Hub;
-use crate::history::Archive;
-use crate::identity::IdentityFile;
-use crate::marks::Marks;
-use crate::stages::{Stage, Stages};
+use crate::stages::Stage;
 use crate::types::{
     Command, Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
 pub(crate) use clock::{ClusterClock, wall_ms};
+pub(crate) use shown::Shown;
 pub use snapshot::SnapshotError;
 pub(crate) use snapshot::{Head, SnapshotFile, Snapshots};
 pub(crate) use snapshot::{decode as decode_snapshot, encode as encode_snapshot};
@@ -66,64 +64,12 @@ impl Published {
     }
 }
 
-/// What the machine shows to the rest of the process.
-#[derive(Debug)]
-pub(crate) struct Shown {
-    pub(crate) published: watch::Sender<Published>,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) clock: ClusterClock,
-    pub(crate) archive: Archive,
-    pub(crate) snapshots: Snapshots,
-    pub(crate) identity: IdentityFile,
-    pub(crate) marks: Marks,
-    pub(crate) stages: Stages,
-    /// The next transaction is not computed as the others compute it.
-    #[cfg(test)]
-    pub(crate) diverges: std::sync::atomic::AtomicBool,
-}
-
-impl Shown {
-    fn publish(&self, state: &State) {
-        let shown = Published::new(state.clone(), self.identity.cluster());
-        self.published.send_if_modified(|now| {
-            // Looked at while nobody else can publish: what is hidden stays hidden.
-            let serves = self.marks.quarantine().is_none();
-            if serves {
-                *now = shown;
-            }
-            serves
-        });
-    }
-
-    /// Shows nothing any more: on what can be seen from now on nobody may act.
-    pub(crate) fn hide(&self) {
-        self.published.send_replace(Published::new(State::default(), None));
-        self.hub.close();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn plant_divergence(&self) {
-        self.diverges.store(true, std::sync::atomic::Ordering::SeqCst);
-    }
-
-    /// The transaction, or what a broken member makes of it.
-    #[cfg(test)]
-    fn diverge(&self, mut txn: atoll_model::Txn) -> atoll_model::Txn {
-        if self.diverges.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            let name = "only-here".parse().expect("it is a name");
-            txn.operations.push(Operation::PutNamespace(name, Default::default()));
-        }
-        txn
-    }
-}
-
 /// Entries applied between two publications: bounds how long an answer waits for its batch.
 const PUBLISH_EVERY: usize = 64;
 
 /// The state machine.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    state: State,
     applied: Option<LogId>,
     membership: StoredMembership,
     shown: Arc<Shown>,
@@ -131,8 +77,8 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Begins with the state of a snapshot, or empty; openraft replays the log behind it.
-    pub(crate) fn new(state: State, meta: SnapshotMeta, shown: Arc<Shown>) -> Self {
-        Self { state, applied: meta.last_log_id, membership: meta.last_membership, shown }
+    pub(crate) fn new(meta: SnapshotMeta, shown: Arc<Shown>) -> Self {
+        Self { applied: meta.last_log_id, membership: meta.last_membership, shown }
     }
 
     async fn apply_entry(&mut self, entry: Entry) -> io::Result<Reply> {
@@ -155,9 +101,11 @@ impl Machine {
 
     /// Index 0 is the first membership; an empty state counts as having applied it.
     fn skip(&mut self, revision: Revision) {
-        if revision > self.state.applied() {
-            self.state.skip(revision);
-        }
+        self.shown.change(|state| {
+            if revision > state.applied() {
+                state.skip(revision);
+            }
+        });
     }
 
     async fn apply_command(&mut self, revision: Revision, command: &Command) -> io::Result<Reply> {
@@ -169,12 +117,15 @@ impl Machine {
         })?;
         #[cfg(test)]
         let txn = self.shown.diverge(txn);
-        let applied = self.state.apply(revision, &txn);
+        let (applied, clock_ms, digest) = self.shown.change(|state| {
+            let applied = state.apply(revision, &txn);
+            (applied, state.clock_ms(), state.digest())
+        });
         self.shown.stages.took(Stage::Apply, begun);
         if txn.operations.contains(&Operation::DigestMark) {
-            self.shown.marks.note(revision.0, self.state.digest());
+            self.shown.marks.note(revision.0, digest);
         }
-        self.shown.clock.applied(self.state.clock_ms());
+        self.shown.clock.applied(clock_ms);
         if let Some(changes) = applied.changes {
             let changes = Arc::new(changes);
             self.shown.hub.push(changes.clone());
@@ -184,7 +135,7 @@ impl Machine {
     }
 
     fn publish(&self, answers: &mut Vec<(ApplyResponder<TypeConfig>, Reply)>) {
-        self.shown.publish(&self.state);
+        self.shown.publish();
         self.shown.hub.wake();
         for (responder, reply) in answers.drain(..) {
             responder.send(reply);
@@ -224,7 +175,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
-            state: self.state.clone(),
+            state: self.shown.fork(),
             meta: SnapshotMeta {
                 last_log_id: self.applied,
                 last_membership: self.membership.clone(),
@@ -252,10 +203,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.shown.archive.skip_to(floor).await?;
         self.shown.hub.reset(floor);
         self.shown.clock.applied(state.clock_ms());
-        self.state = state;
+        let old = self.shown.change(|now| std::mem::replace(now, state));
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.shown.publish(&self.state);
+        self.shown.publish();
+        // O(state), while the member goes on.
+        tokio::task::spawn_blocking(move || drop(old));
         Ok(())
     }
 

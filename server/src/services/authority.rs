@@ -35,7 +35,15 @@ pub(super) fn may_write<T>(
     request: &Request<T>,
     operations: &[Operation],
 ) -> Result<Actor, Status> {
-    let caller = caller(request)?;
+    may_write_as(caller(request)?, operations)
+}
+
+/// [`may_write`] of a caller that is known.
+///
+/// # Errors
+///
+/// As [`may_write`].
+pub(super) fn may_write_as(caller: &Caller, operations: &[Operation]) -> Result<Actor, Status> {
     let actor = caller.actor().ok_or_else(|| lacks(caller, "write", Role::Operator))?;
     for operation in operations {
         authorize(&actor, operation).map_err(answer::denied)?;

@@ -4,6 +4,9 @@ mod allocations;
 mod authority;
 mod cluster;
 mod store;
+#[cfg(test)]
+mod testing;
+mod txn;
 mod watch;
 
 pub use cluster::ClusterService;

@@ -11,20 +11,22 @@ use atoll_api::proto::store_server::Store as StoreApi;
 use atoll_api::proto::{
     AllocationsRequest, AllocationsResponse, CheckRequest, CheckResponse, DigestRequest,
     DigestResponse, FamilyUsage, HistoryRequest, HistoryResponse, Interval, Kind, PlanResponse,
-    ReadRequest, ReadResponse, SubnetUsage, TxnRequest, TxnResponse, WatchRequest, WatchResponse,
+    ReadRequest, ReadResponse, SessionRequest, SessionResponse, SubnetUsage, TxnRequest,
+    TxnResponse, WatchRequest, WatchResponse,
 };
 use atoll_codec::DecodeError;
-use atoll_model::{ChangeSet, NodeName, Object, ObjectKey, Operation, SubnetName, Txn};
-use atoll_raft::{Moment, Past, PastError, ProposeError, Published, ReadError, Store};
+use atoll_model::{ChangeSet, NodeName, Object, ObjectKey, SubnetName};
+use atoll_raft::{Moment, Past, PastError, Published, ReadError, Store};
 use atoll_store::State;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::allocations;
-use super::authority::{may_read, may_watch, may_write};
+use super::authority::{caller, may_read, may_watch, may_write};
+use super::txn::transaction;
+use super::{allocations, txn};
 
 /// Objects per part of a large answer: some 200 KiB, far below the message limit.
 const PART: usize = 1_000;
@@ -45,26 +47,8 @@ impl StoreService {
     }
 }
 
-fn undecodable(error: DecodeError) -> Status {
+pub(super) fn undecodable(error: DecodeError) -> Status {
     answer::invalid(format!("the request cannot be read: {error}"))
-}
-
-/// The transaction of a request, checked for who asks; times are stamped by the proposer.
-fn transaction(request: &Request<TxnRequest>) -> Result<Txn, Status> {
-    let operations = request.get_ref().operations.iter().map(TryInto::try_into);
-    let operations = operations.collect::<Result<Vec<Operation>, _>>().map_err(undecodable)?;
-    let actor = may_write(request, &operations)?;
-    let request = request.get_ref();
-    let preconditions = request.preconditions.iter().map(TryInto::try_into);
-    let request_id = request.request.as_ref().map(TryInto::try_into).transpose();
-    Ok(Txn {
-        request: request_id.map_err(undecodable)?,
-        actor,
-        preconditions: preconditions.collect::<Result<_, _>>().map_err(undecodable)?,
-        operations,
-        clock_ms: 0,
-        wall_ms: 0,
-    })
 }
 
 fn kind_of(object: &Object) -> Kind {
@@ -170,21 +154,24 @@ impl StoreService {
 
 #[tonic::async_trait]
 impl StoreApi for StoreService {
+    type SessionStream = BoxStream<'static, Result<SessionResponse, Status>>;
     type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
     type ListStream = BoxStream<'static, Result<ReadResponse, Status>>;
     type AllocationsStream = BoxStream<'static, Result<AllocationsResponse, Status>>;
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let txn = transaction(&request)?;
-        match self.store.propose(txn).await {
-            Ok(outcome) => Ok(Response::new(TxnResponse { outcome: Some((&outcome).into()) })),
-            Err(ProposeError::NotLeader { leader }) => {
-                Err(answer::not_leader(leader.as_ref().map(|leader| leader.address.as_str())))
-            }
-            Err(ProposeError::Unknown(why)) => Err(answer::unknown(why)),
-            Err(error @ ProposeError::TooLarge { .. }) => Err(answer::invalid(error.to_string())),
-            Err(error) => Err(answer::unavailable(error.to_string())),
-        }
+        let done = txn::carry_out(&self.store, caller(&request)?, request.get_ref()).await;
+        done.map(Response::new)
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        // Whoever may write nothing learns it at once; each transaction is looked at for itself.
+        may_write(&request, &[])?;
+        let caller = caller(&request)?.clone();
+        Ok(Response::new(txn::session(self.store.clone(), caller, request.into_inner())))
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
@@ -242,7 +229,7 @@ impl StoreApi for StoreService {
     }
 
     async fn plan(&self, request: Request<TxnRequest>) -> Result<Response<PlanResponse>, Status> {
-        let mut txn = transaction(&request)?;
+        let mut txn = transaction(caller(&request)?, request.get_ref())?;
         let now = self.store.linearizable().await.map_err(not_read)?;
         txn.clock_ms = now.state.clock_ms();
         let actor = txn.actor.clone();

@@ -152,26 +152,9 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atoll_model::{Actor, NodeSpec, Operation, PodKey, PodSpec, Txn, Uid};
-    use atoll_raft::{RaftOptions, Timing};
+    use atoll_model::{Actor, Operation, PodKey, PodSpec, Txn, Uid};
 
-    async fn member(directory: &std::path::Path) -> Store {
-        let advertise = "127.0.0.1:1".to_owned();
-        let options = RaftOptions {
-            name: atoll_model::MemberName::new("m1").unwrap(),
-            data_dir: directory.join("data"),
-            peers: vec![advertise.clone()],
-            advertise,
-            expected_members: 1,
-            formation_marker: directory.join("marker"),
-            credentials: atoll_api::Credentials::insecure_dev(),
-            timing: Timing::default(),
-        };
-        let (store, _peers) = Store::open(options).await.unwrap();
-        let mut published = store.published();
-        published.wait_for(|now| now.state.settings().is_some()).await.unwrap();
-        store
-    }
+    use crate::services::testing::{alone, put_node};
 
     async fn apply(store: &Store, operations: Vec<Operation>) {
         let actor = Actor::Operator("test".to_owned());
@@ -180,15 +163,6 @@ mod tests {
         let txn = Txn { request: None, actor, preconditions, operations, clock_ms, wall_ms };
         let outcome = store.propose(txn).await.unwrap();
         assert!(matches!(outcome, atoll_model::Outcome::Applied { .. }), "{outcome:?}");
-    }
-
-    fn node(name: &str) -> Operation {
-        Operation::PutNode(NodeSpec {
-            name: NodeName::new(name).unwrap(),
-            uid: Uid::new(name).unwrap(),
-            addresses: Vec::new(),
-            labels: [].into(),
-        })
     }
 
     fn pod(name: &str, node: &str) -> Operation {
@@ -218,8 +192,8 @@ mod tests {
     #[tokio::test]
     async fn an_agent_is_told_of_its_own_pods_and_not_of_others() {
         let directory = tempfile::tempdir().unwrap();
-        let store = member(directory.path()).await;
-        apply(&store, vec![node("n1"), node("n2")]).await;
+        let store = alone(directory.path()).await;
+        apply(&store, vec![put_node("n1"), put_node("n2")]).await;
         apply(&store, vec![pod("mine", "n1")]).await;
         apply(&store, vec![pod("other", "n2")]).await;
         let me = NodeName::new("n1").ok();
