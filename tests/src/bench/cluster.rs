@@ -138,8 +138,9 @@ impl Cluster {
         let path = dir.path().to_owned();
         let options = EtcdOptions { dir: path, hosts, heartbeat_ms, election_ms, is_secure, asker };
         let member = |at: usize| {
-            let hosts = &options.hosts[at..=at];
-            let issue = |pki: &Pki| pki.issue(dir.path(), &format!("member/m{}", at + 1), hosts);
+            // etcd also compares where a peer calls from, and on loopback that is 127.0.0.1.
+            let hosts = [options.hosts[at].clone(), "127.0.0.1".to_owned()];
+            let issue = |pki: &Pki| pki.issue(dir.path(), &format!("member/m{}", at + 1), &hosts);
             let certificate = pki.as_ref().map(issue).transpose()?;
             Ok(EtcdMember::new(options.clone(), at, certificate))
         };
