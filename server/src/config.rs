@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use atoll_api::tls::{CredentialsError, NotLoopback};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_model::MemberName;
+use atoll_raft::Timing;
 use serde::Deserialize;
 
 /// OVN's well-known ports.
@@ -14,6 +16,10 @@ const SB_PORT: u16 = 6642;
 
 /// Where Debian's ovn-central keeps its schemas.
 const SHARE_DIR: &str = "/usr/share/ovn";
+
+/// Below, a busy disk deposes leaders; above, nobody notices a dead one.
+const ELECTION_MIN: Duration = Duration::from_millis(100);
+const ELECTION_MAX: Duration = Duration::from_secs(30);
 
 const NO_TLS: &str = "is missing: a member shows a certificate. Make an authority with `atolld pki \
                       init`, a certificate with `atolld pki issue --role member`, and name the files \
@@ -34,6 +40,15 @@ struct Raw {
     formation_marker: PathBuf,
     tls: Option<CertificateFiles>,
     central: Option<RawCentral>,
+    #[serde(default)]
+    raft: RawRaft,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRaft {
+    heartbeat_ms: Option<u64>,
+    election_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +100,8 @@ pub struct Config {
     pub tls: Option<CertificateFiles>,
     /// ovn-central beside this member; `None` if it is somebody else's.
     pub central: Option<CentralConfig>,
+    /// How soon a silent leader is replaced.
+    pub timing: Timing,
 }
 
 /// ovn-central as children of this process.
@@ -210,8 +227,29 @@ impl Config {
             formation_marker: raw.formation_marker,
             tls: raw.tls,
             central: raw.central.map(central).transpose()?.flatten(),
+            timing: timing(&raw.raft)?,
         })
     }
+}
+
+fn timing(raw: &RawRaft) -> Result<Timing, ConfigError> {
+    let default = Timing::default();
+    let or = |ms: Option<u64>, otherwise| ms.map_or(otherwise, Duration::from_millis);
+    let heartbeat = or(raw.heartbeat_ms, default.heartbeat);
+    let election = or(raw.election_ms, default.election_min);
+    if !(ELECTION_MIN..=ELECTION_MAX).contains(&election) {
+        let rule = format!(
+            "must be {} to {}: the time after which a silent leader is replaced at the earliest",
+            ELECTION_MIN.as_millis(),
+            ELECTION_MAX.as_millis()
+        );
+        return Err(value("raft.election_ms", rule));
+    }
+    if heartbeat.is_zero() || heartbeat * 3 > election {
+        let rule = "must be at most a third of raft.election_ms: one late heartbeat is no death";
+        return Err(value("raft.heartbeat_ms", rule));
+    }
+    Ok(Timing::new(heartbeat, election))
 }
 
 fn loopback(endpoint: &Endpoint) -> Result<(), NotLoopback> {
@@ -274,6 +312,11 @@ mod tests {
         let config = Config::parse(GOOD, Path::new("x"), false).unwrap();
         assert_eq!(config.advertise, "10.0.0.1:7400");
         assert_eq!(config.central.unwrap().sb_port, SB_PORT);
+        assert_eq!(config.timing, Timing::default());
+        let calm = GOOD.to_owned() + "[raft]\nheartbeat_ms = 100\nelection_ms = 400";
+        let calm = Config::parse(&calm, Path::new("x"), false).unwrap().timing;
+        assert_eq!(calm.heartbeat, Duration::from_millis(100));
+        assert_eq!(calm.election_max, Duration::from_millis(800));
     }
 
     #[test]
@@ -288,6 +331,10 @@ mod tests {
         assert!(without("\"warm\"", "\"hot\"").contains("central.mode: \"hot\""));
         assert!(without("/x/marker", "/x/data/marker").starts_with("formation_marker"));
         assert!(without("name = \"m1\"", "name = \"M 1\"").starts_with("name: member name"));
+        let raft = |lines: &str| without("[central]", &format!("[raft]\n{lines}\n[central]"));
+        assert!(raft("election_ms = 50").starts_with("raft.election_ms: must be 100 to 30000"));
+        assert!(raft("election_ms = 120\nheartbeat_ms = 50").starts_with("raft.heartbeat_ms"));
+        assert!(raft("heartbeat_ms = 0").starts_with("raft.heartbeat_ms: must be at most"));
         assert!(without("[tls]", "surprise = 1\n[tls]").contains("surprise"));
         assert!(without("/x/ovn", &format!("/{}", "x".repeat(100))).contains("central.run_dir"));
     }

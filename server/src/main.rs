@@ -14,6 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One member of the Atoll store: consensus, the API, and the ovn-central beside it.
 ///
 /// Exit status: 0 stopped as asked, 1 failed, 2 wrong usage or configuration, 3 refused.

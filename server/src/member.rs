@@ -47,7 +47,7 @@ pub async fn run(
         expected_members: config.expected_members,
         formation_marker: config.formation_marker.clone(),
         credentials: credentials.clone(),
-        timing: Timing::default(),
+        timing: config.timing.clone(),
     })
     .await
     .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;

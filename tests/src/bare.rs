@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 use tokio::process::{Child, Command};
 
-use crate::lab::TlsConfig;
+use crate::lab::{RaftConfig, TlsConfig};
 use crate::wait::wait_until;
 
 /// Port of every member; their addresses differ.
@@ -71,6 +71,7 @@ struct Config<'a> {
     formation_marker: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsConfig>,
+    raft: RaftConfig,
 }
 
 /// Members of one cluster, each with its files in `dir/mN` and its data in `data_dirs[N - 1]`.
@@ -181,6 +182,7 @@ impl BareMember {
             expected_members: self.peers.len(),
             formation_marker: &self.marker,
             tls: self.certificate.clone().map(TlsConfig::from),
+            raft: RaftConfig::of_this_build(),
         };
         Ok(fs::write(self.config(), toml::to_string(&config)?)?)
     }

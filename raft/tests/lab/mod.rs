@@ -74,7 +74,10 @@ impl Lab {
                 let identity = format!("member/m{}", at + 1);
                 Credentials::load(&certificate(directory.path(), &authority, &identity)).unwrap()
             },
-            timing: Timing { replace_after: Duration::from_secs(2), ..Timing::default() },
+            timing: Timing {
+                replace_after: Duration::from_secs(2),
+                ..Timing::new(Duration::from_millis(100), Duration::from_millis(400))
+            },
         };
         let members = (0..count).map(|at| Member { options: options(at), running: None }).collect();
         Self { directory, authority, members }

@@ -61,6 +61,7 @@ pub use down::{Removed, down};
 pub use error::{Refused, Usage};
 pub use fault::{FaultTarget, FaultVerb};
 pub use member::Member;
+pub(crate) use member::RaftConfig;
 pub use names::{LabName, Underlay};
 pub use node::Node;
 pub use options::{NODES_MAX, Options};
