@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status};
 
 use super::allocations;
 use super::authority::{may_read, may_watch, may_write};
+use super::watch::Watches;
 
 /// Objects per part of a large answer: some 200 KiB, far below the message limit.
 const PART: usize = 1_000;
@@ -33,6 +34,7 @@ const PART: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct StoreService {
     store: Store,
+    watches: Watches,
     /// One check at a time: each reads the whole state.
     checks: Arc<Semaphore>,
 }
@@ -41,7 +43,8 @@ impl StoreService {
     /// Serves `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, checks: Arc::new(Semaphore::new(1)) }
+        let watches = Watches::new(store.clone());
+        Self { store, watches, checks: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -302,7 +305,7 @@ impl StoreApi for StoreService {
         let asked = request.get_ref().node.as_deref().map(NodeName::new).transpose();
         let asked = asked.map_err(|error| answer::invalid(error.to_string()))?;
         let node = may_watch(&request, asked)?;
-        let receiver = super::watch::start(self.store.clone(), request.get_ref(), node)?;
+        let receiver = self.watches.start(request.get_ref(), node)?;
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
 
