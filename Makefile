@@ -9,7 +9,7 @@ SEQUENCES ?= 100000
 export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
-	properties mutants restore power-loss corruption forgetful
+	bench-watch properties mutants restore power-loss corruption forgetful
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,10 @@ vectors: ## The report vectors: recorded answers of another allocator, and ours.
 bench-store: ## The report bench-store: the allocator and the state machine, speed and memory.
 	$(CARGO) bench -p atoll-tests --bench heap
 	$(CARGO) bench -p atoll-tests --bench store
+
+bench-watch: install ## The report bench-watch: 5,000 agents that watch, and members without work. Release build.
+	$(CARGO) build --release -p atolld -p atoll-tests --bin atolld --bin atoll-bench-watch
+	target/release/atoll-bench-watch
 
 report: ## Prints the reports in target/report.
 	@$(CARGO) run --quiet -p atoll-tests --bin atoll-report
