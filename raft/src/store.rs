@@ -19,7 +19,7 @@ pub(crate) use crate::open::OpenError;
 use crate::options::{RaftOptions, Timing};
 use crate::proposer::{self, Answer, Proposal, ProposeError};
 use crate::status::MemberStatus;
-use crate::{formation, leader, marks, upkeep};
+use crate::{formation, leader, marks, refill, upkeep};
 
 /// Why there is no linearizable read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -93,6 +93,7 @@ impl Store {
             tokio::spawn(leader::set_up(store.clone(), leadership)).abort_handle(),
             tokio::spawn(formation::run(member.clone())).abort_handle(),
             tokio::spawn(upkeep::run(member.clone())).abort_handle(),
+            tokio::spawn(refill::run(member.clone())).abort_handle(),
             tokio::spawn(marks::run(store.clone())).abort_handle(),
             tokio::spawn(upkeep::watch_space(member.clone())).abort_handle(),
         ];

@@ -48,6 +48,10 @@ impl Rows {
         Ok(Self { directory: directory.to_owned(), db, changes, intervals })
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Puts everything written on the disk.
     pub(super) fn sync(&self) -> Result<(), HistoryError> {
         self.db.flush()?;
