@@ -10,7 +10,7 @@ export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
-	bench-cluster failover
+	bench-cluster bench-watch failover
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -95,6 +95,10 @@ bench-cluster: bench-programs ## The report bench-cluster: members and etcd side
 # ATOLL_FAILOVER_KILLS, ATOLL_FAILOVER_SIZES=10,100000, ATOLL_SOAK_MINUTES.
 failover: bench-programs ## The report failover: leaders killed, stopped and frozen; restarts; a load without elections.
 	target/release/atoll-bench failover
+
+bench-watch: install ## The report bench-watch: 5,000 agents that watch, and members without work. Release build.
+	$(CARGO) build --release -p atolld -p atoll-tests --bin atolld --bin atoll-bench-watch
+	target/release/atoll-bench-watch
 
 report: ## Prints the reports in target/report.
 	@$(CARGO) run --quiet -p atoll-tests --bin atoll-report

@@ -8,6 +8,7 @@
 //! * `pki` (a feature): authorities and certificates.
 //! * [`allocations`]: which addresses are held, by whom: the question and the answer.
 //! * [`client`]: finds the leader, retries safely under one request id, resumes watches.
+//! * [`event`]: what a watch says, encoded once for all its readers.
 //! * [`saved`]: a state on a client's disk.
 //! * [`manifest`]: the `kubeovn.io/v1` forms of Subnet and IP, as `kubectl` shows them.
 //!
@@ -17,6 +18,7 @@
 pub mod allocations;
 pub mod answer;
 pub mod client;
+pub mod event;
 pub mod identity;
 pub mod manifest;
 #[cfg(feature = "pki")]

@@ -52,6 +52,7 @@ mod network;
 mod open;
 mod options;
 mod proposer;
+mod refill;
 mod reserve;
 mod resize;
 mod stages;

@@ -24,7 +24,7 @@ use crate::proposer::{self, Answer, Proposal, ProposeError};
 use crate::stages::Stages;
 use crate::status::MemberStatus;
 use crate::watchdog::{self, Watchdog};
-use crate::{formation, leader, marks, upkeep};
+use crate::{formation, leader, marks, refill, upkeep};
 
 /// Why there is no linearizable read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,6 +103,7 @@ impl Store {
             tokio::spawn(leader::set_up(store.clone(), leadership)).abort_handle(),
             tokio::spawn(formation::run(member.clone())).abort_handle(),
             tokio::spawn(upkeep::run(member.clone())).abort_handle(),
+            tokio::spawn(refill::run(member.clone())).abort_handle(),
             tokio::spawn(marks::run(store.clone())).abort_handle(),
             tokio::spawn(upkeep::watch_space(member.clone())).abort_handle(),
         ];

@@ -9,7 +9,7 @@ use atoll_api::Credentials;
 use atoll_api::proto::cluster_server::ClusterServer;
 use atoll_api::proto::store_server::StoreServer;
 use atoll_api::tls::Listener;
-use atoll_raft::{Phase, RaftOptions, Store, Timing};
+use atoll_raft::{Phase, RaftOptions, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;

@@ -5,69 +5,127 @@
 //! of which of its pods somebody wants to know whether they are there.
 //! No other node's pods: a change costs the agents of a large cluster nothing.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use atoll_model::{
-    Allocation, AllocationState, Change, ChangeSet, MirrorTarget, NodeName, Object, ObjectKey,
-    Owner, Pod, PodKey, Uid,
+    AllocationState, Change, ChangeSet, Mirror, MirrorTarget, NodeName, Object, ObjectKey, Owner,
+    Pod, PodKey, Uid,
 };
 
 use crate::state::State;
 
-/// Whether the agent of `node` needs `object`.
-///
-/// A pod's allocation does not say where the pod is. It is answered with yes, which is too much;
-/// [`objects`] and [`changes`] know better, because they see the pod beside it.
-#[must_use]
-pub fn concerns(node: &NodeName, key: &ObjectKey, object: &Object) -> bool {
-    match (key, object) {
-        (ObjectKey::Janitor, _) => false,
-        (ObjectKey::Namespace(_) | ObjectKey::Workload(_) | ObjectKey::Reservation(_), _) => false,
-        (_, Object::Allocation(it)) => it.state == AllocationState::Active,
-        (_, Object::Node(it)) => it.spec.name == *node,
-        (_, Object::Pod(pod)) => pod.spec.node == *node,
-        (_, Object::Draining(draining)) => draining.node == *node,
-        (_, Object::Sighting(sighting)) => sighting.node == *node,
-        (ObjectKey::Mirror(MirrorTarget::Node(other)), _) => other == node,
-        (_, _) => true,
+/// Whose agents need an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach<'a> {
+    Nobody,
+    Node(&'a NodeName),
+    Everyone,
+}
+
+impl<'a> Reach<'a> {
+    /// Of an object that a change in `all` made, or took away.
+    ///
+    /// An allocation does not say where its pod is. It comes and goes in the revision in which its
+    /// pod gets or loses it, so the pod is in `all` too.
+    fn of(key: &'a ObjectKey, object: &'a Object, all: &'a ChangeSet, after: bool) -> Self {
+        match (key, object) {
+            (ObjectKey::Janitor | ObjectKey::Namespace(_), _)
+            | (ObjectKey::Workload(_) | ObjectKey::Reservation(_), _) => Self::Nobody,
+            (_, Object::Allocation(it)) => match &it.owner {
+                Owner::Pod(..) if it.state == AllocationState::Kept => Self::Nobody,
+                Owner::Pod(key, uid) => match pod_in(all, key, uid, after) {
+                    Some(pod) => Self::Node(&pod.spec.node),
+                    None => Self::Nobody,
+                },
+                _ => Self::Everyone,
+            },
+            (_, Object::Node(it)) => Self::Node(&it.spec.name),
+            (_, Object::Pod(pod)) => Self::Node(&pod.spec.node),
+            (_, Object::Draining(draining)) => Self::Node(&draining.node),
+            (_, Object::Sighting(sighting)) => Self::Node(&sighting.node),
+            (ObjectKey::Mirror(MirrorTarget::Node(node)), _) => Self::Node(node),
+            (_, _) => Self::Everyone,
+        }
+    }
+
+    /// Of both sides of a change.
+    fn sides(change: &'a Change, all: &'a ChangeSet) -> [Self; 2] {
+        let side = |object: &'a Option<Object>, after| {
+            let object = object.as_ref();
+            object.map_or(Self::Nobody, |object| Self::of(&change.key, object, all, after))
+        };
+        [side(&change.before, false), side(&change.after, true)]
     }
 }
 
-/// Everything that the agent of `node` needs, in the order of the keys. O(its own and what is
-/// common).
+/// Whose agents need something of a change set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// To these [`changes`] tells something of their own …
+    pub nodes: BTreeSet<NodeName>,
+    /// … and to all others, if this is set, it tells what [`common_changes`] does.
+    pub everyone: bool,
+}
+
+/// Whose agents need something of `all`. O(changes), however many nodes there are.
+#[must_use]
+pub fn audience(all: &ChangeSet) -> Audience {
+    let mut audience = Audience::default();
+    for reach in all.changes.iter().flat_map(|change| Reach::sides(change, all)) {
+        match reach {
+            Reach::Nobody => {}
+            Reach::Node(node) => {
+                audience.nodes.insert(node.clone());
+            }
+            Reach::Everyone => audience.everyone = true,
+        }
+    }
+    audience
+}
+
+/// Everything that the agent of `node` needs: what is [`common`] and what is its [`own`].
 pub fn objects<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item = Object> + 'a {
+    let mut all: Vec<_> = common(state).chain(own(state, node)).collect();
+    all.sort_by_cached_key(Object::key);
+    all.into_iter()
+}
+
+/// What every agent needs. O(nodes and what is common).
+pub fn common(state: &State) -> impl Iterator<Item = Object> + '_ {
     let settings = state.settings().cloned().map(Object::Settings);
     let central = state.central().cloned().map(Object::Central);
-    let own = state.node(node).cloned().map(Object::Node);
-    let pods = state.pods_on(node).cloned().map(Object::Pod);
-    let uids = state.indexes.drainings_by_node.get(node).into_iter().flatten();
-    let mirrors = state.mirrors().filter(move |mirror| match &mirror.target {
-        MirrorTarget::Node(other) => other == node,
-        MirrorTarget::Pod(_) => true,
-    });
-    let drainings = uids.filter_map(|uid| state.drainings.get(uid)).cloned();
-    let uids = state.indexes.sightings_by_node.get(node).into_iter().flatten();
-    let sightings = uids.filter_map(|uid| state.sightings.get(uid));
+    let ports = state.nodes().map(|it| atoll_model::PortName::of_node(&it.spec.name));
+    let allocations = ports.filter_map(|port| state.allocations.get(&port)).cloned();
+    let of_pods = |mirror: &&Arc<Mirror>| matches!(mirror.target, MirrorTarget::Pod(_));
+    let mirrors = state.mirrors().filter(of_pods).cloned();
     settings
         .into_iter()
         .chain(central)
         .chain(state.subnets().cloned().map(Object::Subnet))
-        .chain(own)
-        .chain(pods)
-        .chain(allocations(state, node))
-        .chain(drainings.map(Object::Draining))
+        .chain(allocations.map(Object::Allocation))
         .chain(state.qos_specs().cloned().map(Object::Qos))
-        .chain(mirrors.cloned().map(Object::Mirror))
-        .chain(sightings.cloned().map(Object::Sighting))
+        .chain(mirrors.map(Object::Mirror))
         .chain(state.reconciling().cloned().map(Object::Reconciling))
 }
 
-/// The allocations of all nodes and of the pods on `node`, by port.
-fn allocations(state: &State, node: &NodeName) -> impl Iterator<Item = Object> {
-    let pods = state.pods_on(node).flat_map(|pod| state.held_by(&pod.spec));
-    let nodes = state.nodes().map(|it| atoll_model::PortName::of_node(&it.spec.name));
-    let nodes = nodes.filter_map(|port| state.allocations.get(&port));
-    let mut all: Vec<_> = pods.chain(nodes).cloned().collect();
-    all.sort_unstable_by(|one, other| one.port.cmp(&other.port));
-    all.into_iter().map(Object::Allocation)
+/// What only the agent of `node` needs. O(its own).
+pub fn own<'a>(state: &'a State, node: &'a NodeName) -> impl Iterator<Item = Object> + 'a {
+    let of_node =
+        move |mirror: &&Arc<Mirror>| matches!(&mirror.target, MirrorTarget::Node(it) if it == node);
+    let mirrors = state.mirrors().filter(of_node).cloned();
+    let held = state.pods_on(node).flat_map(|pod| state.held_by(&pod.spec)).cloned();
+    let uids = state.indexes.drainings_by_node.get(node).into_iter().flatten();
+    let drainings = uids.filter_map(|uid| state.drainings.get(uid)).cloned();
+    let uids = state.indexes.sightings_by_node.get(node).into_iter().flatten();
+    let sightings = uids.filter_map(|uid| state.sightings.get(uid)).cloned();
+    let me = state.node(node).cloned().map(Object::Node);
+    me.into_iter()
+        .chain(state.pods_on(node).cloned().map(Object::Pod))
+        .chain(held.map(Object::Allocation))
+        .chain(drainings.map(Object::Draining))
+        .chain(mirrors.map(Object::Mirror))
+        .chain(sightings.map(Object::Sighting))
 }
 
 /// What the agent of `node` needs of a change set; nothing if none of it is for him.
@@ -75,31 +133,25 @@ fn allocations(state: &State, node: &NodeName) -> impl Iterator<Item = Object> {
 /// A pod that is re-created elsewhere under its name is, to the node that had it, a pod that went.
 #[must_use]
 pub fn changes(node: &NodeName, all: &ChangeSet) -> Option<ChangeSet> {
+    only(all, |reach| reach == Reach::Everyone || reach == Reach::Node(node))
+}
+
+/// What every agent needs of a change set, whichever node it is of.
+#[must_use]
+pub fn common_changes(all: &ChangeSet) -> Option<ChangeSet> {
+    only(all, |reach| reach == Reach::Everyone)
+}
+
+fn only(all: &ChangeSet, wanted: impl Fn(Reach<'_>) -> bool) -> Option<ChangeSet> {
     let own = |change: &Change| {
-        let side = |object: &Option<Object>, after: bool| {
-            let object = object.as_ref()?;
-            let concerned = match object {
-                Object::Allocation(allocation) => is_own(node, allocation, all, after),
-                object => concerns(node, &change.key, object),
-            };
-            concerned.then(|| object.clone())
-        };
-        let (before, after) = (side(&change.before, false), side(&change.after, true));
+        let [before, after] = Reach::sides(change, all).map(&wanted);
+        let before = change.before.clone().filter(|_| before);
+        let after = change.after.clone().filter(|_| after);
         let some = before.is_some() || after.is_some();
         some.then(|| Change { key: change.key.clone(), before, after })
     };
     let changes: Vec<Change> = all.changes.iter().filter_map(own).collect();
     (!changes.is_empty()).then(|| ChangeSet { changes, ..all.clone() })
-}
-
-/// Whether an allocation in `all` is a node's, or a pod's on `node`. An allocation comes and goes
-/// in the revision in which its pod gets or loses it, so the pod is in `all` too.
-fn is_own(node: &NodeName, allocation: &Allocation, all: &ChangeSet, after: bool) -> bool {
-    let Owner::Pod(key, uid) = &allocation.owner else { return true };
-    if allocation.state == AllocationState::Kept {
-        return false;
-    }
-    pod_in(all, key, uid, after).is_some_and(|pod| pod.spec.node == *node)
 }
 
 fn pod_in<'a>(all: &'a ChangeSet, key: &PodKey, uid: &Uid, after: bool) -> Option<&'a Pod> {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use atoll_model::{Actor, Operation, Revision};
 
 use super::*;
-use crate::scenario::{Scenario, node, pod, uid};
+use crate::scenario::{Scenario, node, node_spec, pod, uid};
 
 fn keys(objects: impl Iterator<Item = Object>) -> Vec<String> {
     objects.map(|object| object.key().to_string()).collect()
@@ -45,23 +45,26 @@ fn an_agent_sees_what_is_common_and_what_is_its_own_in_the_order_of_the_keys() {
 }
 
 #[test]
-fn what_an_agent_sees_concerns_it() {
-    let it = two_nodes();
-    for name in ["n1", "n2", "n3"] {
-        for object in objects(&it.state, &node(name)) {
-            assert!(concerns(&node(name), &object.key(), &object), "{}", object.key());
-        }
-    }
-    let other = it.state.pod(&pod("a/p1")).cloned().map(Object::Pod).unwrap();
-    assert!(!concerns(&node("n2"), &other.key(), &other));
-}
-
-#[test]
 fn another_nodes_pods_are_not_in_a_nodes_changes() {
     let mut it = Scenario::new();
     let set = it.put_pod_on("a/p", "u1", "n2").changes.unwrap();
     assert_eq!(changes(&node("n1"), &set), None);
+    let audience = audience(&set);
+    assert_eq!(audience, Audience { nodes: [node("n2")].into(), everyone: false });
     assert_eq!(changes(&node("n2"), &set), Some(set));
+}
+
+/// A member tells 5,000 agents of a subnet; it looks at the change once, not 5,000 times.
+#[test]
+fn what_is_common_is_everyones_and_what_a_node_gets_beside_it_is_named() {
+    let mut it = Scenario::new();
+    let set = it.apply(Operation::PutNode(node_spec("n9"))).changes.unwrap();
+    let audience = audience(&set);
+    assert_eq!(audience, Audience { nodes: [node("n9")].into(), everyone: true });
+    let common = common_changes(&set).unwrap();
+    assert_eq!(changes(&node("n1"), &set), Some(common.clone()));
+    let own = changes(&node("n9"), &set).unwrap();
+    assert!(own.changes.len() > common.changes.len(), "{own:?}");
 }
 
 #[test]

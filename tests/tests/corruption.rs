@@ -7,15 +7,18 @@
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 #![allow(clippy::print_stdout, reason = "the table is for people too")]
 
+#[path = "corruption/refill.rs"]
+mod refill;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use atoll_api::WatchEvent;
 use atoll_api::proto::history_request::Of;
 use atoll_api::proto::{AddressQuery, HistoryRequest, Interval};
+use atoll_api::{Client, WatchEvent};
 use atoll_model::{
     ChangeSet, Labels, MemberName, NodeSpec, Object, Operation, PodKey, PodRequest, PodSpec,
     Revision,
@@ -99,6 +102,20 @@ async fn make_disk(dir: &Path) -> Result<PathBuf> {
     let mut members = member(dir, &data_dir)?;
     bare::ready(&members).await?;
     let client = bare::client(&members, Duration::from_secs(10))?;
+    fill(&client).await?;
+    let snapshots = data_dir.join("snapshot");
+    wait_until(Duration::from_secs(20), "a snapshot and a purge", async || {
+        ensure!(files_in(&snapshots)?.iter().any(|it| it.extension().is_some_and(|e| e == "snap")));
+        let first = data_dir.join("wal/0000000000000001.seg");
+        if first.exists() { bail!("nothing was purged") } else { Ok(()) }
+    })
+    .await?;
+    members[0].kill().await?;
+    Ok(data_dir)
+}
+
+/// Several segments' worth of changes, and an address that many held.
+async fn fill(client: &Client) -> Result<()> {
     client.txn(vec![], vec![node()]).await?;
     for number in 0..400_u32 {
         let labels = Labels::from([("n".to_owned(), "x".repeat((number % 60) as usize + 1))]);
@@ -113,15 +130,7 @@ async fn make_disk(dir: &Path) -> Result<PathBuf> {
         }
         client.txn(vec![], operations).await?;
     }
-    let snapshots = data_dir.join("snapshot");
-    wait_until(Duration::from_secs(20), "a snapshot and a purge", async || {
-        ensure!(files_in(&snapshots)?.iter().any(|it| it.extension().is_some_and(|e| e == "snap")));
-        let first = data_dir.join("wal/0000000000000001.seg");
-        if first.exists() { bail!("nothing was purged") } else { Ok(()) }
-    })
-    .await?;
-    members[0].kill().await?;
-    Ok(data_dir)
+    Ok(())
 }
 
 fn node() -> Operation {

@@ -7,7 +7,7 @@ use atoll_model::{ChangeSet, ClusterId, Lineage, Object, Revision};
 use tonic::Streaming;
 
 use super::Client;
-use crate::proto::watch_response::{self, Kind};
+use crate::event::{self, Event};
 use crate::proto::{self, WatchRequest, WatchResponse};
 
 /// Pause between two members that did not answer.
@@ -107,35 +107,23 @@ impl Watch {
     }
 
     fn take(&mut self, message: WatchResponse) -> Result<Option<WatchEvent>, DecodeError> {
-        let missing = || DecodeError::Field { field: "watch", why: "is empty".to_owned() };
-        match message.kind.ok_or_else(missing)? {
-            Kind::Resync(part) => self.take_part(part),
-            Kind::Changes(changes) => {
-                let changes = ChangeSet::try_from(changes)?;
+        Ok(match event::decode(message)? {
+            Event::Resync { lineage, objects, last } => {
+                self.parts.extend(objects);
+                last.then(|| {
+                    self.stand_at(&lineage);
+                    WatchEvent::Resync(lineage, std::mem::take(&mut self.parts))
+                })
+            }
+            Event::Changes(changes) => {
                 self.advance(changes.revision);
-                Ok(Some(WatchEvent::Changes(changes)))
+                Some(WatchEvent::Changes(changes))
             }
-            Kind::Bookmark(bookmark) => {
-                let lineage = lineage_of(bookmark.lineage)?;
+            Event::Bookmark(lineage) => {
                 self.stand_at(&lineage);
-                Ok(Some(WatchEvent::Bookmark(lineage)))
+                Some(WatchEvent::Bookmark(lineage))
             }
-        }
-    }
-
-    fn take_part(
-        &mut self,
-        part: watch_response::Resync,
-    ) -> Result<Option<WatchEvent>, DecodeError> {
-        for object in &part.objects {
-            self.parts.push(object.try_into()?);
-        }
-        if !part.last {
-            return Ok(None);
-        }
-        let lineage = lineage_of(part.lineage)?;
-        self.stand_at(&lineage);
-        Ok(Some(WatchEvent::Resync(lineage, std::mem::take(&mut self.parts))))
+        })
     }
 
     /// A reader that nothing concerns for a long time has still seen how far the store came: what

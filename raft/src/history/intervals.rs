@@ -24,6 +24,43 @@ pub(super) fn write(rows: &Rows, set: &ChangeSet) -> Result<(), HistoryError> {
     Ok(())
 }
 
+/// Writes changes that are older than all that are known: what was cut off comes back, newest
+/// first. Repeating it changes nothing, also after a power cut in the middle.
+pub(super) fn write_older(rows: &Rows, set: &ChangeSet) -> Result<(), HistoryError> {
+    rows.put_changes(set)?;
+    for change in &set.changes {
+        for (allocation, address) in closed(change) {
+            begin_later(rows, &allocation.subnet, address, set.revision)?;
+            let from = began(rows, allocation, address, set.revision)?;
+            let closing = ChangeSet { changes: vec![change.clone()], ..set.clone() };
+            rows.put_interval(&allocation.subnet, address, from, &closing)?;
+        }
+    }
+    Ok(())
+}
+
+/// The next holder of an address after `end` did not have it before: an allocation that changed
+/// hands is older than that. While the holder before was not known, it seemed to have had it since
+/// it was made.
+fn begin_later(
+    rows: &Rows,
+    subnet: &SubnetName,
+    address: IpAddr,
+    end: Revision,
+) -> Result<(), HistoryError> {
+    let mut later = rows.intervals(subnet, address)?;
+    later.retain(|(_, closing)| closing.revision > end);
+    let next = later.iter().map(|(_, closing)| closing.revision).min();
+    for (from, closing) in later.into_iter().filter(|(_, it)| Some(it.revision) == next) {
+        if from < end {
+            // In this order: a power cut may leave both, never none.
+            rows.put_interval(subnet, address, end, &closing)?;
+            rows.delete_interval(subnet, address, from)?;
+        }
+    }
+    Ok(())
+}
+
 /// Brings the rows to where a state at `revision` needs them, before the log is replayed.
 ///
 /// Answers the floor: changes at or below it are not known.
@@ -32,8 +69,9 @@ pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Revision, Histo
     let mut floor = rows.noted(FLOOR)?.unwrap_or_default();
     if through < revision {
         tracing::warn!(
-            %through, %revision,
-            "the history ends before the snapshot: changes between them are not known here"
+            %through, %revision, directory = %rows.directory().display(),
+            "the history ends before the snapshot: changes up to it are not known here until they \
+             have come from another member"
         );
         floor = revision;
     }

@@ -17,11 +17,15 @@
 //!   only up to a snapshot.
 //! * At start, rows above the snapshot are deleted: the log's replay writes them again.
 //!
-//! A damaged history is wiped, and that is said: the log and the state do not need it. Fetching
-//! it again from a peer, and a limit to its size, are still missing. After a wipe, or after a
-//! snapshot was installed from the leader, older changes are not known here (`floor`).
+//! A damaged history is set aside and begun anew, and that is said: the log and the state do not
+//! need it. Then, and after a snapshot was installed from the leader, older changes are not known
+//! here (`floor`) until they have come from another member, newest first, in parts ([`Part`]): with
+//! each part the floor sinks (`crate::refill`). A limit to its size is still missing.
 
 mod intervals;
+#[cfg(test)]
+mod intervals_test;
+mod part;
 mod past;
 #[cfg(test)]
 mod past_test;
@@ -41,6 +45,7 @@ use atoll_model::{ChangeSet, MacAddress, ObjectKey, Owner, PortName, Revision, S
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::machine::{Published, blocking};
+pub(crate) use part::{Part, decode as decode_part};
 pub use past::{Moment, Past, PastError};
 use rows::Rows;
 use writer::Request;
@@ -53,8 +58,8 @@ pub enum HistoryError {
     Database(String),
     /// A row does not check out.
     #[error(
-        "the history is damaged: {0}; stop this member, remove the directory `history` in its data \
-         directory and start it: the history then begins anew, nothing else is lost"
+        "the history is damaged: {0}; stop this member, move the directory `history` out of its data \
+         directory and start it: the history then comes from another member, nothing else is lost"
     )]
     Damaged(String),
     /// Another release wrote it.
@@ -187,13 +192,18 @@ impl Archive {
         let (rows, floor) = match opened {
             Ok(opened) => opened,
             Err(error @ HistoryError::Damaged(_)) => {
-                tracing::error!(
-                    %error, directory = %directory.display(),
-                    "the history is damaged and is wiped: what happened before revision {revision} \
-                     is no longer known on this member; log and state are not concerned"
+                let kept = set_aside(directory)
+                    .map_err(|error| HistoryError::Database(error.to_string()))?;
+                let what = match error {
+                    HistoryError::Damaged(what) => what,
+                    other => other.to_string(),
+                };
+                tracing::warn!(
+                    what, directory = %directory.display(), kept = %kept.display(),
+                    "the history is damaged, is set aside and begun anew: what happened before \
+                     revision {revision} is no longer known on this member until it has come from \
+                     another one; log and state are not concerned"
                 );
-                let removed = std::fs::remove_dir_all(directory);
-                removed.map_err(|error| HistoryError::Database(error.to_string()))?;
                 let rows = Rows::open(directory)?;
                 let floor = intervals::prepare(&rows, revision)?;
                 (rows, floor)
@@ -207,6 +217,23 @@ impl Archive {
         writer::spawn(rows.clone(), requests, progress.clone())
             .map_err(|error| HistoryError::Database(error.to_string()))?;
         Ok(Self { rows: Arc::new(RwLock::new(Some(rows))), progress, writer })
+    }
+
+    /// The newest part of what is known up to `below`, encoded, and where it begins.
+    pub(crate) async fn part(
+        &self,
+        below: Revision,
+    ) -> Result<Option<(Vec<u8>, Revision)>, HistoryError> {
+        let (rows, progress) = (self.rows()?, self.progress());
+        read(move || part::read(&rows, &progress, below)).await
+    }
+
+    /// Takes a part in; true if it reached down from the floor, false if it was not needed.
+    pub(crate) async fn take_in(&self, part: Part) -> Result<bool, HistoryError> {
+        let (done, answer) = oneshot::channel();
+        let request = Request::Older(part, done);
+        self.writer.send(request).await.map_err(|_| HistoryError::Closed)?;
+        answer.await.map_err(|_| HistoryError::Closed)
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -268,6 +295,18 @@ impl Archive {
         })
         .await
     }
+}
+
+/// Keeps a damaged history for whoever wants to know what happened to it.
+fn set_aside(directory: &Path) -> std::io::Result<std::path::PathBuf> {
+    for number in 1_u32.. {
+        let kept = directory.with_extension(format!("damaged-{number}"));
+        if !kept.exists() {
+            std::fs::rename(directory, &kept)?;
+            return Ok(kept);
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
 /// Questions about the past.

@@ -37,7 +37,9 @@ impl Rows {
     pub(super) fn open(directory: &Path) -> Result<Self, HistoryError> {
         // sled panics on some kinds of damage.
         let opened = catch_unwind(AssertUnwindSafe(|| -> sled::Result<_> {
-            let db = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).open()?;
+            // The writer flushes. sled would do it twice a second, also with nothing to flush.
+            let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
+            let db = config.flush_every_ms(None).open()?;
             let (changes, intervals) = (db.open_tree("changes")?, db.open_tree("intervals")?);
             Ok((db, changes, intervals))
         }));
@@ -52,6 +54,10 @@ impl Rows {
         value[0] = FORMAT + 1;
         self.db.insert(name, value)?;
         Ok(())
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Puts everything written on the disk.

@@ -7,6 +7,7 @@ use atoll_model::{ChangeSet, Revision};
 use tokio::sync::{mpsc, oneshot};
 
 use super::intervals::{self, FLOOR, THROUGH};
+use super::part::Part;
 use super::rows::Rows;
 use super::{HistoryError, Progress};
 use crate::fatal;
@@ -18,6 +19,8 @@ pub(super) enum Request {
     Written(oneshot::Sender<()>),
     Sync(oneshot::Sender<()>),
     SkipTo(Revision, oneshot::Sender<()>),
+    /// Answers whether it fits below what is known.
+    Older(Part, oneshot::Sender<bool>),
     Close(oneshot::Sender<()>),
 }
 
@@ -85,6 +88,13 @@ impl Writer {
                 self.progress.floor.store(revision.0, Ordering::Release);
                 let _ = done.send(());
             }
+            Request::Older(part, done) => {
+                let fits = self.progress.floor() == part.below;
+                if fits {
+                    self.older(&part)?;
+                }
+                let _ = done.send(fits);
+            }
             Request::Close(done) => {
                 self.note()?;
                 self.rows.sync()?;
@@ -92,6 +102,15 @@ impl Writer {
             }
         }
         Ok(None)
+    }
+
+    /// The floor sinks once what is above it is durable, and never before.
+    fn older(&mut self, part: &Part) -> Result<(), HistoryError> {
+        part.sets.iter().try_for_each(|set| intervals::write_older(&self.rows, set))?;
+        self.rows.sync()?;
+        self.rows.note(FLOOR, part.above)?;
+        self.progress.floor.store(part.above.0, Ordering::Release);
+        Ok(())
     }
 
     fn note(&mut self) -> Result<(), HistoryError> {

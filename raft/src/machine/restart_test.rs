@@ -6,7 +6,7 @@ use atoll_model::{ObjectKey, Owner, Revision};
 
 use super::disk_test::{Disk, delete_pod, namespace, node, pod};
 use crate::changes::ChangesError;
-use crate::history::History;
+use crate::history::{History, decode_part};
 
 /// Small, so that almost everything has to come from the database.
 const RING: usize = 5;
@@ -101,7 +101,7 @@ async fn the_history_knows_who_held_an_address_and_when() {
 }
 
 #[tokio::test]
-async fn a_damaged_history_is_wiped_and_does_not_pretend_to_be_complete() {
+async fn a_damaged_history_does_not_pretend_to_be_complete() {
     let directory = tempfile::tempdir().unwrap();
     let mut disk = Disk::open(directory.path(), RING);
     for number in 0..50 {
@@ -120,6 +120,29 @@ async fn a_damaged_history_is_wiped_and_does_not_pretend_to_be_complete() {
     }
     assert_eq!(disk.changes(Revision(50)).await.unwrap().len(), 20);
     disk.close().await;
+}
+
+/// sled is content with it, and a row is not what was written.
+#[tokio::test]
+async fn a_history_with_a_damaged_row_is_set_aside_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in 1..=2 {
+        let mut disk = Disk::open(directory.path(), RING);
+        disk.apply(vec![namespace(number)]).await;
+        disk.snapshot().await;
+        disk.close().await;
+        let history = directory.path().join("history");
+        let db = sled::open(&history).unwrap();
+        db.insert("through", b"nonsense").unwrap();
+        db.flush().unwrap();
+        drop(db);
+        let disk = Disk::open(directory.path(), RING);
+        assert_eq!(disk.shown.archive.progress().floor(), Revision(number));
+        disk.close().await;
+        let kept = sled::open(directory.path().join(format!("history.damaged-{number}"))).unwrap();
+        assert_eq!(kept.get("through").unwrap().unwrap(), b"nonsense");
+        assert!(!kept.open_tree("changes").unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
@@ -144,4 +167,60 @@ async fn an_installed_snapshot_ends_streams_that_would_have_a_gap() {
     assert!(stream.next().await.is_none());
     let (theirs, ours) = (source.shown.published.borrow(), disk.shown.published.borrow());
     assert_eq!(theirs.state.dump(), ours.state.dump());
+}
+
+/// What one member knows below another's floor.
+async fn refill(from: &Disk, to: &Disk) {
+    loop {
+        let floor = to.shown.archive.progress().floor();
+        let Some((bytes, _)) = from.shown.archive.part(floor).await.unwrap() else { return };
+        assert!(to.shown.archive.take_in(decode_part(&bytes).unwrap()).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_history_that_was_lost_is_the_same_once_it_has_come_from_another() {
+    use openraft::storage::RaftStateMachine as _;
+    const ADDRESS: &str = "10.16.0.50";
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = Disk::open(theirs.path(), RING);
+    source.apply(atoll_store::setup::defaults()).await;
+    source.apply(vec![node()]).await;
+    for thousand in 0..9 {
+        let numbers = thousand * 1_000..(thousand + 1) * 1_000;
+        source.apply(numbers.map(namespace).collect()).await;
+    }
+    for number in 0..100 {
+        let uid = format!("uid-{number}");
+        source.apply(vec![pod("ns-1/a", &uid, ADDRESS)]).await;
+        source.apply(vec![delete_pod("ns-1/a", &uid)]).await;
+    }
+    source.snapshot().await;
+    let snapshot = source.machine.get_current_snapshot().await.unwrap().unwrap();
+    let mut disk = Disk::open(ours.path(), RING);
+    disk.apply(atoll_store::setup::defaults()).await;
+    disk.machine.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
+    assert!(disk.changes(Revision(0)).await.is_err());
+    assert_eq!(disk.ownership(ADDRESS).await, []);
+
+    // The floor sinks part by part, and what is above it can be told.
+    let top = disk.shown.archive.progress().floor();
+    let (bytes, above) = source.shown.archive.part(top).await.unwrap().unwrap();
+    let first = decode_part(&bytes).unwrap();
+    assert!(disk.shown.archive.take_in(first.clone()).await.unwrap());
+    assert!(!disk.shown.archive.take_in(first).await.unwrap(), "it reaches down from elsewhere");
+    assert!(above > Revision(0) && disk.shown.archive.progress().floor() == above);
+    assert_eq!(disk.changes(above).await.unwrap(), source.changes(above).await.unwrap());
+    assert!(disk.changes(Revision(above.0 - 1)).await.is_err());
+    refill(&source, &disk).await;
+    let same = source.changes(Revision(0)).await.unwrap();
+    assert_eq!(disk.changes(Revision(0)).await.unwrap(), same);
+    assert_eq!(disk.ownership(ADDRESS).await.len(), 100);
+    assert_eq!(disk.ownership(ADDRESS).await, source.ownership(ADDRESS).await);
+
+    // It lasts.
+    disk.close().await;
+    let again = Disk::open(ours.path(), RING);
+    assert_eq!(again.changes(Revision(0)).await.unwrap(), same);
+    again.close().await;
 }

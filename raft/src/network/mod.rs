@@ -20,10 +20,15 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use atoll_api::client::EndpointError;
+use atoll_api::proto::PeerMessage;
 use atoll_api::proto::peer_client::PeerClient;
 use atoll_api::{Credentials, Endpoint};
+use atoll_model::Revision;
 use tonic::transport::Channel;
+use tonic::{Code, Streaming};
 
+use crate::history::{Part, decode_part};
+use crate::machine::blocking;
 use crate::member::Member;
 use crate::types::Metrics;
 
@@ -35,6 +40,9 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of a snapshot per message.
 const SNAPSHOT_CHUNK: usize = 512 << 10;
+
+/// A member that reads a part of its history needs less, on any disk.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// HTTP/2 keep-alive: what notices a dead peer on a stream, where nothing times out.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -59,6 +67,51 @@ pub(crate) async fn ask_digest(member: &Member, id: u64, index: u64) -> Option<u
     let answer = client.digest(question).await.ok()?.into_inner();
     wire::check(identity, &answer).ok()?;
     wire::decode::<Option<u128>>(&answer.payload).ok()?
+}
+
+/// Why a member sends no history.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoHistory {
+    /// Its release does not know how.
+    OlderRelease,
+    /// It does not answer, or cannot.
+    Failed(String),
+}
+
+/// What happened up to a revision, as another member tells it: parts, newest first.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    messages: Streaming<PeerMessage>,
+}
+
+impl Parts {
+    /// Asks member `id` for what happened up to `below`.
+    pub(crate) async fn ask(member: &Member, id: u64, below: Revision) -> Result<Self, NoHistory> {
+        let identity = &member.shown.identity;
+        let failed = |why: &dyn std::fmt::Display| NoHistory::Failed(why.to_string());
+        let address = member.addresses.get(id).ok_or_else(|| failed(&"it has no address"))?;
+        let client = connect(&address, &member.options.credentials);
+        let question = wire::message(identity, id, wire::encode(&below.0));
+        let mut client = client.map_err(|error| failed(&error))?;
+        let asked = tokio::time::timeout(ANSWER_WITHIN, client.history(question)).await;
+        match asked.map_err(|_| failed(&"no answer in time"))? {
+            Ok(answer) => Ok(Self { messages: answer.into_inner() }),
+            Err(status) if status.code() == Code::Unimplemented => Err(NoHistory::OlderRelease),
+            Err(status) => Err(failed(&status.message())),
+        }
+    }
+
+    /// The next part, checked; `None` when that member knows no more.
+    pub(crate) async fn next(&mut self, member: &Member) -> Result<Option<Part>, String> {
+        let next = tokio::time::timeout(ANSWER_WITHIN, self.messages.message()).await;
+        let next = next.map_err(|_| "no part in time".to_owned())?;
+        let Some(message) = next.map_err(|status| status.message().to_owned())? else {
+            return Ok(None);
+        };
+        wire::check(&member.shown.identity, &message).map_err(|it| it.message().to_owned())?;
+        let part = blocking(move || Ok(decode_part(&message.payload))).await;
+        part.map_err(|error| error.to_string())?.map(Some)
+    }
 }
 
 /// Where members are, by the newest membership that this member knows.

@@ -11,11 +11,12 @@ use atoll_api::proto::{
     EnlistRequest, EnlistResponse, HelloRequest, HelloResponse, JoinRequest, JoinResponse,
     PeerMessage,
 };
-use atoll_model::ClusterId;
+use atoll_model::{ClusterId, Revision};
 use futures::{Stream, StreamExt as _};
 use openraft::errors::Fatal;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::{Interceptor, interceptor::InterceptedService};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -208,6 +209,36 @@ impl Peer for Peers {
         wire::check(&self.shown().identity, &message)?;
         let index: u64 = wire::decode(&message.payload)?;
         Ok(self.answer(message.from, &self.shown().marks.at(index)))
+    }
+
+    type HistoryStream = ReceiverStream<Result<PeerMessage, Status>>;
+
+    async fn history(
+        &self,
+        request: Request<PeerMessage>,
+    ) -> Result<Response<Self::HistoryStream>, Status> {
+        let message = request.into_inner();
+        wire::check(&self.shown().identity, &message)?;
+        let mut below = Revision(wire::decode(&message.payload)?);
+        let shown = self.shown().clone();
+        if let Some(why) = shown.marks.quarantine() {
+            return Err(Status::unavailable(format!("this member is in quarantine: {why}")));
+        }
+        // The channel's bound is the back-pressure: a part is read when there is room for it.
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Ok(permit) = sender.reserve().await {
+                match shown.archive.part(below).await {
+                    Ok(Some((part, above))) => {
+                        below = above;
+                        permit.send(Ok(wire::message(&shown.identity, message.from, part)));
+                    }
+                    Ok(None) => return,
+                    Err(error) => return permit.send(Err(Status::unavailable(error.to_string()))),
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn transfer(

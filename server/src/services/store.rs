@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::authority::{caller, may_read, may_watch, may_write};
 use super::txn::transaction;
+use super::watch::Watches;
 use super::{allocations, txn};
 
 /// Objects per part of a large answer: some 200 KiB, far below the message limit.
@@ -35,6 +36,7 @@ const PART: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct StoreService {
     store: Store,
+    watches: Watches,
     /// One check at a time: each reads the whole state.
     checks: Arc<Semaphore>,
 }
@@ -43,7 +45,8 @@ impl StoreService {
     /// Serves `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, checks: Arc::new(Semaphore::new(1)) }
+        let watches = Watches::new(store.clone());
+        Self { store, watches, checks: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -289,7 +292,7 @@ impl StoreApi for StoreService {
         let asked = request.get_ref().node.as_deref().map(NodeName::new).transpose();
         let asked = asked.map_err(|error| answer::invalid(error.to_string()))?;
         let node = may_watch(&request, asked)?;
-        let receiver = super::watch::start(self.store.clone(), request.get_ref(), node)?;
+        let receiver = self.watches.start(request.get_ref(), node)?;
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
 

@@ -187,8 +187,12 @@ impl Run {
 
     /// What an agent learns from changes is what it would be told if it asked anew.
     fn watch(&mut self, changes: &ChangeSet) {
+        let audience = view::audience(changes);
+        let common = view::common_changes(changes);
+        assert_eq!(audience.everyone, common.is_some());
         for Watcher { node, objects } in &mut self.watchers {
             let own = view::changes(node, changes);
+            assert!(audience.nodes.contains(node) || own == common, "{node} is left out");
             for change in own.into_iter().flat_map(|set| set.changes) {
                 let before = match change.after {
                     Some(object) => objects.insert(change.key.clone(), object),
