@@ -7,7 +7,7 @@
 //! * [`bare`]: members alone, for what concerns disks.
 //! * [`certificates`]: whom members alone believe.
 //! * [`histories`]: do the answers that clients got under faults fit one order?
-//! * [`bench`]: members and etcd side by side, under the same load.
+//! * [`mod@bench`]: members and etcd side by side, under the same load.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`report`]: what a run saw, for people and for programs.

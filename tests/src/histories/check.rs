@@ -6,7 +6,7 @@
 //! * A read is what that state holds at the revision that it states.
 //! * What began after something else had ended is not before it in the log; a stale read may be,
 //!   down to the revision that was asked for.
-//! * "Full" is true also for whoever counts the addresses by hand ([`full`]).
+//! * "Full" is true also for whoever counts the addresses by hand (module `full`).
 
 mod full;
 mod order;
