@@ -11,6 +11,8 @@ use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
 use tonic::Status;
 
+use crate::fatal;
+use crate::identity::{Identity, IdentityError};
 use crate::machine::Shown;
 use crate::network::{AddressBook, LeaderHeard};
 use crate::options::RaftOptions;
@@ -88,6 +90,15 @@ impl Member {
         let published = self.shown.published.borrow();
         let said = published.state.settings().and_then(|settings| settings.members);
         said.map_or(self.options.expected_members, |size| size.get().into())
+    }
+
+    /// Changes the identity; it is on the disk when this returns. A disk that cannot take it ends
+    /// the process, as one that cannot take the log does: nobody knows what it holds now.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Identity)) -> Result<(), IdentityError> {
+        match self.shown.identity.update(change) {
+            Err(error @ IdentityError::Io(..)) => fatal::disk_failed(fatal::chain(&error)),
+            other => other,
+        }
     }
 
     /// A copy: holding openraft's own would block its core.
@@ -187,7 +198,7 @@ impl Member {
                  cluster {cluster}"
             )));
         }
-        let enter = self.shown.identity.update(|identity| identity.cluster = Some(cluster));
+        let enter = self.note(|identity| identity.cluster = Some(cluster));
         enter.map_err(|error| Status::internal(error.to_string()))
     }
 }

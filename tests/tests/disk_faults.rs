@@ -95,7 +95,9 @@ async fn an_error_of_the_disk_ends_the_member_with_one_line_and_nothing_is_lost(
                 write_until_it_ends(&members[0], 0).await.unwrap()
             }
         };
-        let status = members[0].ended(PATIENCE).await.unwrap();
+        let ended = members[0].ended(PATIENCE).await;
+        let status =
+            ended.unwrap_or_else(|error| panic!("{call} {fault}: {error:#}: {}", members[0].log()));
         let last = members[0].last_line();
         assert_eq!(status.code(), Some(1), "{call} {fault}: {}", members[0].log());
         assert!(last.contains("ERROR") && last.contains(expected), "{call} {fault}: {last}");

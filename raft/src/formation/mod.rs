@@ -78,7 +78,7 @@ pub(crate) async fn run(member: Arc<Member>) {
 
 /// It is a voter with a leader. Its address in the membership must be right.
 async fn settle(member: &Arc<Member>, metrics: &Metrics) {
-    let forgot = member.shown.identity.update(|identity| identity.forming = None);
+    let forgot = member.note(|identity| identity.forming = None);
     if let Err(error) = forgot {
         tracing::error!(%error, "cannot write the identity");
     }
@@ -106,7 +106,7 @@ async fn enter(member: &Arc<Member>) -> Result<(), String> {
             if told != cluster {
                 return Err(format!("{leader} answered for cluster {told}, not {cluster}"));
             }
-            let enter = member.shown.identity.update(|identity| identity.cluster = Some(cluster));
+            let enter = member.note(|identity| identity.cluster = Some(cluster));
             enter.map_err(|error| error.to_string())?;
             member.set_phase(Phase::Joining);
         }
@@ -124,7 +124,6 @@ async fn form(
         error.to_string()
     }
     member.set_phase(Phase::Forming);
-    let identity = &member.shown.identity;
     let cluster = match resume {
         Some(cluster) => cluster,
         None => begin(member, members)?,
@@ -136,7 +135,7 @@ async fn form(
         let enlisted = enlisted.map_err(|_| format!("{} does not answer", other.address))?;
         enlisted.map_err(|status| format!("{}: {}", other.address, status.message()))?;
     }
-    identity.update(|identity| identity.cluster = Some(cluster)).map_err(text)?;
+    member.note(|identity| identity.cluster = Some(cluster)).map_err(text)?;
     let node =
         |answer: &Answer| MemberNode { name: answer.name.clone(), address: answer.address.clone() };
     let nodes: BTreeMap<u64, MemberNode> =
@@ -152,15 +151,14 @@ fn begin(member: &Member, members: &[Answer]) -> Result<ClusterId, String> {
         error.to_string()
     }
     let cluster = random_cluster().map_err(text)?;
-    let identity = &member.shown.identity;
-    identity.update(|identity| identity.forming = Some(cluster)).map_err(text)?;
+    member.note(|identity| identity.forming = Some(cluster)).map_err(text)?;
     let former = MemberId(member.id());
     let marker = Marker { cluster, former, formed_at_ms: wall_ms() };
     let file = MarkerFile::new(&member.options.formation_marker);
     let labels: Vec<String> =
         members.iter().map(|m| format!("{} {} {}", m.name, m.id, m.address)).collect();
     if let Err(error) = file.create(&marker, &labels) {
-        identity.update(|identity| identity.forming = None).map_err(text)?;
+        member.note(|identity| identity.forming = None).map_err(text)?;
         return Err(format!("cannot create {}: {error}", file.path().display()));
     }
     Ok(cluster)
