@@ -92,7 +92,7 @@ bench-programs: etcd
 bench-cluster: bench-programs ## The report bench-cluster: members and etcd side by side, throughput and latency.
 	target/release/atoll-bench cluster
 
-# ATOLL_FAILOVER_KILLS, ATOLL_FAILOVER_SIZES=10,100000, ATOLL_SOAK_MINUTES.
+# ATOLL_FAILOVER_KILLS, ATOLL_FAILOVER_ETCD_KILLS, ATOLL_FAILOVER_SIZES=10,100000, ATOLL_SOAK_MINUTES.
 failover: bench-programs ## The report failover: leaders killed, stopped and frozen; restarts; a load without elections.
 	target/release/atoll-bench failover
 

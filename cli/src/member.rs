@@ -35,7 +35,7 @@ pub(crate) enum Member {
         /// The member that shall lead.
         name: Option<String>,
     },
-    /// Sets how many members the cluster shall have: 1, 3, 5 or 7.
+    /// Sets how many members the cluster shall have: 1, 3 or 5.
     ///
     /// A larger cluster takes in whoever asks next: start the new members with the addresses of
     /// the others. A smaller one lets the highest ordinals go, one after another.

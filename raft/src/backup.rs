@@ -24,7 +24,9 @@ use openraft::{EntryPayload, Membership};
 
 use crate::files;
 use crate::identity::{IdentityError, IdentityFile, random_cluster};
-use crate::machine::{Head, SnapshotError, Snapshots, blocking, decode_snapshot, encode_snapshot};
+use crate::machine::{
+    Head, SnapshotError, Snapshots, blocking, decode_snapshot, encode_snapshot, write_state,
+};
 use crate::open::{self, OpenError};
 use crate::stages::Stages;
 use crate::store::{ReadError, Store};
@@ -128,7 +130,7 @@ fn encode(state: &State, cluster: ClusterId, term: u64) -> Vec<u8> {
     let last_log_id = Some(LogId::new_term_index(term, state.applied().0));
     let meta = SnapshotMeta { last_log_id, last_membership: StoredMembership::default() };
     let head = Head { cluster: cluster.0, meta };
-    encode_snapshot(&head, &atoll_codec::encode_dump(&state.dump()))
+    encode_snapshot(&head, state)
 }
 
 /// Checks a backup as a restore would, and says what it is of.
@@ -202,8 +204,9 @@ pub async fn restore(target: &RestoreTarget, backup: Vec<u8>) -> Result<Restored
     let last_membership = StoredMembership::new(Some(last), membership);
     let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
     let (snapshots, _) = Snapshots::open(&target.data_dir.join("snapshot"), None)?;
-    let body = atoll_codec::encode_dump(&state.dump());
-    snapshots.store(&Head { cluster: cluster.0, meta }, &body).map_err(failed(&target.data_dir))?;
+    let head = Head { cluster: cluster.0, meta };
+    let stored = snapshots.store(&head, |file| write_state(file, &state));
+    stored.map_err(failed(&target.data_dir))?;
     // Last: without it a start says that the directory is not whole.
     identity.update(|identity| identity.cluster = Some(cluster))?;
     files::sync_directory(&target.data_dir).map_err(failed(&target.data_dir))?;

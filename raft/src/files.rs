@@ -12,9 +12,18 @@ use crate::mutant::Mutant;
 ///
 /// After an error or a power cut `path` is as it was or as it shall be, never in between.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], with what `write` puts into an empty file that it may also read.
+pub(crate) fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let beside = path.with_extension("tmp");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(true).open(&beside)?;
+    write(&mut file)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
     sync_parent(path)

@@ -35,6 +35,7 @@
 //! reads on followers.
 
 mod admission;
+mod background;
 mod backup;
 mod changes;
 mod fatal;
@@ -51,6 +52,7 @@ mod mutant;
 mod network;
 mod open;
 mod options;
+mod planted;
 mod proposer;
 mod refill;
 mod reserve;

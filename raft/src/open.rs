@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use atoll_model::Revision;
 use atoll_store::State;
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
@@ -142,6 +143,7 @@ fn open_state(
     wal: &Wal,
     stages: Stages,
 ) -> Result<(Arc<Shown>, SnapshotMeta), OpenError> {
+    let begun = Instant::now();
     let history = options.data_dir.join("history");
     let reading = history::read_through(&history);
     let directory = options.data_dir.join("snapshot");
@@ -167,7 +169,14 @@ fn open_state(
     })?;
     let read = reading.join();
     read.map_err(|_| HistoryError::Database("nobody could read it".to_owned()))??;
-    let archive = Archive::open(&history, state.revision())?;
+    let read = begun.elapsed();
+    let log_end = Revision(wal.end().map_or(0, |id| id.index));
+    let archive = Archive::open(&history, state.revision(), log_end)?;
+    tracing::info!(
+        revision = %state.revision(), %log_end,
+        read_ms = read.as_millis(), history_ms = (begun.elapsed() - read).as_millis(),
+        "the snapshot is read; the log follows"
+    );
     let shown = Shown {
         hub: Arc::new(Hub::new(state.revision(), archive.progress())),
         clock: ClusterClock::new(state.clock_ms()),

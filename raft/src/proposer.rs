@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use atoll_model::{Outcome, Reply, Revision, Txn, WaitReason, limits};
+use atoll_model::{Outcome, Txn, limits};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use openraft::ServerState;
-use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::machine::{Shown, wall_ms};
 use crate::member::MemberInfo;
-use crate::mutant::Mutant;
+use crate::planted;
 use crate::stages::{Stage, Stages};
 use crate::types::{Command, Raft};
 
@@ -79,13 +77,8 @@ pub(crate) fn spawn(raft: Raft, shown: Arc<Shown>) -> mpsc::Sender<Proposal> {
         let mut batch = Vec::with_capacity(BATCH);
         while proposals.recv_many(&mut batch, BATCH).await > 0 {
             let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
-            let (commands, mut waiting) = encode(&shown, batch.drain(..));
-            if Mutant::SwappedAnswers.is_on() && waiting.len() > 1 {
-                waiting.swap(0, 1);
-            }
-            if Mutant::AnsweredEarly.is_on() && leads(&raft) {
-                waiting = answer_early(&shown, &commands, waiting);
-            }
+            let (commands, waiting) = encode(&shown, batch.drain(..));
+            let waiting = planted::misdirect(&raft, &shown, &commands, waiting);
             if !commands.is_empty() {
                 propose(&raft, &shown.stages, commands, waiting, permit).await;
             }
@@ -118,41 +111,6 @@ fn encode(
     (commands, waiting)
 }
 
-fn leads(raft: &Raft) -> bool {
-    raft.metrics().borrow_watched().state == ServerState::Leader
-}
-
-/// See [`Mutant::AnsweredEarly`]: the answers are a fork's; nobody waits for the real ones.
-fn answer_early(
-    shown: &Shown,
-    commands: &[Command],
-    waiting: Vec<oneshot::Sender<Answer>>,
-) -> Vec<oneshot::Sender<Answer>> {
-    let mut fork = shown.published.borrow().state.clone();
-    let answer = |(command, answer): (&Command, oneshot::Sender<Answer>)| {
-        if let Ok(txn) = atoll_codec::decode_txn(&command.bytes) {
-            let next = Revision(fork.applied().0 + 1);
-            let _ = answer.send(Answer::Outcome(fork.apply(next, &txn).outcome));
-        }
-        oneshot::channel().0
-    };
-    commands.iter().zip(waiting).map(answer).collect()
-}
-
-/// See [`Mutant::FalseFull`].
-fn falsify(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Applied { revision, replies } if revision.0 % 16 == 0 => {
-            let lie = |reply| match reply {
-                Reply::Allocated(it) => Reply::Waiting(WaitReason::Full(vec![it.subnet])),
-                other => other,
-            };
-            Outcome::Applied { revision, replies: replies.into_iter().map(lie).collect() }
-        }
-        other => other,
-    }
-}
-
 async fn propose(
     raft: &Raft,
     stages: &Stages,
@@ -175,8 +133,7 @@ async fn propose(
         for answer in waiting {
             let result = match results.next().await {
                 Some(Ok(Ok(response))) => match response.response.0 {
-                    Some(outcome) if Mutant::FalseFull.is_on() => Answer::Outcome(falsify(outcome)),
-                    Some(outcome) => Answer::Outcome(outcome),
+                    Some(outcome) => Answer::Outcome(planted::falsify(outcome)),
                     None => Answer::Unknown("the entry was not a transaction".to_owned()),
                 },
                 Some(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => {

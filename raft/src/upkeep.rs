@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::machine::blocking;
 use crate::member::Member;
 use crate::mutant;
-use crate::options::{LOG_KEEP_ENTRIES, SNAPSHOT_EVERY_BYTES};
+use crate::options::{LOG_KEEP_BYTES, LOG_KEEP_ENTRIES, SNAPSHOT_EVERY_BYTES};
 use crate::reserve;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub(crate) async fn run(member: Arc<Member>) {
         }
         let Some(covered) = covered else { continue };
         let by_count = next.saturating_sub(keep);
-        let by_bytes = member.wal.index_with_bytes_before(next, SNAPSHOT_EVERY_BYTES);
+        let by_bytes = member.wal.index_with_bytes_before(next, LOG_KEEP_BYTES);
         let first_kept = by_count.max(by_bytes);
         let purged = member.wal.purged().map_or(0, |id| id.index + 1);
         if first_kept > purged

@@ -49,6 +49,7 @@ pub(crate) struct Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::until;
     use prometheus_client::registry::Registry;
 
     /// Buckets of the lag at or below 65 ms, and all.
@@ -68,16 +69,13 @@ mod tests {
     async fn a_thread_that_is_held_is_seen() {
         let stages = Stages::default();
         let _watchdog = start(Handle::current(), stages.clone()).unwrap();
-        while counts(&stages).1 == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("a first answer", async || (counts(&stages).1 > 0).then_some(())).await;
         // Longer than the interval: one question falls into it.
         let held = Instant::now();
         while held.elapsed() < INTERVAL * 4 {
             std::hint::spin_loop();
         }
-        while counts(&stages).1 == counts(&stages).0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let is_seen = || counts(&stages).1 > counts(&stages).0;
+        until("the lag to be seen", async || is_seen().then_some(())).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use atoll_api::tls::{CredentialsError, NotLoopback};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
-use atoll_model::MemberName;
+use atoll_model::{ClusterSize, MemberName};
 use atoll_raft::Timing;
 use serde::Deserialize;
 
@@ -36,7 +36,7 @@ struct Raw {
     advertise: Option<String>,
     api_socket: Option<PathBuf>,
     peers: Vec<String>,
-    expected_members: usize,
+    expected_members: u32,
     formation_marker: PathBuf,
     tls: Option<CertificateFiles>,
     central: Option<RawCentral>,
@@ -180,14 +180,11 @@ impl Config {
             (Some(_), true) => return Err(value("tls", BOTH)),
             _ => {}
         }
-        if ![1, 3, 5].contains(&raw.expected_members) {
-            return Err(value(
-                "expected_members",
-                "must be 1, 3 or 5: an even number adds no safety",
-            ));
-        }
-        if raw.peers.len() < raw.expected_members {
-            let rule = format!("name at least {} addresses, this one's too", raw.expected_members);
+        let size = ClusterSize::new(raw.expected_members);
+        let size = size.map_err(|error| value("expected_members", error))?;
+        let expected_members = usize::from(size.get());
+        if raw.peers.len() < expected_members {
+            let rule = format!("name at least {} addresses, this one's too", expected_members);
             return Err(value("peers", rule));
         }
         for peer in &raw.peers {
@@ -223,7 +220,7 @@ impl Config {
             advertise,
             api_socket: raw.api_socket,
             peers: raw.peers,
-            expected_members: raw.expected_members,
+            expected_members,
             formation_marker: raw.formation_marker,
             tls: raw.tls,
             central: raw.central.map(central).transpose()?.flatten(),

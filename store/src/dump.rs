@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use atoll_model::limits::DATAPATH_KEY_FIRST;
 use atoll_model::{
-    Allocation, CoolingAddress, Dump, Object, ObjectKey, ReservationSpec, Subnet, SubnetName,
+    Allocation, CoolingAddress, Dump, Object, ObjectKey, Outcome, RequestId, ReservationSpec,
+    Revision, Subnet, SubnetName,
 };
 
 use crate::digest::row;
@@ -50,18 +51,34 @@ impl State {
     /// Everything that [`State::apply`] reads, in a fixed order: equal states give equal dumps.
     #[must_use]
     pub fn dump(&self) -> Dump {
-        let outcomes = self.outcomes.iter();
+        let outcomes = self.outcomes();
+        Dump {
+            objects: self.objects().collect(),
+            outcomes: outcomes.map(|(id, index, outcome)| (id, index, outcome.clone())).collect(),
+            ..self.dump_frame()
+        }
+    }
+
+    /// As [`State::dump`], for whoever takes [`State::objects`] and [`State::outcomes`] one by one:
+    /// without both.
+    #[must_use]
+    pub fn dump_frame(&self) -> Dump {
         Dump {
             applied: self.applied,
             revision: self.revision,
             clock_ms: self.clock_ms,
-            objects: self.objects().collect(),
+            objects: Vec::new(),
             cooling: self.cooling(),
-            outcomes: outcomes.map(|(id, index, outcome)| (id, index, outcome.clone())).collect(),
+            outcomes: Vec::new(),
             outcomes_from: self.outcomes.forgotten_to(),
             next_datapath_key: self.next_datapath_key,
             ancestors: self.ancestors.clone(),
         }
+    }
+
+    /// What became of requests and at which revision, the oldest first.
+    pub fn outcomes(&self) -> impl Iterator<Item = (RequestId, Revision, &Outcome)> {
+        self.outcomes.iter()
     }
 
     /// The released addresses that nobody has got since, by subnet and family, in order of release.

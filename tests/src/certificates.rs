@@ -1,47 +1,49 @@
-//! An authority and certificates for members alone, made with `atolld pki` as an operator does.
+//! Whom members alone believe: an authority of one run, and everybody's certificates.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use atoll_api::CertificateFiles;
-use tokio::process::Command;
+use atoll_api::{CertificateFiles, Credentials, pki};
 
-use crate::lab::run;
-use crate::people::program;
+/// Days that certificates are valid.
+const DAYS: u32 = 1;
 
-/// An authority in a directory.
+/// An authority that keeps what it issues in a directory.
 #[derive(Debug)]
 pub struct Authority {
     dir: PathBuf,
+    authority: pki::Authority,
 }
 
 impl Authority {
-    /// Makes one below `dir`.
+    /// Makes one; what it issues is below `dir`.
     ///
     /// # Errors
     ///
-    /// What `atolld pki init` says.
-    pub async fn new(dir: &Path) -> Result<Self> {
-        let made = Self { dir: dir.to_owned() };
-        run(Command::new(program("atolld")).args(["pki", "init", "--dir"]).arg(made.own())).await?;
-        Ok(made)
+    /// No key can be made.
+    pub fn new(dir: &Path) -> Result<Self> {
+        let authority = pki::Authority::open(&pki::Authority::create("tests")?)?;
+        Ok(Self { dir: dir.join("pki"), authority })
     }
 
-    fn own(&self) -> PathBuf {
-        self.dir.join("authority")
-    }
-
-    /// A certificate for `role`, `name`.
+    /// A certificate for `identity` (`member/m1`); `hosts` are for programs that compare host names.
     ///
     /// # Errors
     ///
-    /// What `atolld pki issue` says.
-    pub async fn issue(&self, role: &str, name: &str) -> Result<CertificateFiles> {
-        let out = self.dir.join(format!("{role}-{name}"));
-        let mut atolld = Command::new(program("atolld"));
-        atolld.args(["pki", "issue", "--dir"]).arg(self.own());
-        atolld.args(["--role", role, "--name", name, "--out"]).arg(&out);
-        run(&mut atolld).await?;
-        Ok(CertificateFiles::in_dir(&out))
+    /// It is no identity, or the files cannot be written.
+    pub fn issue(&self, identity: &str, hosts: &[String]) -> Result<CertificateFiles> {
+        let pair = self.authority.issue(&identity.parse()?, hosts, DAYS)?;
+        let dir = self.dir.join(identity);
+        std::fs::create_dir_all(&dir)?;
+        Ok(pki::write_pair(&dir, self.authority.cert(), &pair)?)
+    }
+
+    /// Of somebody who may do everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::issue`].
+    pub fn operator(&self) -> Result<Credentials> {
+        Ok(Credentials::load(&self.issue("operator/tests", &[])?)?)
     }
 }

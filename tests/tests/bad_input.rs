@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use atoll_api::{ClientError, Credentials};
+use atoll_api::ClientError;
 use atoll_model::{Labels, NamespaceName, Operation, Outcome};
 use atoll_tests::bare::{self, BareMember, Place};
 use atoll_tests::certificates::Authority;
@@ -76,13 +76,12 @@ async fn still_serves(member: &BareMember, number: usize) {
 #[tokio::test]
 async fn garbage_on_the_port_is_turned_away_with_one_line() {
     let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::new(dir.path()).await.unwrap();
+    let authority = Authority::new(dir.path()).unwrap();
     let network = 1 + u8::try_from(std::process::id() % 250).unwrap();
     let address = format!("{}:7400", Ipv4Addr::new(127, network, 250, 1));
-    let certificate = authority.issue("member", "m1").await.unwrap();
+    let certificate = authority.issue("member/m1", &[]).unwrap();
     let places = vec![Place { address: address.clone(), words: Vec::new(), certificate }];
-    let operator = authority.issue("operator", "somebody").await.unwrap();
-    let credentials = Credentials::load(&operator).unwrap();
+    let credentials = authority.operator().unwrap();
     let data = [dir.path().join("data")];
     let mut members =
         bare::members_at(dir.path(), &data, &program("atolld"), places, &credentials).unwrap();

@@ -229,7 +229,7 @@ async fn each_bad_certificate_is_said_with_the_file_and_the_way_out() {
 async fn a_cluster_shall_have_an_odd_number_of_members() {
     let lab = lab().await;
     let resize = async |to: &str| atollctl(&lab, &["member", "resize", to], "").await.unwrap();
-    expect(&resize("4").await, USAGE, "a cluster has 1, 3, 5 or 7 members, not 4");
+    expect(&resize("4").await, USAGE, "must be 1, 3 or 5, not 4");
     expect(&resize("many").await, USAGE, "many is no number");
     let three = resize("3").await;
     assert!(three.out.contains("has 1 of 3 members and takes in who asks"), "{three:?}");

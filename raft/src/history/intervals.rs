@@ -1,6 +1,7 @@
 //! Who held an address: closed intervals from the rows, the open one from the state.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use atoll_model::{Allocation, Change, ChangeSet, Object, Revision, SubnetName};
 use atoll_store::State;
@@ -11,29 +12,34 @@ use super::{HistoryError, Interval};
 pub(super) const THROUGH: &str = "through";
 pub(super) const FLOOR: &str = "floor";
 
-/// Writes one revision's changes and the intervals that it closes. Repeating it changes nothing.
-pub(super) fn write(rows: &Rows, set: &ChangeSet) -> Result<(), HistoryError> {
-    rows.put_changes(set)?;
-    for change in &set.changes {
-        for (allocation, address) in closed(change) {
-            let from = began(rows, allocation, address, set.revision)?;
-            let closing = ChangeSet { changes: vec![change.clone()], ..set.clone() };
-            rows.put_interval(&allocation.subnet, address, from, &closing)?;
+/// Writes changes, which are in order, and the intervals that they close. Repeating it changes
+/// nothing.
+pub(super) fn write(rows: &Rows, sets: &[Arc<ChangeSet>]) -> Result<(), HistoryError> {
+    rows.put_changes(sets.iter().map(|set| &**set))?;
+    for set in sets {
+        for change in &set.changes {
+            for (allocation, address) in closed(change) {
+                let from = began(rows, allocation, address, set.revision)?;
+                let closing = ChangeSet { changes: vec![change.clone()], ..ChangeSet::clone(set) };
+                rows.put_interval(&allocation.subnet, address, from, &closing)?;
+            }
         }
     }
     Ok(())
 }
 
-/// Writes changes that are older than all that are known: what was cut off comes back, newest
-/// first. Repeating it changes nothing, also after a power cut in the middle.
-pub(super) fn write_older(rows: &Rows, set: &ChangeSet) -> Result<(), HistoryError> {
-    rows.put_changes(set)?;
-    for change in &set.changes {
-        for (allocation, address) in closed(change) {
-            begin_later(rows, &allocation.subnet, address, set.revision)?;
-            let from = began(rows, allocation, address, set.revision)?;
-            let closing = ChangeSet { changes: vec![change.clone()], ..set.clone() };
-            rows.put_interval(&allocation.subnet, address, from, &closing)?;
+/// Writes changes, newest first, that are older than all that are known: what was cut off comes
+/// back. Repeating it changes nothing, also after a power cut in the middle.
+pub(super) fn write_older(rows: &Rows, sets: &[ChangeSet]) -> Result<(), HistoryError> {
+    rows.put_changes(sets.iter().rev())?;
+    for set in sets {
+        for change in &set.changes {
+            for (allocation, address) in closed(change) {
+                begin_later(rows, &allocation.subnet, address, set.revision)?;
+                let from = began(rows, allocation, address, set.revision)?;
+                let closing = ChangeSet { changes: vec![change.clone()], ..set.clone() };
+                rows.put_interval(&allocation.subnet, address, from, &closing)?;
+            }
         }
     }
     Ok(())
@@ -61,22 +67,35 @@ fn begin_later(
     Ok(())
 }
 
-/// Brings the rows to where a state at `revision` needs them, before the log is replayed.
+/// What the rows hold: every change after `floor` and up to `written`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) floor: Revision,
+    pub(super) written: Revision,
+}
+
+/// Brings the rows to where a state at `revision` and a log up to `log_end` need them.
 ///
-/// Answers the floor: changes at or below it are not known.
-pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Revision, HistoryError> {
+/// What is in the log and was applied before is there already, and is not written a second time.
+/// What is above the log's end will come again, from whoever has it.
+pub(super) fn prepare(
+    rows: &Rows,
+    revision: Revision,
+    log_end: Revision,
+) -> Result<Known, HistoryError> {
     let through = rows.noted(THROUGH)?.unwrap_or_default();
     let mut floor = rows.noted(FLOOR)?.unwrap_or_default();
+    let mut written = through.min(log_end.max(revision));
     if through < revision {
         tracing::warn!(
             %through, %revision, directory = %rows.directory().display(),
             "the history ends before the snapshot: changes up to it are not known here until they \
              have come from another member"
         );
-        floor = revision;
+        (floor, written) = (revision, revision);
     }
     let later: Vec<ChangeSet> =
-        rows.changes(revision, Revision(u64::MAX)).collect::<Result<_, _>>()?;
+        rows.changes(written, Revision(u64::MAX)).collect::<Result<_, _>>()?;
     for set in later.iter().rev() {
         for change in &set.changes {
             for (allocation, address) in closed(change) {
@@ -84,11 +103,11 @@ pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Revision, Histo
                 rows.delete_interval(&allocation.subnet, address, from)?;
             }
         }
-        rows.delete_changes(set.revision)?;
     }
+    rows.delete_changes_after(written)?;
     rows.note(FLOOR, floor)?;
-    rows.note(THROUGH, revision)?;
-    Ok(floor)
+    rows.note(THROUGH, written)?;
+    Ok(Known { floor, written })
 }
 
 /// The addresses that a change takes from their holder.

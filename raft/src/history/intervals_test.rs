@@ -71,17 +71,18 @@ fn holders_of_one_allocation_get_the_same_intervals_from_either_end() {
 
     let directory = tempfile::tempdir().unwrap();
     let upwards = rows(directory.path());
-    STEPS.iter().for_each(|step| write(&upwards, &set(&allocation, *step)).unwrap());
+    STEPS.iter().for_each(|step| write(&upwards, &[set(&allocation, *step).into()]).unwrap());
     assert_eq!(spans(&upwards, &subnet, address), expected);
 
     for known in 0..STEPS.len() {
         let directory = tempfile::tempdir().unwrap();
         let rows = rows(directory.path());
-        STEPS[known..].iter().for_each(|step| write(&rows, &set(&allocation, *step)).unwrap());
+        let newer: Vec<_> = STEPS[known..].iter().map(|it| set(&allocation, *it).into()).collect();
+        write(&rows, &newer).unwrap();
         for step in STEPS[..known].iter().rev() {
             // Twice, as after an interruption.
-            write_older(&rows, &set(&allocation, *step)).unwrap();
-            write_older(&rows, &set(&allocation, *step)).unwrap();
+            write_older(&rows, &[set(&allocation, *step)]).unwrap();
+            write_older(&rows, &[set(&allocation, *step)]).unwrap();
         }
         assert_eq!(spans(&rows, &subnet, address), expected, "{known} steps came later");
     }

@@ -1,12 +1,14 @@
 //! Every change there was, and who held an address when: in sled, beside the log.
 //!
 //! ```text
-//! tree changes     (revision u64 BE, part u32 BE)                 → part of encode_changes(set)
+//! tree changes     (last revision u64 BE, part u32 BE)            → part of a block of change sets
 //! tree intervals   (subnet \0 family address, from u64 BE)        → until u64, the closing change
 //! default tree     "through"  all changes up to this revision are in     "floor"  none at or below
 //! ```
 //!
 //! * Only *closed* intervals are stored; open ones are in the state.
+//! * Sets that are written together share a row, compressed. Blocks may overlap after an
+//!   interruption; sets of one revision are equal.
 //! * Every value has a format byte and a checksum of our own, and is at most 4 KiB: sled puts
 //!   larger leaves into side files that it never syncs.
 //! * One thread writes, behind the state machine and off the path of an answer. Its queue is
@@ -15,13 +17,14 @@
 //! * sled's `flush` does not survive a power cut on Linux (it calls `sync_file_range`), so each
 //!   flush is followed by `fdatasync` of its file. A snapshot waits for that; the log is purged
 //!   only up to a snapshot.
-//! * At start, rows above the snapshot are deleted: the log's replay writes them again.
+//! * At start, rows above the log's end are deleted; what the log's replay repeats is not written again.
 //!
 //! A damaged history is set aside and begun anew, and that is said: the log and the state do not
 //! need it. Then, and after a snapshot was installed from the leader, older changes are not known
 //! here (`floor`) until they have come from another member, newest first, in parts ([`Part`]): with
 //! each part the floor sinks (`crate::refill`). A limit to its size is still missing.
 
+mod block;
 mod intervals;
 #[cfg(test)]
 mod intervals_test;
@@ -32,6 +35,8 @@ mod past_test;
 #[cfg(test)]
 mod release_test;
 mod rows;
+#[cfg(test)]
+mod rows_test;
 mod writer;
 
 use std::fs::File;
@@ -42,7 +47,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use atoll_model::{ChangeSet, MacAddress, ObjectKey, Owner, PortName, Revision, SubnetName};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::machine::{Published, blocking};
 pub(crate) use part::{Part, decode as decode_part};
@@ -139,6 +144,7 @@ pub(crate) struct Archive {
     rows: Arc<RwLock<Option<Rows>>>,
     progress: Arc<Progress>,
     writer: mpsc::Sender<Request>,
+    room: Arc<Semaphore>,
 }
 
 /// Reads every file of the history in `directory`, beside the caller's work.
@@ -178,18 +184,26 @@ pub(crate) fn read_through(directory: &Path) -> JoinHandle<Result<(), HistoryErr
     })
 }
 
-/// Changes that may wait for the writer.
+/// Requests that may wait for the writer.
 const QUEUE: usize = 10_000;
+
+/// Single changes that may wait for it, in whichever sets: at about 1 KiB each, 20 MB.
+const CHANGES_MAX: u32 = 20_000;
 
 impl Archive {
     /// Opens the history in `directory`, for a state that is at `revision` before the log is
-    /// replayed, and starts its writer.
-    pub(crate) fn open(directory: &Path, revision: Revision) -> Result<Self, HistoryError> {
-        let opened = Rows::open(directory).and_then(|rows| {
-            let floor = intervals::prepare(&rows, revision)?;
-            Ok((rows, floor))
-        });
-        let (rows, floor) = match opened {
+    /// replayed, which goes to `log_end`, and starts its writer.
+    pub(crate) fn open(
+        directory: &Path,
+        revision: Revision,
+        log_end: Revision,
+    ) -> Result<Self, HistoryError> {
+        let open = || {
+            let rows = Rows::open(directory)?;
+            let known = intervals::prepare(&rows, revision, log_end)?;
+            Ok((rows, known))
+        };
+        let (rows, known) = match open() {
             Ok(opened) => opened,
             Err(error @ HistoryError::Damaged(_)) => {
                 let kept = set_aside(directory)
@@ -204,19 +218,18 @@ impl Archive {
                      revision {revision} is no longer known on this member until it has come from \
                      another one; log and state are not concerned"
                 );
-                let rows = Rows::open(directory)?;
-                let floor = intervals::prepare(&rows, revision)?;
-                (rows, floor)
+                open()?
             }
             Err(error) => return Err(error),
         };
         let progress = Arc::new(Progress::default());
-        progress.written.store(revision.0, Ordering::Release);
-        progress.floor.store(floor.0, Ordering::Release);
+        progress.written.store(known.written.0, Ordering::Release);
+        progress.floor.store(known.floor.0, Ordering::Release);
         let (writer, requests) = mpsc::channel(QUEUE);
         writer::spawn(rows.clone(), requests, progress.clone())
             .map_err(|error| HistoryError::Database(error.to_string()))?;
-        Ok(Self { rows: Arc::new(RwLock::new(Some(rows))), progress, writer })
+        let room = Arc::new(Semaphore::new(CHANGES_MAX as usize));
+        Ok(Self { rows: Arc::new(RwLock::new(Some(rows))), progress, writer, room })
     }
 
     /// The newest part of what is known up to `below`, encoded, and where it begins.
@@ -242,8 +255,11 @@ impl Archive {
 
     /// Queues one revision's changes; waits if the queue is full.
     pub(crate) async fn add(&self, changes: Arc<ChangeSet>) {
+        let weight =
+            u32::try_from(changes.changes.len()).map_or(CHANGES_MAX, |it| it.min(CHANGES_MAX));
+        let Ok(room) = self.room.clone().acquire_many_owned(weight).await else { return };
         // After the end of the writer thread only a shutdown goes on, and needs no history.
-        let _ = self.writer.send(Request::Add(changes)).await;
+        let _ = self.writer.send(Request::Add(changes, room)).await;
     }
 
     /// Everything queued before is readable when this returns.

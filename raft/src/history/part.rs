@@ -133,7 +133,7 @@ mod tests {
         let rows = Rows::open(directory).unwrap();
         // Not every entry changes something.
         for revision in (1..=40).filter(|it| it % 3 != 0) {
-            rows.put_changes(&set(revision, pad)).unwrap();
+            rows.put_changes([&set(revision, pad)]).unwrap();
         }
         let progress = Progress::default();
         progress.written.store(40, Ordering::Release);

@@ -1,5 +1,6 @@
 //! Keys and values in sled.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,9 +9,10 @@ use std::path::{Path, PathBuf};
 use atoll_model::{ChangeSet, Revision, SubnetName};
 use sled::IVec;
 
-use super::HistoryError;
+use super::{HistoryError, block};
 
-const FORMAT: u8 = 1;
+/// 1: a row of `changes` holds one set. 2: it holds a block of them.
+const FORMAT: u8 = 2;
 
 /// Format byte and checksum.
 const PREFIX: usize = 5;
@@ -56,6 +58,15 @@ impl Rows {
         Ok(())
     }
 
+    /// As format 1 had it: a row of one set.
+    #[cfg(test)]
+    pub(super) fn put_single(&self, set: &ChangeSet) -> Result<(), HistoryError> {
+        let mut value = seal(&atoll_codec::encode_changes(set));
+        value[0] = 1;
+        self.changes.insert(change_key(set.revision, LAST_PART), value)?;
+        Ok(())
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -76,7 +87,8 @@ impl Rows {
     /// A revision noted under `name`.
     pub(super) fn noted(&self, name: &str) -> Result<Option<Revision>, HistoryError> {
         let Some(value) = self.db.get(name)? else { return Ok(None) };
-        Ok(Some(Revision(be_u64(open(&value, name)?).ok_or_else(|| damaged(name, "its length"))?)))
+        let (_, body) = open(&value, name)?;
+        Ok(Some(Revision(be_u64(body).ok_or_else(|| damaged(name, "its length"))?)))
     }
 
     pub(super) fn note(&self, name: &str, revision: Revision) -> Result<(), HistoryError> {
@@ -84,30 +96,53 @@ impl Rows {
         Ok(())
     }
 
-    pub(super) fn put_changes(&self, set: &ChangeSet) -> Result<(), HistoryError> {
-        let bytes = atoll_codec::encode_changes(set);
-        // A batch makes sled write out its buffers before and after it. With one for each
-        // transaction that took more processor time than all the rest of a member; only sets in
-        // several parts need one, so that all of them are there or none.
-        if bytes.len() <= VALUE_BYTES_MAX - PREFIX {
-            self.changes.insert(change_key(set.revision, LAST_PART), seal(&bytes))?;
+    /// Writes sets that are in order; several of them share a row.
+    pub(super) fn put_changes<'a>(
+        &self,
+        sets: impl IntoIterator<Item = &'a ChangeSet>,
+    ) -> Result<(), HistoryError> {
+        let parts = block::encode(sets).into_iter().flat_map(|(last, bytes)| parts(last, &bytes));
+        let mut parts: Vec<_> = parts.collect();
+        // A batch makes sled write out its buffers before and after it: only for several rows, so
+        // that all of them are there or none.
+        if parts.len() == 1
+            && let Some((key, value)) = parts.pop()
+        {
+            self.changes.insert(key, value)?;
+            return Ok(());
+        }
+        if parts.is_empty() {
             return Ok(());
         }
         let mut batch = sled::Batch::default();
-        let mut chunks = bytes.chunks(VALUE_BYTES_MAX - PREFIX).peekable();
-        let mut part = 0;
-        while let Some(chunk) = chunks.next() {
-            let last = if chunks.peek().is_none() { LAST_PART } else { 0 };
-            batch.insert(&change_key(set.revision, part | last), seal(chunk));
-            part += 1;
-        }
+        parts.into_iter().for_each(|(key, value)| batch.insert(&key, value));
         self.changes.apply_batch(batch)?;
         Ok(())
     }
 
-    pub(super) fn delete_changes(&self, revision: Revision) -> Result<(), HistoryError> {
-        for key in self.changes.scan_prefix(revision.0.to_be_bytes()).keys() {
-            self.changes.remove(key?)?;
+    /// Deletes what came after `revision`. After a power cut in the middle, some of it is still there.
+    pub(super) fn delete_changes_after(&self, revision: Revision) -> Result<(), HistoryError> {
+        let (mut stay, mut go) = (BTreeMap::new(), Vec::new());
+        let mut keep = |sets: Vec<ChangeSet>| {
+            let sets = sets.into_iter().filter(|set| set.revision <= revision);
+            stay.extend(sets.map(|set| (set.revision, set)));
+        };
+        let mut after = revision;
+        while let Some((last, sets)) = self.block_at(Revision(after.0.saturating_add(1)))? {
+            keep(sets);
+            go.push(last);
+            after = last;
+        }
+        // What stays of blocks that go is written before they do, together with what is there of a
+        // block that ends with it: that one is overwritten.
+        if let Some((_, sets)) = self.block_before(Revision(revision.0.saturating_add(1)))? {
+            keep(sets);
+        }
+        self.put_changes(stay.values())?;
+        for last in go {
+            for key in self.changes.scan_prefix(last.0.to_be_bytes()).keys() {
+                self.changes.remove(key?)?;
+            }
         }
         Ok(())
     }
@@ -118,35 +153,24 @@ impl Rows {
         from: Revision,
         until: Revision,
     ) -> impl Iterator<Item = Result<ChangeSet, HistoryError>> + use<> {
-        let start = from.0.saturating_add(1).to_be_bytes().to_vec();
-        let mut rows = self.changes.range(start..);
+        let rows = self.clone();
+        // Blocks may overlap, so what was told is not told again.
+        let (mut at, mut told, mut sets) = (from, from, Vec::<ChangeSet>::new().into_iter());
         std::iter::from_fn(move || {
-            let mut bytes = Vec::new();
-            let mut expected = 0;
             loop {
-                let (key, value) = match rows.next()? {
-                    Ok(row) => row,
-                    Err(error) => return Some(Err(error.into())),
-                };
-                let row = || format!("changes row {key:02x?}");
-                let Some((revision, part)) = split_key(&key) else {
-                    return Some(Err(damaged(&row(), "its key")));
-                };
-                if revision > until {
-                    return None;
+                for set in sets.by_ref() {
+                    if until < set.revision {
+                        return None;
+                    }
+                    if told < set.revision {
+                        told = set.revision;
+                        return Some(Ok(set));
+                    }
                 }
-                if part & !LAST_PART != expected {
-                    return Some(Err(damaged(&row(), "a part before it is missing")));
-                }
-                match open(&value, "changes row") {
-                    Ok(body) => bytes.extend_from_slice(body),
+                match rows.block_at(Revision(at.0.saturating_add(1))).transpose()? {
+                    Ok((last, block)) => (at, sets) = (last, block.into_iter()),
                     Err(error) => return Some(Err(error)),
                 }
-                if part & LAST_PART != 0 {
-                    let decoded = atoll_codec::decode_changes(&bytes);
-                    return Some(decoded.map_err(|error| damaged(&row(), &error.to_string())));
-                }
-                expected += 1;
             }
         })
     }
@@ -156,25 +180,77 @@ impl Rows {
         &self,
         until: Revision,
     ) -> impl Iterator<Item = Result<ChangeSet, HistoryError>> + use<> {
-        let mut rows = self.changes.range(..change_key(until, u32::MAX)).rev();
-        let rows_of_this = self.clone();
+        let rows = self.clone();
+        let mut below = Revision(until.0.saturating_add(1));
+        let mut sets = Vec::<ChangeSet>::new().into_iter().rev();
+        let mut next = None;
         std::iter::from_fn(move || {
-            let key = match rows.next()? {
-                Ok((key, _)) => key,
-                Err(error) => return Some(Err(error.into())),
-            };
-            let Some((revision, part)) = split_key(&key) else {
-                return Some(Err(damaged(&format!("changes row {key:02x?}"), "its key")));
-            };
-            // The last part came first; the others are between it and the next revision.
-            for _ in 0..part & !LAST_PART {
-                if let Err(error) = rows.next().transpose() {
-                    return Some(Err(error.into()));
+            loop {
+                for set in sets.by_ref() {
+                    if set.revision < below {
+                        below = set.revision;
+                        return Some(Ok(set));
+                    }
+                }
+                let block = match next.take() {
+                    // The block that `until` is in ends there or later.
+                    None => rows.block_at(until).and_then(|found| match found {
+                        None => rows.block_before(Revision(u64::MAX)),
+                        found => Ok(found),
+                    }),
+                    Some(last) => rows.block_before(last),
+                };
+                match block.transpose()? {
+                    Ok((last, block)) => (next, sets) = (Some(last), block.into_iter().rev()),
+                    Err(error) => return Some(Err(error)),
                 }
             }
-            let missing = || damaged(&format!("changes of revision {revision}"), "a part of it");
-            Some(rows_of_this.changes_of(revision).and_then(|set| set.ok_or_else(missing)))
         })
+    }
+
+    /// The first block that ends at `revision` or later, and where it ends.
+    fn block_at(&self, revision: Revision) -> Result<Option<Block>, HistoryError> {
+        let mut rows = self.changes.range(change_key(revision, 0)..);
+        let key = rows.next().transpose()?.map(|(key, _)| key);
+        key.map(|key| self.block(&key)).transpose()
+    }
+
+    /// The last block that ends before `revision`, and where it ends.
+    fn block_before(&self, revision: Revision) -> Result<Option<Block>, HistoryError> {
+        let mut rows = self.changes.range(..change_key(revision, 0));
+        let key = rows.next_back().transpose()?.map(|(key, _)| key);
+        key.map(|key| self.block(&key)).transpose()
+    }
+
+    /// The block that a row is of.
+    fn block(&self, key: &[u8]) -> Result<Block, HistoryError> {
+        let row = || format!("changes row {key:02x?}");
+        let (last, _) = split_key(key).ok_or_else(|| damaged(&row(), "its key"))?;
+        let (mut bytes, mut expected) = (Vec::new(), 0);
+        for part in self.changes.scan_prefix(last.0.to_be_bytes()) {
+            let (key, value) = part?;
+            let (_, part) = split_key(&key).ok_or_else(|| damaged(&row(), "its key"))?;
+            if part & !LAST_PART != expected {
+                return Err(damaged(&row(), "a part before it is missing"));
+            }
+            let (format, body) = open(&value, "changes row")?;
+            bytes.extend_from_slice(body);
+            if part & LAST_PART != 0 {
+                let sets = match format {
+                    1 => atoll_codec::decode_changes(&bytes)
+                        .map(|set| vec![set])
+                        .map_err(|error| error.to_string()),
+                    _ => block::decode(&bytes),
+                };
+                let sets = sets.map_err(|error| damaged(&row(), &error))?;
+                if sets.last().is_none_or(|set| set.revision != last) {
+                    return Err(damaged(&row(), "it ends at another revision"));
+                }
+                return Ok((last, sets));
+            }
+            expected += 1;
+        }
+        Err(damaged(&row(), "a part behind it is missing"))
     }
 
     /// One revision's changes, if they are known.
@@ -222,7 +298,7 @@ impl Rows {
             let row = || format!("interval of {address} in {subnet}");
             let from = key.len().checked_sub(8).and_then(|at| be_u64(&key[at..]));
             let from = from.ok_or_else(|| damaged(&row(), "its key"))?;
-            let body = open(&value, "interval")?;
+            let (_, body) = open(&value, "interval")?;
             let closing = body.get(8..).ok_or_else(|| damaged(&row(), "its length"))?;
             let closing = atoll_codec::decode_changes(closing)
                 .map_err(|error| damaged(&row(), &error.to_string()))?;
@@ -230,6 +306,21 @@ impl Rows {
         }
         Ok(found)
     }
+}
+
+/// Where a block ends, and its sets.
+type Block = (Revision, Vec<ChangeSet>);
+
+/// The rows of a block.
+fn parts(last: u64, bytes: &[u8]) -> Vec<([u8; 12], Vec<u8>)> {
+    let chunks = bytes.chunks(VALUE_BYTES_MAX - PREFIX);
+    let count = chunks.len();
+    let numbered = (1..).zip(chunks).map(|(number, chunk)| {
+        let is_last =
+            if usize::try_from(number).is_ok_and(|it| it == count) { LAST_PART } else { 0 };
+        (change_key(Revision(last), (number - 1) | is_last), seal(chunk))
+    });
+    numbered.collect()
 }
 
 fn damaged(row: &str, what: &str) -> HistoryError {
@@ -277,16 +368,17 @@ fn seal(body: &[u8]) -> Vec<u8> {
     value
 }
 
-fn open<'a>(value: &'a IVec, row: &str) -> Result<&'a [u8], HistoryError> {
+/// The format and the body of a value that checks out.
+fn open<'a>(value: &'a IVec, row: &str) -> Result<(u8, &'a [u8]), HistoryError> {
     let (prefix, body) =
         value.split_at_checked(PREFIX).ok_or_else(|| damaged(row, "its length"))?;
     if prefix[1..] != crc32fast::hash(body).to_le_bytes() {
         return Err(damaged(row, "its checksum does not match"));
     }
     // Both stay where they are in every release, so this one can tell.
-    if prefix[0] != FORMAT {
+    if prefix[0] == 0 || prefix[0] > FORMAT {
         let what = format!("{row} has format {}; this release has format {FORMAT}", prefix[0]);
         return Err(HistoryError::OtherRelease(what));
     }
-    Ok(body)
+    Ok((prefix[0], body))
 }

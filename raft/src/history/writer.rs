@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use atoll_model::{ChangeSet, Revision};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::intervals::{self, FLOOR, THROUGH};
 use super::part::Part;
 use super::rows::Rows;
 use super::{HistoryError, Progress};
-use crate::fatal;
+use crate::{background, fatal};
 
 /// What the writer is asked for. Order is kept.
 #[derive(Debug)]
 pub(super) enum Request {
-    Add(Arc<ChangeSet>),
+    /// With the room that it takes in the queue.
+    Add(Arc<ChangeSet>, OwnedSemaphorePermit),
     Written(oneshot::Sender<()>),
     Sync(oneshot::Sender<()>),
     SkipTo(Revision, oneshot::Sender<()>),
@@ -24,8 +26,17 @@ pub(super) enum Request {
     Close(oneshot::Sender<()>),
 }
 
-/// Requests taken into one round: their rows share sled's buffers.
+impl Request {
+    fn is_change(&self) -> bool {
+        matches!(self, Self::Add(..))
+    }
+}
+
+/// Requests taken into one round: their changes share rows.
 const ROUND: usize = 512;
+
+/// Pause after a round of changes only: those that come meanwhile share the next round.
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) fn spawn(
     rows: Rows,
@@ -33,9 +44,11 @@ pub(super) fn spawn(
     progress: Arc<Progress>,
 ) -> std::io::Result<()> {
     std::thread::Builder::new().name("history".to_owned()).spawn(move || {
+        background::stand_back(background::HISTORY);
         let mut round = Vec::with_capacity(ROUND);
-        let mut writer = Writer { rows, progress, through: None };
+        let mut writer = Writer { rows, progress, waiting: Vec::new(), room: Vec::new() };
         while requests.blocking_recv_many(&mut round, ROUND) > 0 {
+            let rests = round.len() < ROUND && round.iter().all(Request::is_change);
             for request in round.drain(..) {
                 match writer.carry_out(request) {
                     Ok(None) => {}
@@ -51,6 +64,10 @@ pub(super) fn spawn(
             if let Err(error) = writer.note() {
                 fatal::disk_failed(error);
             }
+            if rests {
+                #[expect(clippy::disallowed_methods, reason = "a pace; nothing is waited for")]
+                std::thread::sleep(PAUSE);
+            }
         }
     })?;
     Ok(())
@@ -59,17 +76,21 @@ pub(super) fn spawn(
 struct Writer {
     rows: Rows,
     progress: Arc<Progress>,
-    /// Written, but not yet noted as such.
-    through: Option<Revision>,
+    /// Not yet written, in order.
+    waiting: Vec<Arc<ChangeSet>>,
+    /// What they take in the queue until then.
+    room: Vec<OwnedSemaphorePermit>,
 }
 
 impl Writer {
     /// Answers whom to tell that this was the last request.
     fn carry_out(&mut self, request: Request) -> Result<Option<oneshot::Sender<()>>, HistoryError> {
         match request {
-            Request::Add(set) => {
-                intervals::write(&self.rows, &set)?;
-                self.through = Some(set.revision);
+            // The log's replay repeats what is written.
+            Request::Add(set, _) if set.revision <= self.progress.written() => {}
+            Request::Add(set, room) => {
+                self.waiting.push(set);
+                self.room.push(room);
             }
             Request::Written(done) => {
                 self.note()?;
@@ -81,9 +102,9 @@ impl Writer {
                 let _ = done.send(());
             }
             Request::SkipTo(revision, done) => {
-                self.rows.note(FLOOR, revision)?;
-                self.through = Some(revision);
                 self.note()?;
+                self.rows.note(FLOOR, revision)?;
+                self.through(revision)?;
                 self.rows.sync()?;
                 self.progress.floor.store(revision.0, Ordering::Release);
                 let _ = done.send(());
@@ -106,18 +127,25 @@ impl Writer {
 
     /// The floor sinks once what is above it is durable, and never before.
     fn older(&mut self, part: &Part) -> Result<(), HistoryError> {
-        part.sets.iter().try_for_each(|set| intervals::write_older(&self.rows, set))?;
+        intervals::write_older(&self.rows, &part.sets)?;
         self.rows.sync()?;
         self.rows.note(FLOOR, part.above)?;
         self.progress.floor.store(part.above.0, Ordering::Release);
         Ok(())
     }
 
+    /// Writes what waits, and notes how far the history has come.
     fn note(&mut self) -> Result<(), HistoryError> {
-        if let Some(through) = self.through.take() {
-            self.rows.note(THROUGH, through)?;
-            self.progress.written.store(through.0, Ordering::Release);
-        }
+        let Some(through) = self.waiting.last().map(|set| set.revision) else { return Ok(()) };
+        intervals::write(&self.rows, &self.waiting)?;
+        self.waiting.clear();
+        self.room.clear();
+        self.through(through)
+    }
+
+    fn through(&self, revision: Revision) -> Result<(), HistoryError> {
+        self.rows.note(THROUGH, revision)?;
+        self.progress.written.store(revision.0, Ordering::Release);
         Ok(())
     }
 }

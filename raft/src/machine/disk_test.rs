@@ -33,6 +33,11 @@ pub(crate) struct Disk {
 impl Disk {
     /// What is in `path`; the ring of recent changes holds `ring` of them.
     pub(crate) fn open(path: &Path, ring: usize) -> Self {
+        Self::open_with(path, ring, Revision(0))
+    }
+
+    /// The same, with a log up to `log_end` that will be applied next.
+    pub(crate) fn open_with(path: &Path, ring: usize, log_end: Revision) -> Self {
         let identity = IdentityFile::open(path, &MemberName::new("m1").unwrap()).unwrap();
         let (snapshots, newest) = Snapshots::open(&path.join("snapshot"), None).unwrap();
         let (state, meta) = match newest {
@@ -42,7 +47,7 @@ impl Disk {
                 (State::restore(dump).unwrap(), head.meta)
             }
         };
-        let archive = Archive::open(&path.join("history"), state.revision()).unwrap();
+        let archive = Archive::open(&path.join("history"), state.revision(), log_end).unwrap();
         let shown = Arc::new(Shown {
             hub: Arc::new(Hub::with_capacity(state.revision(), archive.progress(), ring)),
             published: watch::Sender::new(Published::new(state, None)),
@@ -65,21 +70,20 @@ impl Disk {
 
     /// Applies one entry, as the log would replay it.
     pub(crate) async fn apply(&mut self, operations: Vec<Operation>) -> Revision {
-        let txn = Txn {
-            request: None,
-            actor: Actor::Operator("test".to_owned()),
-            preconditions: Vec::new(),
-            operations,
-            clock_ms: self.next * 100_000,
-            wall_ms: self.next,
-        };
-        let leader = openraft::impls::leader_id_std::LeaderId { term: 1, voted_for: 1 };
-        let log_id = LogId::new(leader.to_committed(), self.next);
-        let command = Command { bytes: Bytes::from(atoll_codec::encode_txn(&txn)) };
-        let entry = Entry::new(log_id, openraft::EntryPayload::Normal(command));
-        let stream = futures::stream::iter([Ok((entry, None))]);
+        self.apply_all([operations]).await
+    }
+
+    /// Applies an entry for each of `all` in one batch; answers the last one's revision.
+    pub(crate) async fn apply_all(
+        &mut self,
+        all: impl IntoIterator<Item = Vec<Operation>>,
+    ) -> Revision {
+        let first = self.next;
+        let entries: Vec<_> =
+            (first..).zip(all).map(|(index, operations)| entry(index, operations)).collect();
+        self.next += entries.len() as u64;
+        let stream = futures::stream::iter(entries.into_iter().map(|entry| Ok((entry, None))));
         self.machine.apply(stream).await.unwrap();
-        self.next += 1;
         Revision(self.next - 1)
     }
 
@@ -109,6 +113,21 @@ impl Disk {
         self.shown.hub.close();
         self.shown.archive.close().await;
     }
+}
+
+fn entry(index: u64, operations: Vec<Operation>) -> Entry {
+    let txn = Txn {
+        request: None,
+        actor: Actor::Operator("test".to_owned()),
+        preconditions: Vec::new(),
+        operations,
+        clock_ms: index * 100_000,
+        wall_ms: index,
+    };
+    let leader = openraft::impls::leader_id_std::LeaderId { term: 1, voted_for: 1 };
+    let log_id = LogId::new(leader.to_committed(), index);
+    let command = Command { bytes: Bytes::from(atoll_codec::encode_txn(&txn)) };
+    Entry::new(log_id, openraft::EntryPayload::Normal(command))
 }
 
 pub(crate) fn node() -> Operation {

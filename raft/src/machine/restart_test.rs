@@ -1,6 +1,8 @@
 //! Changes and history across the ring, the database, restarts and damage.
 
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use atoll_model::{ObjectKey, Owner, Revision};
 
@@ -98,6 +100,38 @@ async fn the_history_knows_who_held_an_address_and_when() {
     again.apply(vec![pod("ns-1/a", "uid-c", ADDRESS)]).await;
     assert_eq!(again.ownership(ADDRESS).await, told);
     again.close().await;
+}
+
+/// A member that was killed finds what its log repeats in the history already, and what is not in its
+/// log comes again.
+#[tokio::test]
+async fn what_the_log_repeats_is_in_the_history_once() {
+    for log_end in [10, 25, 30, 99] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut disk = Disk::open(directory.path(), RING);
+        for number in 0..10 {
+            disk.apply(vec![namespace(number)]).await;
+        }
+        disk.snapshot().await;
+        for number in 10..30 {
+            disk.apply(vec![namespace(number)]).await;
+        }
+        let expected = disk.changes(Revision(0)).await.unwrap();
+        disk.close().await;
+
+        let mut again = Disk::open_with(directory.path(), RING, Revision(log_end));
+        assert_eq!(again.shown.archive.progress().written(), Revision(log_end.min(30)));
+        for number in 10..30 {
+            again.apply(vec![namespace(number)]).await;
+        }
+        assert_eq!(again.changes(Revision(0)).await.unwrap(), expected, "{log_end}");
+        let last = again.apply(vec![namespace(30)]).await;
+        assert_eq!(again.changes(Revision(29)).await.unwrap().last().unwrap().revision, last);
+        again.close().await;
+        let again = Disk::open(directory.path(), RING);
+        assert_eq!(again.shown.archive.progress().written(), Revision(10));
+        again.close().await;
+    }
 }
 
 #[tokio::test]
@@ -223,4 +257,30 @@ async fn a_history_that_was_lost_is_the_same_once_it_has_come_from_another() {
     let again = Disk::open(ours.path(), RING);
     assert_eq!(again.changes(Revision(0)).await.unwrap(), same);
     again.close().await;
+}
+
+/// Nobody on the consensus thread waits for the end of a long batch. Without a slice's end others would
+/// have a turn every 64 entries, when tokio's budget is used up.
+#[tokio::test]
+async fn others_have_a_turn_while_many_entries_are_applied() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut disk = Disk::open(directory.path(), 100_000);
+    let ended = Arc::new(AtomicBool::new(false));
+    let other = tokio::spawn({
+        let ended = ended.clone();
+        async move {
+            let mut turns = 0;
+            while !ended.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+                turns += 1;
+            }
+            turns
+        }
+    });
+    let entry = |number: u64| (0..200).map(|it| namespace(number * 200 + it)).collect();
+    disk.apply_all((0..200).map(entry)).await;
+    ended.store(true, Ordering::Relaxed);
+    let turns = other.await.unwrap();
+    assert!(turns > 15, "{turns} turns in 200 entries of a millisecond and more");
+    disk.close().await;
 }

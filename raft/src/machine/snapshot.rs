@@ -6,12 +6,14 @@
 //! ```
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Cursor, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use atoll_codec::DumpWriter;
 use atoll_model::ClusterId;
+use atoll_store::State;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -21,6 +23,9 @@ const MAGIC: &[u8; 8] = b"ATOLSNAP";
 const FORMAT: u32 = 2;
 const PREFIX: usize = 28;
 const CRC_AT: usize = 24;
+
+/// Bytes that are written or read at a time.
+const PIECE: usize = 1 << 20;
 
 /// How the message about a snapshot of another release begins.
 const OTHER_RELEASE: &str = "its format is";
@@ -81,7 +86,10 @@ pub(crate) fn decode(mut bytes: Vec<u8>) -> Result<Content, String> {
     {
         return Err("its length is not what it says".to_owned());
     }
-    if u64::from(checksum(&bytes[..CRC_AT], &[&bytes[PREFIX..]])) != crc {
+    let mut found = crc32fast::Hasher::new();
+    found.update(&bytes[..CRC_AT]);
+    found.update(&bytes[PREFIX..]);
+    if u64::from(found.finalize()) != crc {
         return Err("its checksum does not match".to_owned());
     }
     // The prefix stays as it is in every release, so this one can tell.
@@ -94,26 +102,54 @@ pub(crate) fn decode(mut bytes: Vec<u8>) -> Result<Content, String> {
     Ok((head, body))
 }
 
-pub(crate) fn encode(head: &Head, body: &[u8]) -> Vec<u8> {
-    let head = postcard::to_stdvec(head).expect("our own types have an encoding");
-    let head_len = u32::try_from(head.len()).expect("a membership is small");
-    let mut bytes = Vec::with_capacity(PREFIX + head.len() + body.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&FORMAT.to_le_bytes());
-    bytes.extend_from_slice(&head_len.to_le_bytes());
-    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    let crc = checksum(&bytes, &[&head, body]);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.extend_from_slice(&head);
-    bytes.extend_from_slice(body);
-    bytes
+/// A whole snapshot of `state` in memory.
+pub(crate) fn encode(head: &Head, state: &State) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    write(&mut bytes, head, |out| write_state(out, state)).expect("memory can be written");
+    bytes.into_inner()
 }
 
-fn checksum(prefix: &[u8], rest: &[&[u8]]) -> u32 {
+/// Writes the state section object by object: a state and its messages at once would be several
+/// times the memory of the state.
+pub(crate) fn write_state<W: Write + Seek>(out: W, state: &State) -> io::Result<()> {
+    let mut writer = DumpWriter::begin(BufWriter::with_capacity(PIECE, out), &state.dump_frame())?;
+    state.objects().try_for_each(|object| writer.object(&object))?;
+    state.outcomes().try_for_each(|(id, at, outcome)| writer.outcome(id, at, outcome))?;
+    writer.finish()?.flush()
+}
+
+/// Writes a snapshot into `file`, which is empty, with what `body` writes as its state section.
+///
+/// The checksum is taken of what can be read afterwards.
+fn write<F: Read + Write + Seek>(
+    file: &mut F,
+    head: &Head,
+    body: impl FnOnce(&mut F) -> io::Result<()>,
+) -> io::Result<()> {
+    let head = postcard::to_stdvec(head).expect("our own types have an encoding");
+    let head_len = u32::try_from(head.len()).expect("a membership is small");
+    file.write_all(&[0; PREFIX])?;
+    file.write_all(&head)?;
+    body(file)?;
+    let rest_len = file.stream_position()? - PREFIX as u64;
+    let mut prefix = Vec::with_capacity(PREFIX);
+    prefix.extend_from_slice(MAGIC);
+    prefix.extend_from_slice(&FORMAT.to_le_bytes());
+    prefix.extend_from_slice(&head_len.to_le_bytes());
+    prefix.extend_from_slice(&(rest_len - head.len() as u64).to_le_bytes());
     let mut crc = crc32fast::Hasher::new();
-    crc.update(prefix);
-    rest.iter().for_each(|part| crc.update(part));
-    crc.finalize()
+    crc.update(&prefix);
+    file.seek(SeekFrom::Start(PREFIX as u64))?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            read => crc.update(&piece[..read]),
+        }
+    }
+    prefix.extend_from_slice(&crc.finalize().to_le_bytes());
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&prefix)
 }
 
 /// A snapshot's head, and its encoded state.
@@ -214,11 +250,15 @@ impl Snapshots {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes a snapshot durable, then removes older ones.
-    pub(crate) fn store(&self, head: &Head, body: &[u8]) -> io::Result<SnapshotFile> {
+    /// Makes a snapshot whose state section `body` writes durable, then removes older ones.
+    pub(crate) fn store(
+        &self,
+        head: &Head,
+        body: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<SnapshotFile> {
         let index = head.meta.last_log_id.map_or(0, |id| id.index);
         let path = self.directory.join(format!("{index:020}.snap"));
-        files::replace(&path, &encode(head, body))?;
+        files::replace_with(&path, |file| write(file, head, body))?;
         let file = SnapshotFile::new(File::open(&path)?)?;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((head.meta.clone(), file.clone()));
@@ -257,7 +297,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (snapshots, none) = Snapshots::open(directory.path(), None).unwrap();
         assert!(none.is_none());
-        snapshots.store(&head(), b"state").unwrap();
+        snapshots.store(&head(), |file| file.write_all(b"state")).unwrap();
         let (_, found) = Snapshots::open(directory.path(), Some(ClusterId(7))).unwrap();
         assert_eq!(found, Some((head(), b"state".to_vec())));
         let error = Snapshots::open(directory.path(), Some(ClusterId(8))).unwrap_err();
@@ -267,9 +307,9 @@ mod tests {
     #[test]
     fn the_snapshot_of_another_release_is_not_called_damaged() {
         let directory = tempfile::tempdir().unwrap();
-        let mut bytes = encode(&head(), b"state");
+        let mut bytes = encode(&head(), &State::default());
         bytes[8] = 9;
-        let crc = checksum(&bytes[..CRC_AT], &[&bytes[PREFIX..]]);
+        let crc = crc32fast::hash(&[&bytes[..CRC_AT], &bytes[PREFIX..]].concat());
         bytes[CRC_AT..PREFIX].copy_from_slice(&crc.to_le_bytes());
         std::fs::write(directory.path().join("1.snap"), bytes).unwrap();
         let error = Snapshots::open(directory.path(), None).unwrap_err();
@@ -280,7 +320,7 @@ mod tests {
     fn a_damaged_snapshot_is_refused_whichever_byte_it_is() {
         let directory = tempfile::tempdir().unwrap();
         let (snapshots, _) = Snapshots::open(directory.path(), None).unwrap();
-        snapshots.store(&head(), b"state").unwrap();
+        snapshots.store(&head(), |file| file.write_all(b"state")).unwrap();
         let path = directory.path().join(format!("{:020}.snap", 0));
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {

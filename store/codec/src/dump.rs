@@ -1,22 +1,95 @@
-//! Reading a dump.
+//! Reading and writing a dump object by object: the messages of a million pods are more memory than
+//! their state, and to fill it costs more than to read or write the bytes.
 //!
-//! Object by object: the messages of a million pods are more memory than their state, and to fill
-//! it costs more than to read the bytes. And as the live state does it: the names that many objects
-//! have in common are one text each.
+//! What is read is as in the live state: the names that many objects have in common are one text
+//! each.
 
 use std::collections::BTreeSet;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use atoll_model::{Dump, NamespaceName, NodeName, Object, Owner, SubnetName};
+use atoll_model::{
+    Dump, NamespaceName, NodeName, Object, Outcome, Owner, RequestId, Revision, SubnetName,
+};
 use prost::Message;
 use prost::decode_length_delimiter as decode_varint;
+use prost::encoding;
 
+use crate::envelope::{self, Kind, Sealing};
+use crate::txn::remembered;
 use crate::{DecodeError, proto};
 
 /// How an object begins: field 4, with a length.
 const OBJECT: usize = 4 << 3 | 2;
 /// So many objects are read by one thread: a second one would cost more than it saves.
 const ALONE_MAX: usize = 10_000;
+
+/// Writes a state section as [`crate::encode_dump`] does, without holding more than one object of it.
+#[derive(Debug)]
+pub struct DumpWriter<W> {
+    out: W,
+    /// Where the section begins.
+    at: u64,
+    sealing: Sealing,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write + Seek> DumpWriter<W> {
+    /// Begins a section where `out` stands, with all of `dump`; what it is too large to hold follows.
+    ///
+    /// # Errors
+    ///
+    /// `out` cannot be written.
+    pub fn begin(mut out: W, dump: &Dump) -> io::Result<Self> {
+        let at = out.stream_position()?;
+        out.write_all(&[0; envelope::HEADER_BYTES])?;
+        let sealing = Sealing::begin(Kind::Dump);
+        let mut writer = Self { out, at, sealing, buffer: Vec::new() };
+        proto::Dump::from(dump).encode(&mut writer.buffer).expect("a vector has room");
+        writer.write()?;
+        Ok(writer)
+    }
+
+    /// The next object; they come in the order of their keys.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn object(&mut self, object: &Object) -> io::Result<()> {
+        encoding::message::encode(4, &proto::Object::from(object), &mut self.buffer);
+        self.write()
+    }
+
+    /// The next remembered outcome; they come in the order of their revisions.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn outcome(&mut self, id: RequestId, at: Revision, outcome: &Outcome) -> io::Result<()> {
+        encoding::message::encode(6, &remembered(id, at, outcome), &mut self.buffer);
+        self.write()
+    }
+
+    /// Seals the section and gives `out` back, at the section's end.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn finish(mut self) -> io::Result<W> {
+        let end = self.out.stream_position()?;
+        self.out.seek(SeekFrom::Start(self.at))?;
+        self.out.write_all(&self.sealing.header())?;
+        self.out.seek(SeekFrom::Start(end))?;
+        Ok(self.out)
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.sealing.update(&self.buffer);
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
 
 /// The dump in the bytes of a `Dump` message. O(n log n) for the names among the n objects.
 pub(crate) fn decode(body: &[u8]) -> Result<Dump, DecodeError> {

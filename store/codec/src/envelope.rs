@@ -5,7 +5,7 @@ use crate::DecodeError;
 /// The format that this release writes. A reader knows all formats up to its own.
 pub const FORMAT: u8 = 1;
 
-const HEADER_BYTES: usize = 6;
+pub(crate) const HEADER_BYTES: usize = 6;
 
 /// What the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +35,38 @@ impl Kind {
 /// Wraps `body`. The checksum covers format, kind and body.
 #[must_use]
 pub fn seal(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let mut sealing = Sealing::begin(kind);
+    sealing.update(body);
     let mut sealed = Vec::with_capacity(HEADER_BYTES + body.len());
-    sealed.extend_from_slice(&[FORMAT, kind.byte()]);
-    sealed.extend_from_slice(&checksum(FORMAT, kind.byte(), body).to_le_bytes());
+    sealed.extend_from_slice(&sealing.header());
     sealed.extend_from_slice(body);
     sealed
+}
+
+/// An envelope around a body that comes in pieces.
+#[derive(Debug)]
+pub(crate) struct Sealing {
+    kind: Kind,
+    checksum: crc32fast::Hasher,
+}
+
+impl Sealing {
+    pub(crate) fn begin(kind: Kind) -> Self {
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&[FORMAT, kind.byte()]);
+        Self { kind, checksum }
+    }
+
+    /// The next piece of the body.
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.checksum.update(piece);
+    }
+
+    /// What stands before the body.
+    pub(crate) fn header(&self) -> [u8; HEADER_BYTES] {
+        let [a, b, c, d] = self.checksum.clone().finalize().to_le_bytes();
+        [FORMAT, self.kind.byte(), a, b, c, d]
+    }
 }
 
 /// Checks the envelope and returns the body.

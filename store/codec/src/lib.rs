@@ -36,6 +36,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/atoll.store.v1.rs"));
 }
 
+pub use dump::DumpWriter;
 pub use to_model::address as decode_address;
 
 use atoll_model::{ChangeSet, Dump, Outcome, Txn};

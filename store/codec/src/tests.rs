@@ -372,6 +372,27 @@ fn a_large_dump_comes_back_in_its_order() {
 }
 
 #[test]
+fn a_dump_that_is_written_object_by_object_reads_like_one_that_is_written_at_once() {
+    let request = RequestId { id: 5, born: Revision(2) };
+    let outcome = Outcome::Refused {
+        operation: Some(1),
+        refusal: Refusal::TooOldToTell { oldest: Revision(7) },
+    };
+    let mut dump = large_dump();
+    dump.outcomes = vec![(request, Revision(3), outcome.clone()), (request, Revision(4), outcome)];
+    dump.ancestors = vec![atoll_model::ClusterId(9)];
+    let frame = Dump { objects: Vec::new(), outcomes: Vec::new(), ..dump.clone() };
+    let mut out = std::io::Cursor::new(b"before".to_vec());
+    out.set_position(6);
+    let mut writer = DumpWriter::begin(&mut out, &frame).unwrap();
+    dump.objects.iter().try_for_each(|it| writer.object(it)).unwrap();
+    dump.outcomes.iter().try_for_each(|(id, at, it)| writer.outcome(*id, *at, it)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(out.position(), out.get_ref().len() as u64);
+    assert_eq!(decode_dump(&out.get_ref()[6..]).unwrap(), dump);
+}
+
+#[test]
 fn a_bad_object_is_found_wherever_it_is() {
     for bad in [0, 9_999, 10_000, 20_000] {
         let mut dump = proto::Dump::from(&large_dump());

@@ -317,6 +317,15 @@ impl TryFrom<&proto::Reply> for model::Reply {
     }
 }
 
+pub(crate) fn remembered(
+    request: model::RequestId,
+    at: model::Revision,
+    outcome: &model::Outcome,
+) -> proto::RememberedOutcome {
+    let (request, outcome) = (Some((&request).into()), Some(outcome.into()));
+    proto::RememberedOutcome { request, at: at.0, outcome }
+}
+
 impl From<&model::Dump> for proto::Dump {
     fn from(dump: &model::Dump) -> Self {
         let cooling = |it: &model::CoolingAddress| proto::CoolingAddress {
@@ -325,19 +334,13 @@ impl From<&model::Dump> for proto::Dump {
             sequence: it.sequence,
             free_at_ms: it.free_at_ms,
         };
-        let remembered =
-            |it: &(model::RequestId, model::Revision, model::Outcome)| proto::RememberedOutcome {
-                request: Some((&it.0).into()),
-                at: it.1.0,
-                outcome: Some((&it.2).into()),
-            };
         Self {
             applied: dump.applied.0,
             revision: dump.revision.0,
             clock_ms: dump.clock_ms,
             objects: dump.objects.iter().map(Into::into).collect(),
             cooling: dump.cooling.iter().map(cooling).collect(),
-            outcomes: dump.outcomes.iter().map(remembered).collect(),
+            outcomes: dump.outcomes.iter().map(|(id, at, it)| remembered(*id, *at, it)).collect(),
             outcomes_from: dump.outcomes_from.0,
             next_datapath_key: dump.next_datapath_key,
             ancestors: dump.ancestors.iter().map(|cluster| wide(cluster.0)).collect(),

@@ -3,13 +3,13 @@
 use std::fmt;
 
 /// A number of members that is worth having: an even one tolerates no more losses than the odd one
-/// below it, and above seven every write waits for more disks than it gains safety.
+/// below it, and above five every write waits for more disks than it gains safety.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterSize(u8);
 
 /// That many members are not offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a cluster has 1, 3, 5 or 7 members, not {0}")]
+#[error("must be 1, 3 or 5, not {0}: an even number adds no safety, more only cost")]
 pub struct ClusterSizeError(pub u32);
 
 impl ClusterSize {
@@ -17,10 +17,10 @@ impl ClusterSize {
     ///
     /// # Errors
     ///
-    /// It is not 1, 3, 5 or 7.
+    /// It is not 1, 3 or 5.
     pub fn new(members: u32) -> Result<Self, ClusterSizeError> {
         match u8::try_from(members) {
-            Ok(members @ (1 | 3 | 5 | 7)) => Ok(Self(members)),
+            Ok(members @ (1 | 3 | 5)) => Ok(Self(members)),
             _ => Err(ClusterSizeError(members)),
         }
     }
@@ -43,10 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_odd_numbers_up_to_seven_are_sizes() {
+    fn only_odd_numbers_up_to_five_are_sizes() {
         let sizes = (0..=300).filter_map(|members| ClusterSize::new(members).ok());
-        assert_eq!(sizes.map(ClusterSize::get).collect::<Vec<_>>(), [1, 3, 5, 7]);
+        assert_eq!(sizes.map(ClusterSize::get).collect::<Vec<_>>(), [1, 3, 5]);
         let error = ClusterSize::new(4).unwrap_err();
-        assert_eq!(error.to_string(), "a cluster has 1, 3, 5 or 7 members, not 4");
+        assert!(error.to_string().starts_with("must be 1, 3 or 5, not 4"));
     }
 }

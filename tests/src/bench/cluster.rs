@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use super::etcd::{self, EtcdMember, EtcdOptions};
 use super::lane::{Api, Family, Lane};
-use super::pki::Pki;
 use super::{machine, workload};
 use crate::bare::{self, BareMember};
+use crate::certificates::Authority;
 use crate::wait::wait_until;
 
 const MEMBERS: usize = 3;
@@ -116,11 +116,11 @@ impl Cluster {
         let mut members = bare::members(dir.path(), &data, &program)?;
         let mut credentials = Credentials::insecure_dev();
         if setting.is_secure {
-            let pki = Pki::new()?;
-            credentials = pki.operator(dir.path())?;
+            let pki = Authority::new(dir.path())?;
+            credentials = pki.operator()?;
             for member in &mut members {
                 let identity = format!("member/{}", member.name());
-                let files = pki.issue(dir.path(), &identity, &[])?;
+                let files = pki.issue(&identity, &[])?;
                 member.secure(files, credentials.clone());
             }
         }
@@ -131,8 +131,8 @@ impl Cluster {
         let hosts = machine::hosts(MEMBERS)?;
         let (heartbeat_ms, election_ms) = setting.etcd_ms;
         let is_secure = setting.is_secure;
-        let pki = is_secure.then(Pki::new).transpose()?;
-        let asker = pki.as_ref().map(|pki| pki.operator(dir.path())).transpose()?;
+        let pki = is_secure.then(|| Authority::new(dir.path())).transpose()?;
+        let asker = pki.as_ref().map(Authority::operator).transpose()?;
         let credentials = asker.unwrap_or_else(Credentials::insecure_dev);
         let asker = credentials.clone();
         let path = dir.path().to_owned();
@@ -140,7 +140,7 @@ impl Cluster {
         let member = |at: usize| {
             // etcd also compares where a peer calls from, and on loopback that is 127.0.0.1.
             let hosts = [options.hosts[at].clone(), "127.0.0.1".to_owned()];
-            let issue = |pki: &Pki| pki.issue(dir.path(), &format!("member/m{}", at + 1), &hosts);
+            let issue = |pki: &Authority| pki.issue(&format!("member/m{}", at + 1), &hosts);
             let certificate = pki.as_ref().map(issue).transpose()?;
             Ok(EtcdMember::new(options.clone(), at, certificate))
         };

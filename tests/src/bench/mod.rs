@@ -17,7 +17,6 @@ pub mod failover;
 pub mod lane;
 pub mod load;
 pub mod machine;
-mod pki;
 pub mod throughput;
 pub mod workload;
 pub mod writers;

@@ -105,20 +105,20 @@ impl Net {
     /// # Errors
     ///
     /// A certificate or a file cannot be made.
-    pub async fn members(
+    pub fn members(
         &self,
         dir: &Path,
         program_name: &str,
     ) -> Result<(Vec<BareMember>, Credentials)> {
-        let authority = Authority::new(dir).await?;
+        let authority = Authority::new(dir)?;
         let mut places = Vec::new();
         for member in 0..self.members {
             let name = format!("m{}", member + 1);
-            let certificate = authority.issue("member", &name).await?;
+            let certificate = authority.issue(&format!("member/{name}"), &[])?;
             let (address, words) = (format!("{}:{PORT}", host(member)), self.words(member));
             places.push(Place { address, words, certificate });
         }
-        let credentials = Credentials::load(&authority.issue("operator", "histories").await?)?;
+        let credentials = authority.operator()?;
         let data = (1..=self.members).map(|n| dir.join(format!("disk{n}"))).collect::<Vec<_>>();
         data.iter().try_for_each(fs::create_dir_all)?;
         let program = program(program_name);

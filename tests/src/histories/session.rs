@@ -73,7 +73,7 @@ pub struct Seen {
 pub async fn run(wish: &Wish<'_>) -> Result<Seen> {
     let dir = tempfile::tempdir()?;
     let net = Net::new(MEMBERS).await?;
-    let (mut members, credentials) = net.members(dir.path(), wish.program).await?;
+    let (mut members, credentials) = net.members(dir.path(), wish.program)?;
     for member in &mut members {
         wish.envs.iter().for_each(|(name, value)| member.set(name, value));
         member.start()?;

@@ -114,9 +114,7 @@ impl Seats {
             }
         }
     }
-}
 
-impl Seats {
     /// Says to a reader that heard nothing for a while how far everything has come.
     fn bookmark(&mut self, id: u64, bookmark: &WatchResponse) {
         let Some(reader) = self.taken.get_mut(&id) else { return };

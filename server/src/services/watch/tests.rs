@@ -4,25 +4,8 @@ use super::*;
 use atoll_api::event::Event;
 use atoll_api::proto::watch_response::Kind;
 use atoll_model::{Actor, NodeSpec, Operation, PodKey, PodSpec, Txn, Uid};
-use atoll_raft::{RaftOptions, Timing};
 
-async fn member(directory: &std::path::Path) -> Store {
-    let advertise = "127.0.0.1:1".to_owned();
-    let options = RaftOptions {
-        name: atoll_model::MemberName::new("m1").unwrap(),
-        data_dir: directory.join("data"),
-        peers: vec![advertise.clone()],
-        advertise,
-        expected_members: 1,
-        formation_marker: directory.join("marker"),
-        credentials: atoll_api::Credentials::insecure_dev(),
-        timing: Timing::default(),
-    };
-    let (store, _peers) = Store::open(options).await.unwrap();
-    let mut published = store.published();
-    published.wait_for(|now| now.state.settings().is_some()).await.unwrap();
-    store
-}
+use crate::services::testing::{alone, put_node};
 
 async fn apply(store: &Store, operations: Vec<Operation>) {
     let actor = Actor::Operator("test".to_owned());
@@ -31,15 +14,6 @@ async fn apply(store: &Store, operations: Vec<Operation>) {
     let txn = Txn { request: None, actor, preconditions, operations, clock_ms, wall_ms };
     let outcome = store.propose(txn).await.unwrap();
     assert!(matches!(outcome, atoll_model::Outcome::Applied { .. }), "{outcome:?}");
-}
-
-fn node(name: &str) -> Operation {
-    Operation::PutNode(NodeSpec {
-        name: NodeName::new(name).unwrap(),
-        uid: Uid::new(name).unwrap(),
-        addresses: Vec::new(),
-        labels: [].into(),
-    })
 }
 
 fn pod(name: &str, node: &str) -> Operation {
@@ -73,8 +47,8 @@ async fn keys(receiver: &mut mpsc::Receiver<Message>) -> Vec<String> {
 #[tokio::test]
 async fn an_agent_is_told_of_its_own_pods_and_not_of_others() {
     let directory = tempfile::tempdir().unwrap();
-    let store = member(directory.path()).await;
-    apply(&store, vec![node("n1"), node("n2")]).await;
+    let store = alone(directory.path()).await;
+    apply(&store, vec![put_node("n1"), put_node("n2")]).await;
     apply(&store, vec![pod("mine", "n1")]).await;
     apply(&store, vec![pod("other", "n2")]).await;
     let me = NodeName::new("n1").ok();
@@ -96,7 +70,7 @@ fn position(store: &Store) -> WatchRequest {
 }
 
 fn relabel(name: &str, version: usize) -> Operation {
-    let Operation::PutNode(spec) = node(name) else { unreachable!() };
+    let Operation::PutNode(spec) = put_node(name) else { unreachable!() };
     let labels = [("version".to_owned(), version.to_string())].into();
     Operation::PutNode(NodeSpec { labels, ..spec })
 }
@@ -123,8 +97,8 @@ async fn revisions(receiver: &mut mpsc::Receiver<Message>, last: u64) -> Vec<u64
 #[tokio::test]
 async fn a_reader_that_stops_for_a_while_misses_nothing_and_costs_nobody() {
     let directory = tempfile::tempdir().unwrap();
-    let store = member(directory.path()).await;
-    apply(&store, vec![node("n1"), node("n2")]).await;
+    let store = alone(directory.path()).await;
+    apply(&store, vec![put_node("n1"), put_node("n2")]).await;
     let watches = Watches::new(store.clone());
     let from = position(&store);
     let one = || watches.start(&from, NodeName::new("n1").ok()).unwrap();
@@ -153,8 +127,8 @@ async fn a_reader_that_stops_for_a_while_misses_nothing_and_costs_nobody() {
 #[tokio::test]
 async fn a_reader_that_resumes_gets_what_it_missed_and_no_more() {
     let directory = tempfile::tempdir().unwrap();
-    let store = member(directory.path()).await;
-    apply(&store, vec![node("n1"), node("n2")]).await;
+    let store = alone(directory.path()).await;
+    apply(&store, vec![put_node("n1"), put_node("n2")]).await;
     let watches = Watches::new(store.clone());
     let from = position(&store);
     let mut expected = Vec::new();
@@ -181,8 +155,8 @@ async fn a_reader_that_resumes_gets_what_it_missed_and_no_more() {
 #[tokio::test]
 async fn a_reader_of_another_cluster_begins_with_the_full_state() {
     let directory = tempfile::tempdir().unwrap();
-    let store = member(directory.path()).await;
-    apply(&store, vec![node("n1")]).await;
+    let store = alone(directory.path()).await;
+    apply(&store, vec![put_node("n1")]).await;
     let watches = Watches::new(store.clone());
     let foreign = WatchRequest { cluster: Some("other".to_owned()), ..position(&store) };
     let mut watch = watches.start(&foreign, None).unwrap();
@@ -197,8 +171,8 @@ async fn a_reader_of_another_cluster_begins_with_the_full_state() {
 #[tokio::test]
 async fn what_is_too_long_ago_to_tell_is_answered_with_the_full_state() {
     let directory = tempfile::tempdir().unwrap();
-    let old = member(directory.path()).await;
-    apply(&old, vec![node("n1")]).await;
+    let old = alone(directory.path()).await;
+    apply(&old, vec![put_node("n1")]).await;
     let backup = old.backup().await.unwrap();
     old.shutdown().await;
     let restored = tempfile::tempdir().unwrap();
@@ -208,7 +182,7 @@ async fn what_is_too_long_ago_to_tell_is_answered_with_the_full_state() {
         advertise: "127.0.0.1:1".to_owned(),
     };
     atoll_raft::restore(&target, backup).await.unwrap();
-    let store = member(restored.path()).await;
+    let store = alone(restored.path()).await;
     let watches = Watches::new(store.clone());
     let early = WatchRequest { after: 1, ..position(&store) };
     let all = keys(&mut watches.start(&early, None).unwrap()).await;
@@ -220,8 +194,8 @@ async fn what_is_too_long_ago_to_tell_is_answered_with_the_full_state() {
 #[tokio::test]
 async fn nodes_that_come_at_once_share_what_is_common() {
     let directory = tempfile::tempdir().unwrap();
-    let store = member(directory.path()).await;
-    apply(&store, vec![node("n1"), node("n2")]).await;
+    let store = alone(directory.path()).await;
+    apply(&store, vec![put_node("n1"), put_node("n2")]).await;
     let now = store.published().borrow().clone();
     let resyncs: Arc<Resyncs> = Arc::default();
     let mut first = Vec::new();

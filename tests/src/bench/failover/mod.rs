@@ -36,6 +36,8 @@ const LIKE_OURS_MS: (u32, u32) = (100, 500);
 pub struct Plan {
     /// Leaders killed at each size.
     pub kills: usize,
+    /// Leaders of etcd killed at each size.
+    pub etcd_kills: usize,
     /// Leaders stopped with SIGTERM.
     pub stops: usize,
     /// Allocations that are there before.
@@ -55,7 +57,7 @@ pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     for &size in &plan.sizes {
         let ours = leaders::killed(System::Atoll, size, plan.kills).await;
         let ours = ours.with_context(|| format!("ours, {size} allocations"))?;
-        let theirs = leaders::killed(System::Etcd, size, plan.kills).await;
+        let theirs = leaders::killed(System::Etcd, size, plan.etcd_kills).await;
         let theirs = theirs.with_context(|| format!("etcd, {size} keys"))?;
         leaders::tell(report, size, (&ours, &theirs));
     }

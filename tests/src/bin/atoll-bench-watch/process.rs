@@ -2,24 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-
-/// Milliseconds per tick of `/proc/PID/stat`; the kernel shows all times in 1/100 s.
-const TICK_MS: u64 = 10;
-
-/// Processor time that a process has used, user and system together, in ms.
-fn cpu_ms(pid: u32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold anything.
-    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| -> Result<u64> {
-        Ok(fields.get(at).context("too few fields in stat")?.parse()?)
-    };
-    Ok((ticks(11)? + ticks(12)?) * TICK_MS)
-}
+use atoll_tests::bench::machine::processor_time;
 
 /// Resident memory of a process, in MiB.
 #[allow(clippy::cast_precision_loss, reason = "memory in KiB is far below 2^52")]
@@ -35,19 +21,18 @@ pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
 pub(crate) struct Cpu {
     pid: u32,
     begun: Instant,
-    ms: u64,
+    used: Duration,
 }
 
 impl Cpu {
     pub(crate) fn begin(pid: u32) -> Result<Self> {
-        Ok(Self { pid, begun: Instant::now(), ms: cpu_ms(pid)? })
+        Ok(Self { pid, begun: Instant::now(), used: processor_time(&[pid])? })
     }
 
     /// Percent of one core since it began.
-    #[allow(clippy::cast_precision_loss, reason = "times in ms are far below 2^52")]
     pub(crate) fn percent(&self) -> Result<f64> {
-        let used = (cpu_ms(self.pid)? - self.ms) as f64;
-        Ok(used / (self.begun.elapsed().as_secs_f64() * 1000.0) * 100.0)
+        let used = processor_time(&[self.pid])?.saturating_sub(self.used);
+        Ok(used.as_secs_f64() / self.begun.elapsed().as_secs_f64() * 100.0)
     }
 }
 

@@ -40,6 +40,9 @@ enum Command {
         /// Leaders killed at each size.
         #[arg(long, env = "ATOLL_FAILOVER_KILLS", default_value_t = 100)]
         kills: usize,
+        /// Leaders of etcd killed at each size, for comparison.
+        #[arg(long, env = "ATOLL_FAILOVER_ETCD_KILLS", default_value_t = 100)]
+        etcd_kills: usize,
         /// Leaders stopped with SIGTERM.
         #[arg(long, env = "ATOLL_FAILOVER_STOPS", default_value_t = 20)]
         stops: usize,
@@ -87,10 +90,11 @@ async fn main() -> Result<ExitCode> {
             throughput::run(&plan, &mut report).await?;
             report
         }
-        Command::Failover { kills, stops, sizes, frozen, soak } => {
+        Command::Failover { kills, etcd_kills, stops, sizes, frozen, soak } => {
             let mut report = Report::new("failover", "make failover");
             let plan = failover::Plan {
                 kills,
+                etcd_kills,
                 stops,
                 sizes,
                 frozen: Duration::from_secs(frozen),
