@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use atoll_model::Revision;
 use atoll_store::State;
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
@@ -170,10 +169,9 @@ fn open_state(
     let read = reading.join();
     read.map_err(|_| HistoryError::Database("nobody could read it".to_owned()))??;
     let read = begun.elapsed();
-    let log_end = Revision(wal.end().map_or(0, |id| id.index));
-    let archive = Archive::open(&history, state.revision(), log_end)?;
+    let archive = Archive::open(&history, state.revision())?;
     tracing::info!(
-        revision = %state.revision(), %log_end,
+        revision = %state.revision(),
         read_ms = read.as_millis(), history_ms = (begun.elapsed() - read).as_millis(),
         "the snapshot is read; the log follows"
     );

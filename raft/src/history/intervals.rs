@@ -6,6 +6,7 @@ use std::sync::Arc;
 use atoll_model::{Allocation, Change, ChangeSet, Object, Revision, SubnetName};
 use atoll_store::State;
 
+use super::part::Part;
 use super::rows::Rows;
 use super::{HistoryError, Interval};
 
@@ -28,11 +29,13 @@ pub(super) fn write(rows: &Rows, sets: &[Arc<ChangeSet>]) -> Result<(), HistoryE
     Ok(())
 }
 
-/// Writes changes, newest first, that are older than all that are known: what was cut off comes
-/// back. Repeating it changes nothing, also after a power cut in the middle.
-pub(super) fn write_older(rows: &Rows, sets: &[ChangeSet]) -> Result<(), HistoryError> {
-    rows.put_changes(sets.iter().rev())?;
-    for set in sets {
+/// Writes changes that are older than all that are known: what was cut off comes back, newest first.
+/// Repeating it changes nothing, also after a power cut in the middle.
+pub(super) fn write_older(rows: &Rows, part: &Part) -> Result<(), HistoryError> {
+    // An interrupted part may have ended elsewhere; its blocks would lie across these.
+    rows.delete_blocks(part.above, part.below)?;
+    rows.put_changes(part.sets.iter().rev())?;
+    for set in &part.sets {
         for change in &set.changes {
             for (allocation, address) in closed(change) {
                 begin_later(rows, &allocation.subnet, address, set.revision)?;
@@ -67,35 +70,23 @@ fn begin_later(
     Ok(())
 }
 
-/// What the rows hold: every change after `floor` and up to `written`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) floor: Revision,
-    pub(super) written: Revision,
-}
-
-/// Brings the rows to where a state at `revision` and a log up to `log_end` need them.
+/// Brings the rows to where a state at `revision` needs them, before the log is replayed.
 ///
-/// What is in the log and was applied before is there already, and is not written a second time.
-/// What is above the log's end will come again, from whoever has it.
-pub(super) fn prepare(
-    rows: &Rows,
-    revision: Revision,
-    log_end: Revision,
-) -> Result<Known, HistoryError> {
+/// Answers the floor: changes at or below it are not known. What is above `revision` was never synced:
+/// after a power cut sled may have kept some of it and lost what came before, so none of it counts.
+pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Revision, HistoryError> {
     let through = rows.noted(THROUGH)?.unwrap_or_default();
     let mut floor = rows.noted(FLOOR)?.unwrap_or_default();
-    let mut written = through.min(log_end.max(revision));
     if through < revision {
         tracing::warn!(
             %through, %revision, directory = %rows.directory().display(),
             "the history ends before the snapshot: changes up to it are not known here until they \
              have come from another member"
         );
-        (floor, written) = (revision, revision);
+        floor = revision;
     }
     let later: Vec<ChangeSet> =
-        rows.changes(written, Revision(u64::MAX)).collect::<Result<_, _>>()?;
+        rows.changes(revision, Revision(u64::MAX)).collect::<Result<_, _>>()?;
     for set in later.iter().rev() {
         for change in &set.changes {
             for (allocation, address) in closed(change) {
@@ -104,10 +95,10 @@ pub(super) fn prepare(
             }
         }
     }
-    rows.delete_changes_after(written)?;
+    rows.delete_changes_after(revision)?;
     rows.note(FLOOR, floor)?;
-    rows.note(THROUGH, written)?;
-    Ok(Known { floor, written })
+    rows.note(THROUGH, revision)?;
+    Ok(floor)
 }
 
 /// The addresses that a change takes from their holder.

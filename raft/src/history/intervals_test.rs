@@ -10,6 +10,7 @@ use atoll_model::{
 use atoll_store::State;
 
 use super::intervals::{write, write_older};
+use super::part::Part;
 use super::rows::Rows;
 use crate::machine::disk_test::{namespace, node, pod};
 
@@ -55,6 +56,11 @@ fn set(allocation: &Allocation, (revision, before, after): Step) -> ChangeSet {
     ChangeSet { revision: Revision(revision), actor: Actor::Leader, wall_ms: revision, changes }
 }
 
+fn part(allocation: &Allocation, step: Step) -> Part {
+    let (below, above) = (Revision(step.0), Revision(step.0 - 1));
+    Part { below, above, sets: vec![set(allocation, step)] }
+}
+
 fn spans(rows: &Rows, subnet: &SubnetName, address: IpAddr) -> Vec<(u64, u64)> {
     let closed = rows.intervals(subnet, address).unwrap();
     closed.iter().map(|(from, closing)| (from.0, closing.revision.0)).collect()
@@ -81,9 +87,31 @@ fn holders_of_one_allocation_get_the_same_intervals_from_either_end() {
         write(&rows, &newer).unwrap();
         for step in STEPS[..known].iter().rev() {
             // Twice, as after an interruption.
-            write_older(&rows, &[set(&allocation, *step)]).unwrap();
-            write_older(&rows, &[set(&allocation, *step)]).unwrap();
+            write_older(&rows, &part(&allocation, *step)).unwrap();
+            write_older(&rows, &part(&allocation, *step)).unwrap();
         }
         assert_eq!(spans(&rows, &subnet, address), expected, "{known} steps came later");
     }
+}
+
+/// A part that was interrupted reached less far down than the one that comes instead.
+#[test]
+fn an_interrupted_part_hides_nothing_of_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let rows = rows(directory.path());
+    let (actor, changes) = (Actor::Leader, Vec::new());
+    let set = |revision| {
+        let (actor, changes) = (actor.clone(), changes.clone());
+        ChangeSet { revision: Revision(revision), actor, wall_ms: revision, changes }
+    };
+    // Small enough for one block each, except that the first attempt had two.
+    let known = (13..=15).map(set).collect::<Vec<_>>();
+    rows.put_changes(&known).unwrap();
+    rows.put_changes(&[set(8), set(9)]).unwrap();
+    rows.put_changes(&(10..=12).map(set).collect::<Vec<_>>()).unwrap();
+    let sets = (5..=12).rev().map(set).collect();
+    write_older(&rows, &Part { below: Revision(12), above: Revision(4), sets }).unwrap();
+    let found = rows.changes(Revision(4), Revision(u64::MAX));
+    let found: Vec<u64> = found.map(|set| set.unwrap().revision.0).collect();
+    assert_eq!(found, (5..=15).collect::<Vec<u64>>());
 }

@@ -17,7 +17,7 @@
 //! * sled's `flush` does not survive a power cut on Linux (it calls `sync_file_range`), so each
 //!   flush is followed by `fdatasync` of its file. A snapshot waits for that; the log is purged
 //!   only up to a snapshot.
-//! * At start, rows above the log's end are deleted; what the log's replay repeats is not written again.
+//! * At start, rows above the snapshot are deleted: the log's replay writes them again.
 //!
 //! A damaged history is set aside and begun anew, and that is said: the log and the state do not
 //! need it. Then, and after a snapshot was installed from the leader, older changes are not known
@@ -192,18 +192,14 @@ const CHANGES_MAX: u32 = 20_000;
 
 impl Archive {
     /// Opens the history in `directory`, for a state that is at `revision` before the log is
-    /// replayed, which goes to `log_end`, and starts its writer.
-    pub(crate) fn open(
-        directory: &Path,
-        revision: Revision,
-        log_end: Revision,
-    ) -> Result<Self, HistoryError> {
+    /// replayed, and starts its writer.
+    pub(crate) fn open(directory: &Path, revision: Revision) -> Result<Self, HistoryError> {
         let open = || {
             let rows = Rows::open(directory)?;
-            let known = intervals::prepare(&rows, revision, log_end)?;
-            Ok((rows, known))
+            let floor = intervals::prepare(&rows, revision)?;
+            Ok((rows, floor))
         };
-        let (rows, known) = match open() {
+        let (rows, floor) = match open() {
             Ok(opened) => opened,
             Err(error @ HistoryError::Damaged(_)) => {
                 let kept = set_aside(directory)
@@ -223,8 +219,8 @@ impl Archive {
             Err(error) => return Err(error),
         };
         let progress = Arc::new(Progress::default());
-        progress.written.store(known.written.0, Ordering::Release);
-        progress.floor.store(known.floor.0, Ordering::Release);
+        progress.written.store(revision.0, Ordering::Release);
+        progress.floor.store(floor.0, Ordering::Release);
         let (writer, requests) = mpsc::channel(QUEUE);
         writer::spawn(rows.clone(), requests, progress.clone())
             .map_err(|error| HistoryError::Database(error.to_string()))?;

@@ -11,12 +11,12 @@ async fn a_history_of_another_release_is_refused_and_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let history = directory.path().join("history");
     let rows = Rows::open(&history).unwrap();
-    intervals::prepare(&rows, Revision(7), Revision(7)).unwrap();
+    intervals::prepare(&rows, Revision(7)).unwrap();
     rows.note_of_another_release(intervals::FLOOR).unwrap();
     rows.sync().unwrap();
     drop(rows);
     for _ in 0..2 {
-        let error = Archive::open(&history, Revision(7), Revision(7)).map(drop).unwrap_err();
+        let error = Archive::open(&history, Revision(7)).map(drop).unwrap_err();
         assert!(matches!(error, HistoryError::OtherRelease(_)), "{error}");
         let text = error.to_string();
         assert!(text.contains("floor has format 3; this release has format 2"), "{text}");

@@ -147,6 +147,19 @@ impl Rows {
         Ok(())
     }
 
+    /// Deletes the blocks that end after `above` and up to `below`, which are not known yet.
+    pub(super) fn delete_blocks(
+        &self,
+        above: Revision,
+        below: Revision,
+    ) -> Result<(), HistoryError> {
+        let first = change_key(Revision(above.0.saturating_add(1)), 0);
+        for key in self.changes.range(first..=change_key(below, u32::MAX)).keys() {
+            self.changes.remove(key?)?;
+        }
+        Ok(())
+    }
+
     /// The changes after `from` and up to `until`, in order.
     pub(super) fn changes(
         &self,

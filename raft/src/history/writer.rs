@@ -86,8 +86,6 @@ impl Writer {
     /// Answers whom to tell that this was the last request.
     fn carry_out(&mut self, request: Request) -> Result<Option<oneshot::Sender<()>>, HistoryError> {
         match request {
-            // The log's replay repeats what is written.
-            Request::Add(set, _) if set.revision <= self.progress.written() => {}
             Request::Add(set, room) => {
                 self.waiting.push(set);
                 self.room.push(room);
@@ -127,7 +125,7 @@ impl Writer {
 
     /// The floor sinks once what is above it is durable, and never before.
     fn older(&mut self, part: &Part) -> Result<(), HistoryError> {
-        intervals::write_older(&self.rows, &part.sets)?;
+        intervals::write_older(&self.rows, part)?;
         self.rows.sync()?;
         self.rows.note(FLOOR, part.above)?;
         self.progress.floor.store(part.above.0, Ordering::Release);

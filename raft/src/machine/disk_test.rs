@@ -33,11 +33,6 @@ pub(crate) struct Disk {
 impl Disk {
     /// What is in `path`; the ring of recent changes holds `ring` of them.
     pub(crate) fn open(path: &Path, ring: usize) -> Self {
-        Self::open_with(path, ring, Revision(0))
-    }
-
-    /// The same, with a log up to `log_end` that will be applied next.
-    pub(crate) fn open_with(path: &Path, ring: usize, log_end: Revision) -> Self {
         let identity = IdentityFile::open(path, &MemberName::new("m1").unwrap()).unwrap();
         let (snapshots, newest) = Snapshots::open(&path.join("snapshot"), None).unwrap();
         let (state, meta) = match newest {
@@ -47,7 +42,7 @@ impl Disk {
                 (State::restore(dump).unwrap(), head.meta)
             }
         };
-        let archive = Archive::open(&path.join("history"), state.revision(), log_end).unwrap();
+        let archive = Archive::open(&path.join("history"), state.revision()).unwrap();
         let shown = Arc::new(Shown {
             hub: Arc::new(Hub::with_capacity(state.revision(), archive.progress(), ring)),
             published: watch::Sender::new(Published::new(state, None)),

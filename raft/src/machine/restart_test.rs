@@ -102,38 +102,6 @@ async fn the_history_knows_who_held_an_address_and_when() {
     again.close().await;
 }
 
-/// A member that was killed finds what its log repeats in the history already, and what is not in its
-/// log comes again.
-#[tokio::test]
-async fn what_the_log_repeats_is_in_the_history_once() {
-    for log_end in [10, 25, 30, 99] {
-        let directory = tempfile::tempdir().unwrap();
-        let mut disk = Disk::open(directory.path(), RING);
-        for number in 0..10 {
-            disk.apply(vec![namespace(number)]).await;
-        }
-        disk.snapshot().await;
-        for number in 10..30 {
-            disk.apply(vec![namespace(number)]).await;
-        }
-        let expected = disk.changes(Revision(0)).await.unwrap();
-        disk.close().await;
-
-        let mut again = Disk::open_with(directory.path(), RING, Revision(log_end));
-        assert_eq!(again.shown.archive.progress().written(), Revision(log_end.min(30)));
-        for number in 10..30 {
-            again.apply(vec![namespace(number)]).await;
-        }
-        assert_eq!(again.changes(Revision(0)).await.unwrap(), expected, "{log_end}");
-        let last = again.apply(vec![namespace(30)]).await;
-        assert_eq!(again.changes(Revision(29)).await.unwrap().last().unwrap().revision, last);
-        again.close().await;
-        let again = Disk::open(directory.path(), RING);
-        assert_eq!(again.shown.archive.progress().written(), Revision(10));
-        again.close().await;
-    }
-}
-
 #[tokio::test]
 async fn a_damaged_history_does_not_pretend_to_be_complete() {
     let directory = tempfile::tempdir().unwrap();

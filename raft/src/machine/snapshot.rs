@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! [magic 8]["format" u32][head length u32][body length u64][crc32 of all but itself u32] head body
-//! head = postcard(Head)          body = atoll_codec::encode_dump
+//! head = postcard(Head)          body = the state section of atoll_codec
 //! ```
 
 use std::fs::File;

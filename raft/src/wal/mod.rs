@@ -220,11 +220,6 @@ impl Wal {
         0
     }
 
-    /// The last entry of the log.
-    pub(crate) fn end(&self) -> Option<LogId> {
-        self.lock().last()
-    }
-
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.lock().purged
     }

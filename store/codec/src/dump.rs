@@ -24,7 +24,7 @@ const OBJECT: usize = 4 << 3 | 2;
 /// So many objects are read by one thread: a second one would cost more than it saves.
 const ALONE_MAX: usize = 10_000;
 
-/// Writes a state section as [`crate::encode_dump`] does, without holding more than one object of it.
+/// Writes a state section that reads as one of [`crate::encode_dump`], holding one object of it at a time.
 #[derive(Debug)]
 pub struct DumpWriter<W> {
     out: W,
