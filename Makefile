@@ -10,7 +10,7 @@ export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
-	bench-cluster bench-watch failover
+	bench-cluster bench-watch failover isolation
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ mutants: ## The report mutants: deliberate bugs in the state machine, and the te
 
 restore: install build ## The report restore: a backup that is older than the network, with pods running.
 	$(CARGO) test -p atoll-tests --test restore -- --nocapture
+
+isolation: install build ## The report isolation: who reaches the pods of a private subnet, with real packets.
+	$(CARGO) test -p atoll-tests --test isolation -- --nocapture
 
 power-loss: install build forgetful ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
 	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture

@@ -90,6 +90,14 @@ pub(crate) fn has_landed(operation: &Operation, replica: &Replica) -> bool {
 }
 
 fn value(datum: &Datum) -> Value {
+    let numbers = datum.pairs().iter().filter_map(|(key, value)| match (key, value) {
+        (OvsdbAtom::String(key), OvsdbAtom::Integer(number)) => Some((key.as_str(), *number)),
+        _ => None,
+    });
+    let numbers: Vec<_> = numbers.collect();
+    if !numbers.is_empty() {
+        return Value::numbers(numbers);
+    }
     if *datum == Datum::empty_map() || !datum.pairs().is_empty() {
         return Value::map(datum.string_pairs());
     }
@@ -104,6 +112,10 @@ fn value(datum: &Datum) -> Value {
 }
 
 fn datum(value: &Value) -> Datum {
+    let numbers = value.number_pairs();
+    if !numbers.is_empty() {
+        return Datum::map(numbers.iter().map(|(key, number)| (key, *number)));
+    }
     if let Some(pairs) = value.pairs() {
         return Datum::map(pairs.iter().map(|(key, value)| (key, value)));
     }
@@ -129,6 +141,7 @@ mod tests {
             Value::set([Uuid::from_u128(2), Uuid::from_u128(1)]),
             Value::map::<&str, &str>([]),
             Value::map([("k", "v")]),
+            Value::numbers([("rate", 10_000), ("burst", 1)]),
         ] {
             assert_eq!(value(&datum(&original)), original);
         }

@@ -70,7 +70,7 @@ async fn what_hands_have_damaged_is_healed() {
     let (nb, store) = (Northbound::start(), Store::with_pods());
     let projector = Projector::start(store.follow(), nb.endpoint()).unwrap();
     nb.becomes(&store.rows()).await;
-    let group = atoll_ovn_plan::port_group_name(&"n1".parse().unwrap());
+    let group = atoll_ovn_plan::node_group_name(&"n1".parse().unwrap());
     let duplicate = ["name=ovn-default", "external_ids:vendor=atoll"];
     let damages: [&[&str]; 9] = [
         &["lsp-del", "a.default"],

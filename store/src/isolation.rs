@@ -31,12 +31,37 @@ pub(crate) fn check_isolation(spec: &SubnetSpec) -> Result<(), Refusal> {
         if text.is_empty() || text.chars().any(char::is_control) {
             return invalid(format!("ACL match {text:?} is empty or not one printable line"));
         }
+        if !is_closed(text) {
+            return invalid(format!(
+                "ACL match {text:?} has a parenthesis or quote without another"
+            ));
+        }
         if acl.matches.len() > limits::ACL_MATCH_BYTES_MAX {
             let most = limits::ACL_MATCH_BYTES_MAX as u64;
             return Err(over_limit("bytes of an ACL's match", most, "split it"));
         }
     }
     Ok(())
+}
+
+/// Whether every parenthesis and quote has its other: else a match would reach beyond the brackets
+/// that keep it to its own subnet.
+fn is_closed(text: &str) -> bool {
+    let (mut open, mut quoted, mut escaped) = (0_usize, false, false);
+    for character in text.chars() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' if !quoted => open += 1,
+            ')' if !quoted => match open.checked_sub(1) {
+                Some(left) => open = left,
+                None => return false,
+            },
+            _ => {}
+        }
+    }
+    open == 0 && !quoted
 }
 
 #[cfg(test)]
@@ -57,7 +82,7 @@ mod tests {
         let mut spec = subnet_spec("blue", &["10.99.0.0/24"]);
         spec.private = true;
         spec.allow_subnets = vec!["10.98.0.0/24".parse().unwrap()];
-        spec.acls = vec![acl(32_767, "ip4.src == 10.98.0.0/24")];
+        spec.acls = vec![acl(32_767, "ip4.src == 10.98.0.0/24"), acl(1, "(inport == \")\\\"\")")];
         it.put_subnet(spec.clone()).done().changed("subnet blue");
         let mut refused = |change: &dyn Fn(&mut SubnetSpec), part| {
             let mut spec = spec.clone();
@@ -67,6 +92,9 @@ mod tests {
         refused(&|it| it.acls[0].priority = 32_768, "ACL priority 32768 is above 32767");
         refused(&|it| it.acls[0].matches = " ".into(), "is empty or not one printable line");
         refused(&|it| it.acls[0].matches = "ip\nip".into(), "not one printable line");
+        for open in ["ip) || (ip", "(ip", "ip)", "inport == \"a", "inport == \"a\\\""] {
+            refused(&|it| it.acls[0].matches = open.into(), "has a parenthesis or quote without");
+        }
         refused(&|it| it.acls[0].matches = "x".repeat(5_000), "bytes of an ACL's match: at most");
         refused(&|it| it.acls = vec![acl(1, "ip"); 1_001], "ACLs of one subnet: at most 1000");
         refused(

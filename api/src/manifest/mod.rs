@@ -5,6 +5,7 @@
 //! nobody's schema is refused as a typing error. So a manifest either means what it says or is
 //! refused, never half obeyed.
 
+mod acl;
 mod ip;
 mod list;
 mod selector;

@@ -9,7 +9,7 @@ use atoll_model::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{API_VERSION, Manifest, ManifestError, selector};
+use super::{API_VERSION, Manifest, ManifestError, acl, selector};
 use crate::proto::{FamilyUsage, SubnetUsage};
 
 /// Fields of kube-ovn's schema that are not implemented, with the values that mean what is done
@@ -24,9 +24,6 @@ const FIXED: &[(&str, &[&str])] = &[
     ("externalEgressGateway", &[]),
     ("policyRoutingPriority", &["0"]),
     ("policyRoutingTableID", &["0"]),
-    ("private", &["false"]),
-    ("allowSubnets", &[]),
-    ("acls", &[]),
     ("allowEWTraffic", &["false"]),
     ("vlan", &[]),
     ("logicalGateway", &["false"]),
@@ -62,6 +59,9 @@ struct Fields {
     exclude_ips: Vec<String>,
     nat_outgoing: bool,
     mtu: u32,
+    private: bool,
+    allow_subnets: Option<Vec<String>>,
+    acls: Option<Vec<acl::Written>>,
 }
 
 const IMPLEMENTED: &[&str] = &[
@@ -74,6 +74,9 @@ const IMPLEMENTED: &[&str] = &[
     "excludeIps",
     "natOutgoing",
     "mtu",
+    "private",
+    "allowSubnets",
+    "acls",
 ];
 
 pub(super) fn parse(value: &Value) -> Result<Manifest, ManifestError> {
@@ -172,7 +175,21 @@ impl Reader {
             0 => None,
             mtu => Some(u16::try_from(mtu).map_err(|_| self.field("spec.mtu", "at most 65535"))?),
         };
+        let allowed = fields.allow_subnets.iter().flatten().map(|text| {
+            let wrong = |error| self.field("spec.allowSubnets", error);
+            let (cidr, normalised) = Cidr::parse(text.trim()).map_err(wrong)?;
+            if normalised == Normalised::Yes {
+                notes.push(format!("{}: {text} has host bits; taken as {cidr}", self.object));
+            }
+            Ok(cidr)
+        });
+        let allow_subnets = allowed.collect::<Result<_, _>>()?;
+        let acls = fields.acls.iter().flatten();
+        let acls = acls.map(|it| it.parse().map_err(|error| self.field("spec.acls", error)));
         let spec = SubnetSpec {
+            private: fields.private,
+            allow_subnets,
+            acls: acls.collect::<Result<_, _>>()?,
             excluded,
             namespaces: namespaces.collect::<Result<_, _>>()?,
             namespace_selectors: selectors.collect::<Result<_, _>>()?,
@@ -253,6 +270,9 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         "namespaceSelectors": spec.namespace_selectors.iter().map(selector::json).collect::<Vec<_>>(),
         "gatewayType": gateway_type(&spec.gateway_type),
         "natOutgoing": spec.nat_outgoing,
+        "private": spec.private,
+        "allowSubnets": spec.allow_subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "acls": spec.acls.iter().map(acl::json).collect::<Vec<_>>(),
         "provider": "ovn",
         "vpc": "ovn-cluster",
     });
@@ -372,8 +392,10 @@ mod tests {
         assert!(message(json!({ "cidrBlock": "10.1.0.0/16,10.2.0.0/16" })).contains("one range"));
         let unknown = message(json!({ "cidrBlock": "10.1.0.0/16", "gatway": "10.1.0.1" }));
         assert!(unknown.contains("unknown field spec.gatway"), "{unknown}");
-        let private = message(json!({ "cidrBlock": "10.1.0.0/16", "private": true }));
-        assert!(private.contains("private: true is not implemented"), "{private}");
+        let dhcp = message(json!({ "cidrBlock": "10.1.0.0/16", "enableDHCP": true }));
+        assert!(dhcp.contains("enableDHCP: true is not implemented"), "{dhcp}");
+        let allowed = message(json!({ "cidrBlock": "10.1.0.0/16", "allowSubnets": ["10.2"] }));
+        assert!(allowed.contains("spec.allowSubnets: "), "{allowed}");
         let excluded = message(json!({ "cidrBlock": "10.1.0.0/16", "excludeIps": ["10.1.0"] }));
         assert!(excluded.contains("spec.excludeIps: \"10.1.0\""), "{excluded}");
         let family = message(json!({ "cidrBlock": "10.1.0.0/16", "gateway": "fd00::1" }));
@@ -399,6 +421,40 @@ mod tests {
         });
         let Manifest::Subnet(spec, _) = read(spec).unwrap();
         assert_eq!(spec.excluded.len(), 1, "the gateway itself needs no exclusion");
+    }
+
+    #[test]
+    fn who_may_reach_a_subnet_comes_back_as_it_was_written() {
+        let acls = json!([
+            { "direction": "from-lport", "priority": 1002, "match": "ip4", "action": "allow-related" },
+            { "direction": "to-lport", "priority": 1, "match": "tcp.dst == 25", "action": "drop" },
+        ]);
+        let Manifest::Subnet(spec, notes) = read(json!({
+            "cidrBlock": "10.1.0.0/16", "private": true, "acls": acls,
+            "allowSubnets": ["10.2.0.1/16", "fd02::/64"],
+        }))
+        .unwrap();
+        assert_eq!(notes, ["Subnet blue: 10.2.0.1/16 has host bits; taken as 10.2.0.0/16"]);
+        let allowed: Vec<String> = spec.allow_subnets.iter().map(ToString::to_string).collect();
+        assert_eq!((spec.private, allowed), (true, vec!["10.2.0.0/16".into(), "fd02::/64".into()]));
+        assert_eq!(Value::from(spec.acls.iter().map(acl::json).collect::<Vec<_>>()), acls);
+    }
+
+    #[test]
+    fn an_acl_that_ovn_does_not_know_is_named_with_what_it_does() {
+        let refused = |field: &str, value: Value| {
+            let mut acl =
+                json!({ "direction": "to-lport", "priority": 1, "match": "ip", "action": "drop" });
+            acl[field] = value;
+            message(json!({ "cidrBlock": "10.1.0.0/16", "acls": [acl] }))
+        };
+        let direction = refused("direction", json!("ingress"));
+        assert!(direction.contains("\"ingress\" is none of from-lport, to-lport"), "{direction}");
+        let action = refused("action", json!("deny"));
+        assert!(action.contains("\"deny\" is none of allow, allow-related"), "{action}");
+        let priority = refused("priority", json!(70_000));
+        assert!(priority.contains("priority 70000: at most 32767"), "{priority}");
+        assert!(refused("prio", json!(1)).contains("unknown field `prio`"));
     }
 
     #[test]

@@ -12,9 +12,17 @@ const UNEXPLAINED_MIN: usize = 100;
 /// In a large table: this part of our rows, in percent.
 const UNEXPLAINED_PERCENT: usize = 5;
 
-/// One operation of the store deletes at most this many rows of one table: the policies of a node
-/// or subnet, one per family.
-const ROWS_PER_OPERATION: usize = 2;
+/// One operation of the store deletes at most this many rows of a table.
+fn rows_per_operation(table: Table) -> usize {
+    match table {
+        // Of a subnet: ours, and the user's.
+        Table::Acl => limits::ACLS_PER_SUBNET_MAX.saturating_add(5),
+        // A spec may mean all pods, both directions of each.
+        Table::Qos => limits::PODS_MAX.saturating_mul(2),
+        // Of a node or subnet: two policies per family.
+        _ => 4,
+    }
+}
 
 /// How many deletions committed operations account for, per table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,11 +49,10 @@ impl Explained {
     pub fn since(kept: Option<&Lineage>, offered: &Lineage) -> Self {
         let Some(kept) = kept else { return Self::default() };
         let revisions = usize::try_from(offered.revision.0.saturating_sub(kept.revision.0));
-        let most = revisions
-            .unwrap_or(usize::MAX)
-            .saturating_mul(limits::OPERATIONS_PER_TXN_MAX)
-            .saturating_mul(ROWS_PER_OPERATION);
-        Self(Table::ALL.into_iter().map(|table| (table, most)).collect())
+        let operations =
+            revisions.unwrap_or(usize::MAX).saturating_mul(limits::OPERATIONS_PER_TXN_MAX);
+        let most = |table| (table, operations.saturating_mul(rows_per_operation(table)));
+        Self(Table::ALL.into_iter().map(most).collect())
     }
 
     fn of(&self, table: Table) -> usize {
@@ -129,7 +136,7 @@ mod tests {
     fn a_first_pass_explains_what_new_revisions_can_have_deleted_and_nothing_without_any() {
         let kept = lineage(10);
         assert_eq!(Explained::since(Some(&kept), &lineage(10)).of(TABLE), 0);
-        assert_eq!(Explained::since(Some(&kept), &lineage(11)).of(TABLE), 2_000);
+        assert_eq!(Explained::since(Some(&kept), &lineage(11)).of(TABLE), 4_000);
         assert_eq!(Explained::since(Some(&kept), &lineage(u64::MAX)).of(TABLE), usize::MAX);
         assert_eq!(Explained::since(None, &lineage(u64::MAX)).of(TABLE), 0);
     }

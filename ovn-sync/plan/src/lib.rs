@@ -51,7 +51,7 @@ pub use conflict::{Conflict, ConflictKind};
 pub use desired::desired;
 pub use diff::{DiffError, Plan, diff};
 pub use marker::{ANCESTORS_KEY, CLUSTER_KEY, REVISION_KEY, marker};
-pub use name::{OBJECT_KEY, VENDOR, VENDOR_KEY, port_group_name, row_uuid};
+pub use name::{OBJECT_KEY, VENDOR, VENDOR_KEY, node_group_name, row_uuid, subnet_group_name};
 pub use operation::Operation;
 pub use table::{Column, Table};
 pub use value::{Atom, Value};

@@ -1,6 +1,6 @@
 //! How rows are named, identified and marked.
 
-use atoll_model::{ClusterId, NodeName};
+use atoll_model::{ClusterId, NodeName, SubnetName};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -25,14 +25,23 @@ pub fn row_uuid(cluster: ClusterId, table: Table, name: &str) -> Uuid {
     Uuid::new_v5(&namespace, format!("{table}/{name}").as_bytes())
 }
 
-/// The name of a node's port group: `node_` and 12 hexadecimal digits.
-///
-/// OVN allows letters, digits, `_` and `.` only. Replacing the others would give `a-b` and `a.b`
-/// one name, so it is a hash, and the node is in `external_ids`.
+/// The name of the port group of the pods on a node: `node_` and 12 hexadecimal digits.
 #[must_use]
-pub fn port_group_name(node: &NodeName) -> String {
-    let digest = Sha256::digest(node.as_str().as_bytes());
-    let mut name = String::from("node_");
+pub fn node_group_name(node: &NodeName) -> String {
+    group_name("node_", node.as_str())
+}
+
+/// The name of the port group of the pods in a subnet: `subnet_` and 12 hexadecimal digits.
+#[must_use]
+pub fn subnet_group_name(subnet: &SubnetName) -> String {
+    group_name("subnet_", subnet.as_str())
+}
+
+/// OVN allows letters, digits, `_` and `.` only. Replacing the others would give `a-b` and `a.b`
+/// one name, so it is a hash, and whom the group is of is in `external_ids`.
+fn group_name(kind: &str, of: &str) -> String {
+    let digest = Sha256::digest(of.as_bytes());
+    let mut name = String::from(kind);
     for byte in &digest[..6] {
         name.push_str(&format!("{byte:02x}"));
     }
@@ -65,7 +74,7 @@ mod tests {
 
     #[test]
     fn port_groups_of_similar_nodes_differ_and_their_names_never_change() {
-        let name = |text: &str| port_group_name(&NodeName::new(text).unwrap());
+        let name = |text: &str| node_group_name(&NodeName::new(text).unwrap());
         assert_ne!(name("a-b"), name("a.b"));
         // printf n1 | sha256sum
         assert_eq!(name("n1"), "node_676b8bb84ce7");

@@ -22,8 +22,14 @@ pub enum Table {
     LogicalSwitch,
     /// One per pod and node, and the router's leg.
     LogicalSwitchPort,
-    /// One per node.
+    /// One per node, and one per subnet with rules about who may reach its pods.
     PortGroup,
+    /// Those rules.
+    Acl,
+    /// What limits a direction of a pod.
+    Qos,
+    /// The ranges of all subnets, one set per family.
+    AddressSet,
 }
 
 /// A column that holds references to rows of a table.
@@ -42,14 +48,18 @@ const ROUTER: &[References] = &[
     References { column: "policies", table: Table::LogicalRouterPolicy, strong: true },
     References { column: "static_routes", table: Table::LogicalRouterStaticRoute, strong: true },
 ];
-const SWITCH: &[References] =
-    &[References { column: "ports", table: Table::LogicalSwitchPort, strong: true }];
-const GROUP: &[References] =
-    &[References { column: "ports", table: Table::LogicalSwitchPort, strong: false }];
+const SWITCH: &[References] = &[
+    References { column: "ports", table: Table::LogicalSwitchPort, strong: true },
+    References { column: "qos_rules", table: Table::Qos, strong: true },
+];
+const GROUP: &[References] = &[
+    References { column: "ports", table: Table::LogicalSwitchPort, strong: false },
+    References { column: "acls", table: Table::Acl, strong: true },
+];
 
 impl Table {
     /// All tables, in the order in which they are written.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::NbGlobal,
         Self::LogicalRouter,
         Self::LogicalRouterPort,
@@ -58,6 +68,9 @@ impl Table {
         Self::LogicalSwitch,
         Self::LogicalSwitchPort,
         Self::PortGroup,
+        Self::Acl,
+        Self::Qos,
+        Self::AddressSet,
     ];
 
     /// The name in the schema.
@@ -72,6 +85,9 @@ impl Table {
             Self::LogicalSwitch => "Logical_Switch",
             Self::LogicalSwitchPort => "Logical_Switch_Port",
             Self::PortGroup => "Port_Group",
+            Self::Acl => "ACL",
+            Self::Qos => "QoS",
+            Self::AddressSet => "Address_Set",
         }
     }
 
@@ -99,7 +115,7 @@ impl Table {
                 &["priority", "match", "action", "nexthops", "external_ids"]
             }
             Self::LogicalRouterStaticRoute => &["ip_prefix", "nexthop", "external_ids"],
-            Self::LogicalSwitch => &["name", "other_config", "ports", "external_ids"],
+            Self::LogicalSwitch => &["name", "other_config", "ports", "qos_rules", "external_ids"],
             Self::LogicalSwitchPort => &[
                 "name",
                 "type",
@@ -109,7 +125,10 @@ impl Table {
                 "options",
                 "external_ids",
             ],
-            Self::PortGroup => &["name", "ports", "external_ids"],
+            Self::PortGroup => &["name", "ports", "acls", "external_ids"],
+            Self::Acl => &["direction", "priority", "match", "action", "external_ids"],
+            Self::Qos => &["direction", "priority", "match", "bandwidth", "external_ids"],
+            Self::AddressSet => &["name", "addresses", "external_ids"],
         }
     }
 
@@ -123,14 +142,29 @@ impl Table {
             | Self::LogicalRouterPort
             | Self::LogicalRouterPolicy
             | Self::LogicalRouterStaticRoute
-            | Self::LogicalSwitchPort => &[],
+            | Self::LogicalSwitchPort
+            | Self::Acl
+            | Self::Qos
+            | Self::AddressSet => &[],
         }
     }
 
     /// Rows stay without being referred to, and go only when they are deleted. The others are
     /// deleted by taking away the references to them.
     pub(crate) const fn is_root(self) -> bool {
-        matches!(self, Self::NbGlobal | Self::LogicalRouter | Self::LogicalSwitch | Self::PortGroup)
+        match self {
+            Self::NbGlobal
+            | Self::LogicalRouter
+            | Self::LogicalSwitch
+            | Self::PortGroup
+            | Self::AddressSet => true,
+            Self::LogicalRouterPort
+            | Self::LogicalRouterPolicy
+            | Self::LogicalRouterStaticRoute
+            | Self::LogicalSwitchPort
+            | Self::Acl
+            | Self::Qos => false,
+        }
     }
 
     /// Rows have a name that means something to OVN.
@@ -140,7 +174,10 @@ impl Table {
 
     /// The database refuses a second row of the same name.
     pub(crate) const fn has_unique_names(self) -> bool {
-        matches!(self, Self::LogicalRouterPort | Self::LogicalSwitchPort | Self::PortGroup)
+        matches!(
+            self,
+            Self::LogicalRouterPort | Self::LogicalSwitchPort | Self::PortGroup | Self::AddressSet
+        )
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Atom {
     Uuid(Uuid),
 }
 
-/// A set of atoms, or a map from text to text.
+/// A set of atoms, or a map from text to text or to numbers.
 ///
 /// Canonical: sorted, without duplicates. A single value is the set of that one value, as it is to
 /// OVSDB, so `==` compares what a value means and not how it was written.
@@ -32,6 +32,8 @@ enum Repr {
     Set(Vec<Atom>),
     /// Sorted by key, keys distinct.
     Map(Vec<(String, String)>),
+    /// Sorted by key, keys distinct; not empty, as nothing tells an empty one from the other kind.
+    Numbers(Vec<(String, i64)>),
 }
 
 impl Value {
@@ -61,21 +63,38 @@ impl Value {
         Self(Repr::Map(pairs.into_iter().collect()))
     }
 
+    /// The map of the given numbers, of which there is at least one.
+    pub fn numbers<K: Into<String>>(pairs: impl IntoIterator<Item = (K, i64)>) -> Self {
+        let pairs: BTreeMap<String, i64> =
+            pairs.into_iter().map(|(key, number)| (key.into(), number)).collect();
+        debug_assert!(!pairs.is_empty(), "an empty map is one of texts");
+        Self(Repr::Numbers(pairs.into_iter().collect()))
+    }
+
     /// The elements of a set in ascending order; of a map, none.
     #[must_use]
     pub fn atoms(&self) -> &[Atom] {
         match &self.0 {
             Repr::Set(atoms) => atoms,
-            Repr::Map(_) => &[],
+            Repr::Map(_) | Repr::Numbers(_) => &[],
         }
     }
 
-    /// The entries of a map in ascending order of keys; `None` for a set.
+    /// The entries of a map of texts in ascending order of keys; `None` for anything else.
     #[must_use]
     pub fn pairs(&self) -> Option<&[(String, String)]> {
         match &self.0 {
-            Repr::Set(_) => None,
+            Repr::Set(_) | Repr::Numbers(_) => None,
             Repr::Map(pairs) => Some(pairs),
+        }
+    }
+
+    /// The entries of a map of numbers in ascending order of keys; of anything else, none.
+    #[must_use]
+    pub fn number_pairs(&self) -> &[(String, i64)] {
+        match &self.0 {
+            Repr::Set(_) | Repr::Map(_) => &[],
+            Repr::Numbers(pairs) => pairs,
         }
     }
 
@@ -111,6 +130,9 @@ impl fmt::Debug for Value {
         match &self.0 {
             Repr::Set(atoms) => f.debug_set().entries(atoms).finish(),
             Repr::Map(pairs) => f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish(),
+            Repr::Numbers(pairs) => {
+                f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish()
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The rows that a state asks for.
 
+mod acl;
 mod global;
 mod policy;
 mod port;
+mod qos;
 mod router;
 mod subnet;
 
@@ -31,6 +33,7 @@ pub fn desired(cluster: ClusterId, state: &State) -> Option<Rows> {
     let root = state.ancestors().first().copied().unwrap_or(cluster);
     let mut build = Build { cluster, root, state, settings, rows: Rows::new() };
     build.global();
+    build.cluster_subnets();
     let mut router = router::Router::default();
     let switches = build.subnets(&mut router);
     let ports = build.ports(switches);

@@ -15,17 +15,21 @@ impl Build<'_> {
         let state = self.state;
         let mut pods = PodPorts::new();
         for allocation in state.allocations() {
-            let Some(ports) = switches.get_mut(&allocation.subnet) else { continue };
+            let Some(switch) = switches.get_mut(&allocation.subnet) else { continue };
             let Some((uuid, node)) = self.port(allocation) else { continue };
-            ports.push(uuid);
-            let of_pod = matches!(allocation.owner, Owner::Pod(..));
-            if of_pod && allocation.subnet != self.settings.join_subnet {
-                pods.entry(node).or_default().push(uuid);
+            match &allocation.owner {
+                Owner::Pod(key, _) if allocation.subnet != self.settings.join_subnet => {
+                    switch.pods.push(uuid);
+                    switch.qos.extend(self.limits(allocation, key));
+                    pods.entry(node).or_default().push(uuid);
+                }
+                Owner::Pod(..) | Owner::Node(_) => switch.others.push(uuid),
             }
         }
         for subnet in state.subnets() {
-            let ports = switches.remove(&subnet.spec.name).unwrap_or_default();
-            self.switch(subnet, ports);
+            let switch = switches.remove(&subnet.spec.name).unwrap_or_default();
+            self.rules(subnet, &switch.pods);
+            self.switch(subnet, switch);
         }
         pods
     }

@@ -12,8 +12,19 @@ use crate::{Table, Value};
 /// Key of the router's leg on a switch; the store's own keys start above.
 const ROUTER_LEG_KEY: u32 = 1;
 
-/// Ports of each switch, so far.
-pub(super) type Switches = BTreeMap<SubnetName, Vec<Uuid>>;
+/// What each switch holds, so far.
+pub(super) type Switches = BTreeMap<SubnetName, Switch>;
+
+/// What a switch holds.
+#[derive(Debug, Default)]
+pub(super) struct Switch {
+    /// Ports of pods.
+    pub(super) pods: Vec<Uuid>,
+    /// Ports of nodes, and the router's leg.
+    pub(super) others: Vec<Uuid>,
+    /// What limits its pods.
+    pub(super) qos: Vec<Uuid>,
+}
 
 impl Build<'_> {
     /// Adds what belongs to each subnet but its switch, which needs all of its ports first.
@@ -24,12 +35,15 @@ impl Build<'_> {
         for subnet in state.subnets() {
             router.ports.push(self.router_port(subnet, keys.get(&subnet.datapath_key).copied()));
             self.local_policies(subnet, &mut router.policies);
-            switches.insert(subnet.spec.name.clone(), vec![self.router_leg(subnet)]);
+            self.central_policies(subnet, &mut router.policies);
+            let others = vec![self.router_leg(subnet)];
+            switches.insert(subnet.spec.name.clone(), Switch { others, ..Switch::default() });
         }
         switches
     }
 
-    pub(super) fn switch(&mut self, subnet: &Subnet, ports: Vec<Uuid>) {
+    pub(super) fn switch(&mut self, subnet: &Subnet, switch: Switch) {
+        let Switch { pods, others, qos } = switch;
         let name = subnet.spec.name.as_str();
         let config = [("requested-tnl-key", subnet.datapath_key.to_string())];
         self.add(
@@ -38,7 +52,8 @@ impl Build<'_> {
             [
                 ("name", Value::one(name)),
                 ("other_config", Value::map(config)),
-                ("ports", Value::set(ports)),
+                ("ports", Value::set(pods.into_iter().chain(others))),
+                ("qos_rules", Value::set(qos)),
                 ("external_ids", self.ids(format!("subnet/{name}"), &[])),
             ],
         );

@@ -1,10 +1,12 @@
 use atoll_model::{
-    Actor, NodeSpec, Operation, Origin, PodKey, PodSpec, Revision, SubnetNet, SubnetSpec, Txn,
+    Acl, AclAction, AclDirection, Actor, Addresses, CentralGateway, GatewayNode, GatewayType,
+    NodeSpec, Operation, Origin, PodKey, PodSpec, QosSpec, Rate, Rates, Revision, SubnetNet,
+    SubnetSpec, Txn,
 };
 use atoll_store::setup;
 
 use super::*;
-use crate::{Row, VENDOR, VENDOR_KEY, port_group_name};
+use crate::{Row, VENDOR, VENDOR_KEY, node_group_name, subnet_group_name};
 
 const CLUSTER: ClusterId = ClusterId(7);
 
@@ -111,7 +113,7 @@ fn a_pod_has_a_port_that_only_its_own_sandbox_on_its_own_node_can_claim() {
     let uuid = row_uuid(CLUSTER, Table::LogicalSwitchPort, "web.default");
     let switch = row(&all, Table::LogicalSwitch, "ovn-default");
     assert!(switch["ports"].uuids().any(|port| port == uuid));
-    let group = port_group_name(&"n1".parse().unwrap());
+    let group = node_group_name(&"n1".parse().unwrap());
     assert_eq!(row(&all, Table::PortGroup, &group)["ports"], Value::one(uuid));
 }
 
@@ -145,7 +147,7 @@ fn a_node_port_forwards_for_others() {
 #[test]
 fn the_router_reaches_every_subnet_and_leaves_by_the_node_of_the_pod() {
     let all = rows(&cluster(&["n1"]));
-    let group = port_group_name(&"n1".parse().unwrap());
+    let group = node_group_name(&"n1".parse().unwrap());
     let local = |protocol: &str, cidr: &str| {
         format!(
             "[{{Integer(31000)}}, {{String(\"{protocol}.dst == {cidr}\")}}, {{String(\"allow\")}}, {{}}]"
@@ -208,7 +210,7 @@ fn rows_grow_with_pods_plus_subnets_plus_nodes_and_not_with_their_product() {
         rows(&state).len()
     };
     let base = count(1, 0, 0);
-    // Per node: a port, a group and a policy per family. Per IPv4 subnet: a switch, both ends of
+    // Per node: a port, a group and a policy per family; these have no addresses. Per IPv4 subnet: a switch, both ends of
     // the leg and a policy.
     assert_eq!(count(11, 0, 0) - base, 10 * 4);
     assert_eq!(count(1, 10, 0) - base, 10 * 4);
@@ -268,4 +270,198 @@ fn a_restored_cluster_has_the_rows_that_were_there_before() {
         rows.iter().filter(|((table, _), _)| *table != Table::NbGlobal).all(|(_, row)| of(row))
     };
     assert!(marked(&before, CLUSTER) && marked(&after, ClusterId(9)), "but they are its own");
+}
+
+/// A table's rows that carry `object`, one line each, in order: columns without the marks.
+fn lines(rows: &Rows, table: Table, object: &str) -> Vec<String> {
+    let about = |row: &Row| row["external_ids"].get("atoll/object") == Some(object);
+    let own = rows.iter().filter(|((of, _), row)| *of == table && about(row));
+    let text = |row: &Row| {
+        let columns = table.columns().iter().filter(|column| **column != "external_ids");
+        let texts: Vec<String> = columns.map(|column| plain(&row[column])).collect();
+        texts.join(" | ")
+    };
+    let mut lines: Vec<String> = own.map(|(_, row)| text(row)).collect();
+    lines.sort();
+    lines
+}
+
+/// A value as a person would write it; of references, how many there are.
+fn plain(value: &Value) -> String {
+    use crate::Atom;
+    let numbers = value.number_pairs().iter().map(|(key, number)| format!("{key}={number}"));
+    let atoms = value.atoms().iter().map(|atom| match atom {
+        Atom::Integer(number) => number.to_string(),
+        Atom::Boolean(truth) => truth.to_string(),
+        Atom::String(text) => text.clone(),
+        Atom::Uuid(_) => "ROW".to_owned(),
+    });
+    numbers.chain(atoms).collect::<Vec<_>>().join(" ")
+}
+
+/// A subnet `tenant` for namespace `tenant`, otherwise as `change` has it.
+fn tenant(change: impl FnOnce(&mut SubnetSpec)) -> Operation {
+    let Operation::PutSubnet(mut spec, origin) = put_subnet("tenant", "10.20.0.0/24") else {
+        unreachable!("it is what was asked for")
+    };
+    change(&mut spec);
+    Operation::PutSubnet(spec, origin)
+}
+
+#[test]
+fn nothing_crosses_the_border_of_a_private_subnet_but_to_and_from_its_friends() {
+    let mut state = cluster(&["n1"]);
+    apply(&mut state, vec![tenant(|_| ())]);
+    apply(&mut state, vec![put_pod("tenant/a", "n1"), put_pod("default/b", "n1")]);
+    assert_eq!(lines(&rows(&state), Table::Acl, "subnet/tenant"), [""; 0]);
+    let private = tenant(|spec| {
+        spec.private = true;
+        spec.allow_subnets = vec!["10.30.0.0/24".parse().unwrap(), "fd30::/64".parse().unwrap()];
+    });
+    apply(&mut state, vec![private]);
+    let rows = rows(&state);
+    let group = subnet_group_name(&"tenant".parse().unwrap());
+    let [v4, v6] = ["10.20.0.0/24, 100.64.0.0/16, 10.30.0.0/24", "fd00:100:64::/112, fd30::/64"];
+    assert_eq!(
+        lines(&rows, Table::Acl, "subnet/tenant"),
+        [
+            format!(
+                "from-lport | 1000 | inport == @{group} && (ip4.dst == $cluster_subnets_ip4 || \
+                 ip6.dst == $cluster_subnets_ip6) | drop"
+            ),
+            format!(
+                "from-lport | 1001 | inport == @{group} && (ip4.dst == {{{v4}}} || \
+                 ip6.dst == {{{v6}}}) | allow-related"
+            ),
+            format!("from-lport | 900 | inport == @{group} && ip | allow-related"),
+            format!("to-lport | 1000 | outport == @{group} && ip | drop"),
+            format!(
+                "to-lport | 1001 | outport == @{group} && (ip4.src == {{{v4}}} || \
+                 ip6.src == {{{v6}}}) | allow-related"
+            ),
+        ]
+    );
+    let row = row(&rows, Table::PortGroup, &group);
+    let pod = row_uuid(CLUSTER, Table::LogicalSwitchPort, "a.tenant");
+    assert_eq!(row["ports"], Value::one(pod), "pods of the subnet alone, and not the router's leg");
+    assert_eq!(row["acls"].uuids().count(), 5);
+    assert_eq!(
+        lines(&rows, Table::AddressSet, "cluster"),
+        [
+            "cluster_subnets_ip4 | 10.16.0.0/16 10.20.0.0/24 100.64.0.0/16",
+            "cluster_subnets_ip6 | fd00:100:64::/112 fd00:10:16::/112",
+        ]
+    );
+}
+
+#[test]
+fn a_users_rules_are_about_the_pods_of_their_subnet_alone() {
+    let rule = |direction, priority, matches: &str, action| Acl {
+        direction,
+        priority,
+        matches: matches.into(),
+        action,
+    };
+    let mut state = cluster(&["n1"]);
+    let with = tenant(|spec| {
+        spec.acls = vec![
+            rule(AclDirection::ToPort, 2_000, "ip4.src == 10.30.0.0/24 || icmp", AclAction::Drop),
+            rule(AclDirection::FromPort, 1, "tcp.dst == 25", AclAction::Reject),
+            rule(AclDirection::FromPort, 1, "tcp.dst == 25", AclAction::Reject),
+        ];
+    });
+    apply(&mut state, vec![with]);
+    let group = subnet_group_name(&"tenant".parse().unwrap());
+    let twice = format!("from-lport | 1 | inport == @{group} && (tcp.dst == 25) | reject");
+    assert_eq!(
+        lines(&rows(&state), Table::Acl, "subnet/tenant"),
+        [
+            twice.clone(),
+            twice,
+            format!(
+                "to-lport | 2000 | outport == @{group} && (ip4.src == 10.30.0.0/24 || icmp) | drop"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_pod_is_limited_as_it_asks_or_as_a_spec_says_each_direction_for_itself() {
+    let mut state = cluster(&["n1"]);
+    apply(&mut state, vec![tenant(|_| ())]);
+    let Operation::PutPod(mut asks) = put_pod("tenant/a", "n1") else { unreachable!() };
+    asks.traffic.rates.ingress = Some(Rate { mbit: 10, burst_mbit: None });
+    let spec = QosSpec {
+        name: "slow".parse().unwrap(),
+        rates: Rates {
+            ingress: Some(Rate { mbit: 1, burst_mbit: None }),
+            egress: Some(Rate { mbit: 5, burst_mbit: Some(2) }),
+        },
+        priority: 0,
+        pods: Vec::new(),
+        namespaces: vec!["tenant".parse().unwrap()],
+        subnets: Vec::new(),
+        selectors: Vec::new(),
+    };
+    apply(&mut state, vec![Operation::PutPod(asks), put_pod("default/b", "n1")]);
+    apply(&mut state, vec![Operation::PutQos(spec)]);
+    let rows = rows(&state);
+    assert_eq!(
+        lines(&rows, Table::Qos, "pod/tenant/a"),
+        [
+            "from-lport | 100 | inport == \"a.tenant\" | burst=2000 rate=5000",
+            "to-lport | 100 | outport == \"a.tenant\" | burst=8000 rate=10000",
+        ]
+    );
+    assert_eq!(lines(&rows, Table::Qos, "pod/default/b"), [""; 0]);
+    assert_eq!(row(&rows, Table::LogicalSwitch, "tenant")["qos_rules"].uuids().count(), 2);
+}
+
+#[test]
+fn a_centralized_subnet_leaves_by_its_active_gateways_and_by_nobody_else() {
+    let central = |ecmp, nodes: &[&str]| {
+        let node =
+            |name: &&str| GatewayNode { node: name.parse().unwrap(), egress: Addresses::default() };
+        let nodes = nodes.iter().map(node).collect();
+        tenant(|spec| spec.gateway_type = GatewayType::Centralized(CentralGateway { nodes, ecmp }))
+    };
+    let leaves = |state: &State| {
+        let lines = lines(&rows(state), Table::LogicalRouterPolicy, "subnet/tenant");
+        let central = lines.into_iter().filter(|line| line.starts_with("29100"));
+        central.collect::<Vec<_>>()
+    };
+    let mut state = cluster(&["n1", "n2"]);
+    apply(&mut state, vec![central(false, &["n1", "n2"])]);
+    let nowhere = "29100 | ip4.src == 10.20.0.0/24 | drop | ";
+    assert_eq!(leaves(&state), [nowhere], "nobody is ready, and no other node may do it");
+    for name in ["n2", "n1"] {
+        let node = name.parse().unwrap();
+        apply(&mut state, vec![Operation::NodeReady { node, ready: true }]);
+    }
+    let by = |nodes: &str| [format!("29100 | ip4.src == 10.20.0.0/24 | reroute | {nodes}")];
+    assert_eq!(leaves(&state), by("100.64.0.3"));
+    apply(&mut state, vec![central(true, &["n1", "n2"])]);
+    assert_eq!(leaves(&state), by("100.64.0.2 100.64.0.3"));
+    apply(&mut state, vec![tenant(|_| ())]);
+    assert_eq!(leaves(&state), [""; 0]);
+}
+
+/// Without it a pod's traffic to another node would leave through its gateway, under its name.
+#[test]
+fn a_node_is_reached_through_its_own_leg() {
+    let mut state = cluster(&[]);
+    let Operation::PutNode(mut spec) = put_node("n1") else { unreachable!() };
+    spec.addresses =
+        ["172.30.0.11", "172.31.0.11", "fd30::11"].map(|it| it.parse().unwrap()).to_vec();
+    apply(&mut state, vec![Operation::PutNode(spec)]);
+    let all = rows(&state);
+    let lines = lines(&all, Table::LogicalRouterPolicy, "node/n1");
+    let to_node: Vec<_> = lines.iter().filter(|line| line.starts_with("30000")).collect();
+    assert_eq!(
+        to_node,
+        [
+            "30000 | ip4.dst == {172.30.0.11, 172.31.0.11} | reroute | 100.64.0.2",
+            "30000 | ip6.dst == {fd30::11} | reroute | fd00:100:64::2",
+        ]
+    );
 }
