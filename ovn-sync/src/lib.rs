@@ -30,8 +30,8 @@
 //!
 //! # Deliberately absent
 //!
-//! Which member is active (the store decides), the store itself (a watch of [`Desired`] arrives),
-//! TLS, southbound copies on the other members, OVSDB clusters.
+//! Which member is active (the store decides), the store itself (a [`Source`] is handed in), TLS,
+//! OVSDB clusters.
 
 mod backoff;
 mod worker;
@@ -42,6 +42,6 @@ mod projector;
 
 mod central;
 
-pub use central::{Central, CentralOptions, CentralStatus};
+pub use central::{Central, CentralOptions, CentralRole, CentralStatus};
 pub use convert::{monitored, observe};
-pub use projector::{Desired, PassStatus, Projector, run};
+pub use projector::{Desired, PassStatus, Projector, Source, SourceGone, run};

@@ -75,21 +75,25 @@ impl Memory {
     /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do.
     pub(crate) async fn pass(
         &mut self,
-        desired: &Desired,
+        desired: Desired,
         client: &Client,
         monitor: &Monitor,
     ) -> Result<Option<Done>, PassError> {
-        let Some(rows) = self.plan(desired) else { return Ok(None) };
+        let Some(rows) = self.plan(&desired) else { return Ok(None) };
+        let Desired { state, lineage } = desired;
+        let missing = state.reconciling().map(|_| state.unreported().count());
+        // Whoever holds it makes the store work more.
+        drop(state);
         let observed = convert::observe(&monitor.replica());
-        if desired.state.reconciling().is_some() && marker(&observed).is_some() {
-            return Err(PassError::Reconciling { missing: desired.state.unreported().count() });
+        if let Some(missing) = missing.filter(|_| marker(&observed).is_some()) {
+            return Err(PassError::Reconciling { missing });
         }
         let explained = match &self.equal {
             Some(before) => Explained::between(before, &rows),
-            None => Explained::since(marker(&observed).as_ref(), &desired.lineage),
+            None => Explained::since(marker(&observed).as_ref(), &lineage),
         };
         let brake = Brake { explained, accepted: false };
-        let plan = diff(&rows, &observed, &desired.lineage, &brake)?;
+        let plan = diff(&rows, &observed, &lineage, &brake)?;
         drop(observed);
 
         let sent = plan.operations.len();

@@ -40,6 +40,38 @@ pub struct Desired {
     pub lineage: Lineage,
 }
 
+/// Where the state to project is found, and how its changes are noticed.
+///
+/// It is read for each pass and let go before anything is sent: as long as somebody holds a state,
+/// each entry of the log copies what it changes.
+pub trait Source: Send + 'static {
+    /// The state as it is; `None` while there is none to project.
+    fn read(&mut self) -> Option<Desired>;
+
+    /// Waits until it may differ from what was read last. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Nobody can change it any more.
+    fn changed(&mut self) -> impl Future<Output = Result<(), SourceGone>> + Send;
+}
+
+/// Nobody can change the state any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the state's sender is gone")]
+pub struct SourceGone;
+
+/// For whoever has states without a store.
+impl Source for watch::Receiver<Option<Desired>> {
+    fn read(&mut self) -> Option<Desired> {
+        self.borrow_and_update().clone()
+    }
+
+    async fn changed(&mut self) -> Result<(), SourceGone> {
+        watch::Receiver::changed(self).await.map_err(|_closed| SourceGone)
+    }
+}
+
 /// How the projection is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassStatus {
@@ -75,7 +107,7 @@ impl Projector {
     /// # Errors
     ///
     /// If the system gives no thread.
-    pub fn start(desired: watch::Receiver<Option<Desired>>, nb: Endpoint) -> io::Result<Self> {
+    pub fn start(desired: impl Source, nb: Endpoint) -> io::Result<Self> {
         let (sender, status) = watch::channel(PassStatus::default());
         let worker = Worker::spawn("ovn-sync", |cancel| run(desired, nb, sender, cancel))?;
         Ok(Self { worker, status })
@@ -93,14 +125,14 @@ impl Projector {
     }
 }
 
-/// Projects until `cancel` is cancelled or the sender of `desired` is gone.
+/// Projects until `cancel` is cancelled or nobody can change `desired` any more.
 ///
 /// A pass is made when the state changes, when the database changes and after a while, so that a
 /// lost notice, a failed pass or a hand edit needs no code of its own. Connects again for ever. A
 /// pass compares everything in one go (some 10 ms at 10,000 ports), so this wants a thread of its
 /// own: see [`Projector`].
 pub async fn run(
-    desired: watch::Receiver<Option<Desired>>,
+    desired: impl Source,
     nb: Endpoint,
     status: watch::Sender<PassStatus>,
     cancel: CancellationToken,
@@ -113,7 +145,7 @@ pub async fn run(
             ended = projection.session(&nb, &mut backoff) => ended,
         };
         let Err(error) = ended;
-        if matches!(error, SessionError::Orphaned) {
+        if matches!(error, SessionError::Orphaned(_)) {
             return;
         }
         projection.disconnected(&error);
@@ -137,18 +169,18 @@ enum SessionError {
     Monitor(#[from] MonitorError),
     #[error("the connection to the northbound database is lost")]
     Lost(#[from] ConnectionLost),
-    #[error("the state's sender is gone")]
-    Orphaned,
+    #[error(transparent)]
+    Orphaned(#[from] SourceGone),
 }
 
-struct Projection {
-    desired: watch::Receiver<Option<Desired>>,
+struct Projection<S> {
+    desired: S,
     status: watch::Sender<PassStatus>,
     memory: Memory,
     retry: Backoff,
 }
 
-impl Projection {
+impl<S: Source> Projection<S> {
     /// Projects over one connection until it is lost.
     async fn session(
         &mut self,
@@ -165,9 +197,7 @@ impl Projection {
         loop {
             let next = self.pass(&client, &monitor).await;
             tokio::select! {
-                changed = self.desired.changed() => {
-                    changed.map_err(|_gone| SessionError::Orphaned)?;
-                }
+                changed = self.desired.changed() => changed?,
                 changed = monitor.changed() => changed?,
                 () = tokio::time::sleep(next) => (),
             }
@@ -177,9 +207,10 @@ impl Projection {
 
     /// Makes a pass and says when to make the next without any sign of change.
     async fn pass(&mut self, client: &Client, monitor: &Monitor) -> Duration {
-        let Some(desired) = self.desired.borrow_and_update().clone() else { return PERIOD };
+        let Some(desired) = self.desired.read() else { return PERIOD };
+        let revision = desired.lineage.revision;
         let begun = Instant::now();
-        let done = self.memory.pass(&desired, client, monitor).await;
+        let done = self.memory.pass(desired, client, monitor).await;
         let mut status = self.status.borrow().clone();
         status.passes += 1;
         status.duration = begun.elapsed();
@@ -193,7 +224,7 @@ impl Projection {
                     done.conflicts.iter().for_each(|conflict| tracing::warn!(%conflict));
                 }
                 self.retry.reset();
-                status.revision = Some(desired.lineage.revision);
+                status.revision = Some(revision);
                 (status.sent, status.conflicts, status.error) = (done.sent, done.conflicts, None);
                 PERIOD
             }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use atoll_ovn_plan::Table;
-use atoll_ovn_sync::{Central, CentralOptions, CentralStatus, Projector};
+use atoll_ovn_sync::{Central, CentralOptions, CentralRole, CentralStatus, Projector};
 use atoll_ovsdb::Endpoint;
 use common::{
     DEADLINE, Store, become_rows, delete_pod, eventually, is_listening, own_port, put_pod_as,
@@ -55,7 +55,7 @@ impl Member {
     async fn serving(store: &Store) -> Self {
         let mut member = Self::without_projection();
         member.project(store);
-        member.central.set_active(true);
+        member.central.set_role(CentralRole::Active);
         member.reaches("serving and healthy", |status| status.serving && status.healthy).await;
         member
     }
@@ -137,7 +137,7 @@ async fn the_southbound_opens_only_after_northd_has_seen_the_projection() {
     let mut member = Member::without_projection();
     let up = |status: &CentralStatus| status.healthy && !status.active;
     member.reaches("up without a role", up).await;
-    member.central.set_active(true);
+    member.central.set_role(CentralRole::Active);
     member.reaches("active", |status| status.active).await;
 
     // Many rounds of the supervisor: an active member without a projection does nothing.
@@ -265,18 +265,136 @@ async fn the_role_comes_and_goes() {
     let member = Member::serving(&store).await;
     for _ in 0..3 {
         let northd = pid(&member.file("northd.pid")).unwrap();
-        member.central.set_active(false);
+        member.central.set_role(CentralRole::Idle);
         let retired = |status: &CentralStatus| !status.active && !status.serving && status.healthy;
         let status = member.reaches("passive", retired).await;
         assert!(status.nb_running && status.sb_running && !status.northd_running);
         assert!(!is_alive(northd));
         assert!(!is_listening(member.sb_address()) && !is_listening(member.nb_address()));
 
-        member.central.set_active(true);
+        member.central.set_role(CentralRole::Active);
         member.reaches("serving again", |status| status.serving && status.healthy).await;
         assert!(is_listening(member.sb_address()) && is_listening(member.nb_address()));
     }
     member.end().await;
+}
+
+/// A member that copies the southbound of `active`.
+async fn copying(store: &Store, active: &Member) -> Member {
+    let mut member = Member::without_projection();
+    member.project(store);
+    member.central.set_role(CentralRole::Copy(format!("tcp:{}", active.sb_address())));
+    member.reaches("a copy", |status| status.copying && status.healthy).await;
+    member
+}
+
+/// What only a southbound knows: nothing in the store or in the northbound says it.
+fn runtime(member: &Member) -> Vec<String> {
+    [
+        ("Datapath_Binding", "_uuid,tunnel_key"),
+        ("Port_Binding", "_uuid,logical_port,tunnel_key,chassis"),
+        ("Chassis", "_uuid,name,encaps"),
+        ("Encap", "_uuid,ip"),
+        ("MAC_Binding", "_uuid,logical_port,ip,mac"),
+    ]
+    .iter()
+    .flat_map(|(table, columns)| column(&member.sb(), table, columns))
+    .collect()
+}
+
+/// As a node's ovn-controller writes it: a chassis, its claim of a port, and a neighbour it learnt.
+fn claim(sb: &Endpoint) {
+    sbctl(sb, &["chassis-add", "chassis-1", "geneve", "172.30.0.101"]);
+    sbctl(sb, &["lsp-bind", "a.default", "chassis-1"]);
+    let datapath = sbctl(
+        sb,
+        &["--bare", "--columns=_uuid", "find", "Datapath_Binding", "external_ids:name=ovn-cluster"],
+    );
+    let datapath = format!("datapath={datapath}");
+    let row = ["logical_port=ovn-cluster-join", "ip=100.64.0.9", "mac=\"0a:00:00:00:00:01\""];
+    sbctl(sb, &[&["create", "MAC_Binding", &datapath][..], &row].concat());
+}
+
+#[tokio::test]
+async fn a_copy_that_takes_over_has_all_that_the_nodes_have_written() {
+    let mut store = Store::with_pods();
+    let first = Member::serving(&store).await;
+    claim(&first.sb());
+    let second = copying(&store, &first).await;
+    let before = runtime(&first);
+    assert!(before.iter().any(|line| line.contains("172.30.0.101")), "{before:#?}");
+    eventually("the same contents", async || (runtime(&second) == before).then_some(())).await;
+    assert!(!is_listening(second.sb_address()), "it is nobody's but its member's");
+    first.end().await;
+
+    second.central.set_role(CentralRole::Active);
+    second.reaches("serving", |status| status.serving && status.healthy && !status.copying).await;
+    assert_eq!(runtime(&second), before);
+    assert!(is_listening(second.sb_address()));
+    // It goes on from there by itself.
+    store.apply(vec![delete_pod("default/b")]);
+    eventually("one binding less", async || {
+        let ports = column(&second.sb(), "Port_Binding", "logical_port");
+        (!ports.contains(&"b.default".to_owned())).then_some(())
+    })
+    .await;
+    second.end().await;
+}
+
+/// The one that served copies from the next: what it alone had is not true any more.
+#[tokio::test]
+async fn roles_change_hands_and_back() {
+    let store = Store::with_pods();
+    let first = Member::serving(&store).await;
+    let second = copying(&store, &first).await;
+    claim(&first.sb());
+    let mut members = [&first, &second];
+    for _ in 0..3 {
+        let [serves, copies] = members;
+        let same = async || (runtime(serves) == runtime(copies)).then_some(());
+        eventually("the same contents", same).await;
+        let before = runtime(serves);
+        copies.central.set_role(CentralRole::Active);
+        serves.central.set_role(CentralRole::Copy(format!("tcp:{}", copies.sb_address())));
+        copies.reaches("serving", |status| status.serving && status.healthy).await;
+        serves.reaches("a copy", |status| status.copying && status.healthy).await;
+        assert_eq!(runtime(copies), before);
+        members.reverse();
+    }
+    first.end().await;
+    second.end().await;
+}
+
+#[tokio::test]
+async fn a_copy_without_its_original_keeps_what_it_has() {
+    let store = Store::with_pods();
+    let first = Member::serving(&store).await;
+    claim(&first.sb());
+    let second = copying(&store, &first).await;
+    let before = runtime(&first);
+    eventually("the same contents", async || (runtime(&second) == before).then_some(())).await;
+    first.end().await;
+    // Several probes, and tries of the server to connect again.
+    for _ in 0..5 {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        assert_eq!(runtime(&second), before);
+        assert!(second.central.status().borrow().healthy);
+    }
+    second.end().await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_server_dies_is_a_copy_again() {
+    let store = Store::with_pods();
+    let first = Member::serving(&store).await;
+    let second = copying(&store, &first).await;
+    second.kill("sb").await;
+    claim(&first.sb());
+    second.reaches("a copy", |status| status.copying && status.healthy).await;
+    let same = async || (runtime(&second) == runtime(&first)).then_some(());
+    eventually("the same contents", same).await;
+    first.end().await;
+    second.end().await;
 }
 
 #[tokio::test]
@@ -284,7 +402,7 @@ async fn an_ipv6_address_serves_as_well() {
     let store = Store::with_pods();
     let mut member = Member::at("::1");
     member.project(&store);
-    member.central.set_active(true);
+    member.central.set_role(CentralRole::Active);
     let status = member.reaches("serving", |status| status.serving).await;
     assert_eq!(status.sb_endpoint, format!("tcp:[::1]:{}", member.options.sb_port));
     assert!(is_listening(member.sb_address()));
@@ -322,7 +440,7 @@ async fn a_port_that_is_taken_is_an_error_that_passes() {
     // It takes connections and is no database.
     let taken = std::net::TcpListener::bind(member.sb_address()).unwrap();
     member.project(&store);
-    member.central.set_active(true);
+    member.central.set_role(CentralRole::Active);
     let failed = |status: &CentralStatus| {
         status.last_error.as_ref().is_some_and(|error| error.contains("does not listen"))
     };
@@ -406,7 +524,7 @@ async fn no_child_outlives_a_member_that_is_killed() {
         let _projector =
             Projector::start(store.follow(), options.nb_socket().parse().unwrap()).unwrap();
         let central = Central::start(options).unwrap();
-        central.set_active(true);
+        central.set_role(CentralRole::Active);
         std::future::pending::<()>().await;
     }
     let dir = tempfile::tempdir().unwrap();

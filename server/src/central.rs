@@ -1,7 +1,8 @@
 //! This member's ovn-central: its processes, the projection into it, and whether it serves.
 //!
 //! Every member projects its own copy of the state into its own NB over a unix socket; the member
-//! named by the `Central` role opens its databases to the nodes. The raft leader watches all
+//! named by the `Central` role opens its databases to the nodes, and the others' southbounds are
+//! copies of its. The raft leader watches all
 //! members and moves the role ([`crate::role`]).
 
 use std::collections::BTreeMap;
@@ -12,8 +13,13 @@ use std::time::{Duration, Instant};
 use atoll_api::proto::cluster_client::ClusterClient;
 use atoll_api::proto::{StatusRequest, StatusResponse};
 use atoll_api::{Credentials, Endpoint as ApiEndpoint};
-use atoll_model::{Actor, Central as Role, MemberId, MemberName, Operation, Revision, Txn};
-use atoll_ovn_sync::{Central, CentralOptions, CentralStatus, Desired, PassStatus, Projector};
+use atoll_model::{
+    Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Revision, Txn,
+};
+use atoll_ovn_sync::{
+    Central, CentralOptions, CentralRole, CentralStatus, Desired, PassStatus, Projector, Source,
+    SourceGone,
+};
 use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
 use tokio::sync::watch;
@@ -61,15 +67,15 @@ impl LocalCentral {
         };
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
-        let (desired_sender, desired) = watch::channel(None);
-        let projector = Projector::start(desired, nb)?;
+        let source = StoreSource { published: store.published(), seen: None };
+        let projector = Projector::start(source, nb)?;
         let local = Self {
             processes: central.status(),
             projection: projector.status(),
             is_behind: Arc::default(),
             running: Arc::new(Mutex::new(Some((central, projector)))),
         };
-        tokio::spawn(local.clone().follow(store.clone(), desired_sender, cancel.clone()));
+        tokio::spawn(local.clone().follow(store.clone(), cancel.clone()));
         tokio::spawn(local.clone().lead(store.clone(), credentials.clone(), cancel.clone()));
         Ok(local)
     }
@@ -102,44 +108,32 @@ impl LocalCentral {
         }
     }
 
-    fn set_active(&self, active: bool) {
+    fn set_role(&self, role: CentralRole) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((central, _)) = running.as_ref() {
-            central.set_active(active);
+            central.set_role(role);
         }
     }
 
-    /// Hands the state to the projection and the role to the processes.
-    async fn follow(
-        self,
-        store: Store,
-        desired: watch::Sender<Option<Desired>>,
-        cancel: CancellationToken,
-    ) {
+    /// Hands the role to the processes.
+    async fn follow(self, store: Store, cancel: CancellationToken) {
         let mut published = store.published();
         let mut projection = self.projection.clone();
         let me = store.status().id;
         let mut serves: Option<Revision> = None;
         loop {
-            let now: Published = published.borrow_and_update().clone();
+            let chosen = chosen(&published.borrow_and_update());
             let projected = projection.borrow_and_update().revision;
-            if now.is_formed() {
-                let chosen = now.state.central().filter(|role| role.member == me);
-                let since = chosen.map(|role| role.since);
+            if let Some(chosen) = chosen {
+                let mine = chosen.as_ref().filter(|role| role.member == me);
+                let since = mine.map(|role| role.since);
                 // Not before its own NB has come as far as the choice: northd would serve an
                 // older network. After that, an NB that is being rebuilt is no reason to stop.
                 if since != serves && projected >= since {
                     serves = since;
                 }
                 self.is_behind.store(since.is_some() && since != serves, Ordering::Relaxed);
-                self.set_active(since.is_some() && since == serves);
-                let Published { state, lineage } = now;
-                let news = Desired { state, lineage };
-                desired.send_if_modified(|last| {
-                    let same = last.as_ref().is_some_and(|last| last.lineage == news.lineage);
-                    *last = Some(news);
-                    !same
-                });
+                self.set_role(central_role(me, chosen.as_deref(), since == serves));
             }
             tokio::select! {
                 changed = published.changed() => if changed.is_err() { return },
@@ -185,6 +179,7 @@ impl LocalCentral {
                 nb: own.nb_endpoint,
                 sb: own.sb_endpoint,
                 healthy: own.healthy,
+                copying: own.copying,
             },
         );
         reign.clients.retain(|address, _| status.members.iter().any(|it| it.address == *address));
@@ -196,6 +191,51 @@ impl LocalCentral {
         for report in futures::future::join_all(calls).await.into_iter().flatten() {
             reign.healths.heard(Instant::now(), report);
         }
+    }
+}
+
+/// The store's state, as the projection reads it.
+struct StoreSource {
+    published: watch::Receiver<Published>,
+    /// What was read last.
+    seen: Option<Lineage>,
+}
+
+impl Source for StoreSource {
+    fn read(&mut self) -> Option<Desired> {
+        let now = self.published.borrow_and_update();
+        if !now.is_formed() {
+            return None;
+        }
+        let lineage = now.lineage.clone();
+        self.seen = Some(lineage.clone());
+        Some(Desired { state: now.state.clone(), lineage })
+    }
+
+    /// Most entries that are applied change no revision, and most who are told find no news.
+    async fn changed(&mut self) -> Result<(), SourceGone> {
+        loop {
+            self.published.changed().await.map_err(|_closed| SourceGone)?;
+            let now = self.published.borrow_and_update();
+            if now.is_formed() && self.seen.as_ref() != Some(&now.lineage) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Who was chosen to serve, if the member is in a cluster.
+fn chosen(now: &Published) -> Option<Option<Arc<Role>>> {
+    now.is_formed().then(|| now.state.central().cloned())
+}
+
+/// What this member's central is for; `is_due` says that it serves as soon as it is chosen.
+fn central_role(me: MemberId, chosen: Option<&Role>, is_due: bool) -> CentralRole {
+    match chosen {
+        Some(chosen) if chosen.member != me => CentralRole::Copy(chosen.sb.clone()),
+        Some(_) if is_due => CentralRole::Active,
+        // What it has copied so far stays until it serves.
+        Some(_) | None => CentralRole::Idle,
     }
 }
 
@@ -239,6 +279,7 @@ fn report(member: MemberId, answer: StatusResponse) -> Option<Report> {
         nb: processes.nb_remote,
         sb: processes.sb_remote,
         healthy: processes.healthy,
+        copying: processes.copying,
     })
 }
 

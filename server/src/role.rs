@@ -1,8 +1,9 @@
 //! Which member's ovn-central serves the nodes: a pure, sticky choice, made by the raft leader.
 //!
-//! It changes only when the serving member cannot be heard for [`UNHEARD`], or says for [`BROKEN`]
-//! that its central does not work. A raft leader change alone moves nothing: a move costs every
-//! node a reconnect, and a supervisor restarts a dead process in place faster than any move.
+//! It changes only when the serving member cannot be heard for [`UNHEARD`], or says that its central
+//! does not work: at once if another member has a copy of its southbound, else after [`BROKEN`],
+//! because then a restart in place costs the nodes less than a move. A raft leader change alone
+//! moves nothing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub struct Report {
     pub sb: String,
     /// Its databases answer.
     pub healthy: bool,
+    /// Its southbound is a copy of the serving one.
+    pub copying: bool,
 }
 
 /// What each member was last heard to say.
@@ -43,6 +46,8 @@ pub struct Healths {
 struct Health {
     heard: Instant,
     healthy: Option<Instant>,
+    /// It was a copy once, and has answered ever since.
+    copied: bool,
     report: Report,
 }
 
@@ -50,9 +55,12 @@ impl Healths {
     /// Takes in one member's report.
     pub fn heard(&mut self, now: Instant, report: Report) {
         self.since.get_or_insert(now);
-        let before = self.members.get(&report.member).and_then(|health| health.healthy);
-        let healthy = if report.healthy { Some(now) } else { before };
-        self.members.insert(report.member, Health { heard: now, healthy, report });
+        let before = self.members.get(&report.member);
+        let healthy =
+            if report.healthy { Some(now) } else { before.and_then(|health| health.healthy) };
+        // Told to be a copy of another one, it still has what it had.
+        let copied = report.copying || report.healthy && before.is_some_and(|it| it.copied);
+        self.members.insert(report.member, Health { heard: now, healthy, copied, report });
     }
 
     /// Notes that a member was given the role: it has to start before it can be healthy.
@@ -74,7 +82,12 @@ impl Healths {
             let begun = appointed.map_or(since, |(_, at)| at.max(since));
             let heard = within(health.map_or(begun, |it| it.heard), UNHEARD);
             let healthy = health.and_then(|it| it.healthy).unwrap_or(begun);
-            let works = within(healthy.max(begun), BROKEN);
+            let broke = healthy > begun && health.is_some_and(|it| !it.report.healthy);
+            let works = match broke && self.has_copy(now, serving.member) {
+                // Its nodes would wait longer for its restart than for another one.
+                true => false,
+                false => within(healthy.max(begun), BROKEN),
+            };
             if heard && works {
                 // It may have come back under another address.
                 let report = health.map(|health| &health.report).filter(|it| it.healthy);
@@ -82,7 +95,17 @@ impl Healths {
             }
         }
         let fit = |health: &&Health| health.report.healthy && within(health.heard, UNHEARD);
-        self.members.values().find(fit).map(|health| &health.report)
+        let fit = self.members.values().filter(fit).map(|health| &health.report);
+        fit.min_by_key(|report| !self.members[&report.member].copied)
+    }
+
+    /// Whether a member other than `serving` could go on where that one is.
+    fn has_copy(&self, now: Instant, serving: MemberId) -> bool {
+        let others = self.members.iter().filter(|(member, _)| **member != serving);
+        others.map(|(_, health)| health).any(|health| {
+            let heard = now.duration_since(health.heard) < UNHEARD;
+            heard && health.report.healthy && health.copied
+        })
     }
 }
 
@@ -98,6 +121,7 @@ mod tests {
             nb: format!("tcp:10.0.0.{member}:6641"),
             sb: format!("tcp:10.0.0.{member}:6642"),
             healthy,
+            copying: false,
         }
     }
 
@@ -158,6 +182,24 @@ mod tests {
         healths.heard(late, report(2, false));
         healths.heard(late, report(1, true));
         assert_eq!(healths.choose(late, Some(&serving(2))).unwrap().member, MemberId(1));
+    }
+
+    #[test]
+    fn a_copy_takes_over_as_soon_as_the_serving_one_breaks_and_before_who_has_none() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        let copy = |member, copying| Report { copying, ..report(member, true) };
+        for it in [report(1, true), report(2, true), copy(3, true)] {
+            healths.heard(start, it);
+        }
+        healths.heard(start + UNHEARD / 8, report(2, true));
+        let broken = start + UNHEARD / 4;
+        healths.heard(broken, report(2, false));
+        // It was told to be another's copy meanwhile, and still has what it had.
+        healths.heard(broken, copy(3, false));
+        assert_eq!(healths.choose(broken, Some(&serving(2))).unwrap().member, MemberId(3));
+        healths.heard(broken, report(3, false));
+        assert_eq!(healths.choose(broken, Some(&serving(2))), None, "nobody has a copy");
     }
 
     /// A start that takes longer than the patience once passed the role round and round.

@@ -11,7 +11,11 @@
 //! 3. On the active member: once the northbound database carries the projection's marker, northd
 //!    is started; once it has finished a pass over it (`nb_cfg` is raised once, northd copies it
 //!    to `sb_cfg` when the southbound database has everything), both are opened to the network.
-//! 4. Both databases are asked to do a write, every second, that leaves nothing behind.
+//! 4. On the other members the southbound database is an OVSDB backup of the serving one: whoever is
+//!    made active next has all that nodes have written there, and the datapaths keep their UUIDs, so
+//!    that running traffic loses nothing. A copy ends before northd is started.
+//! 5. Both databases are asked to do a write, every second, that leaves nothing behind; a
+//!    copy, which takes no writes, is asked how it does.
 
 mod child;
 mod database;
@@ -53,6 +57,18 @@ impl CentralOptions {
     }
 }
 
+/// What a member's ovn-central is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CentralRole {
+    /// Nobody serves, or this member is about to: its southbound stays as it is.
+    #[default]
+    Idle,
+    /// Its southbound is a copy of the serving member's, at this OVSDB remote.
+    Copy(String),
+    /// It serves the nodes.
+    Active,
+}
+
 /// What runs, and whether it works.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CentralStatus {
@@ -66,6 +82,10 @@ pub struct CentralStatus {
     pub active: bool,
     /// The southbound database is open to the nodes.
     pub serving: bool,
+    /// The southbound database is a copy of the serving member's, and has had all of its contents.
+    /// Whether the connection holds is not told: `ovsdb-server` 3.1 goes on to say `replicating`
+    /// when it is lost.
+    pub copying: bool,
     /// Where nodes and people find the northbound database while it is open (`tcp:HOST:PORT`).
     pub nb_endpoint: String,
     /// Where nodes find the southbound database while it is open.
@@ -80,12 +100,12 @@ pub struct CentralStatus {
 #[derive(Debug)]
 pub struct Central {
     worker: Worker,
-    active: watch::Sender<bool>,
+    role: watch::Sender<CentralRole>,
     status: watch::Receiver<CentralStatus>,
 }
 
 impl Central {
-    /// Starts both database servers; the role is passive until [`set_active`](Self::set_active).
+    /// Starts both database servers; the role is idle until [`set_role`](Self::set_role).
     ///
     /// Returns at once: [`status`](Self::status) tells when something runs.
     ///
@@ -94,23 +114,27 @@ impl Central {
     /// If `run_dir` cannot be made or the system gives no thread.
     pub fn start(options: CentralOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.run_dir)?;
-        let (active, role) = watch::channel(false);
+        let (role, follower) = watch::channel(CentralRole::default());
         let (sender, status) = watch::channel(CentralStatus::default());
         // A thread of its own also because the kernel kills the children with the thread that
         // started them, not with the process.
         let worker = Worker::spawn("ovn-central", move |cancel| {
-            Supervisor::new(&options, role, sender).run(cancel)
+            Supervisor::new(&options, follower, sender).run(cancel)
         })?;
-        Ok(Self { worker, active, status })
+        Ok(Self { worker, role, status })
     }
 
     /// Gives or takes the role. Idempotent; takes effect soon, see [`status`](Self::status).
     ///
     /// That the projection has been here is looked for; that it is of today is for the caller:
-    /// give the role once [`PassStatus::revision`](crate::PassStatus::revision) has reached the
+    /// make it active once [`PassStatus::revision`](crate::PassStatus::revision) has reached the
     /// revision that chose this member, or the nodes first see what was there before.
-    pub fn set_active(&self, active: bool) {
-        self.active.send_if_modified(|role| std::mem::replace(role, active) != active);
+    pub fn set_role(&self, role: CentralRole) {
+        self.role.send_if_modified(|now| {
+            let changed = *now != role;
+            *now = role;
+            changed
+        });
     }
 
     /// What runs, from now on.

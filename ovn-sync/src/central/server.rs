@@ -74,6 +74,10 @@ pub(super) struct Server {
     suspicious: bool,
     open: bool,
     open_after: Instant,
+    /// Whose copy it was told to be.
+    copies: Option<String>,
+    /// It said that it has had all of that one's contents.
+    copying: bool,
     /// Whether the last write succeeded.
     pub(super) writes: bool,
 }
@@ -102,6 +106,8 @@ impl Server {
             suspicious: false,
             open: false,
             open_after: Instant::now(),
+            copies: None,
+            copying: false,
             writes: false,
         }
     }
@@ -119,6 +125,10 @@ impl Server {
         self.open
     }
 
+    pub(super) fn is_copying(&self) -> bool {
+        self.copying
+    }
+
     /// Where it listens while it is open.
     pub(super) fn endpoint(&self) -> String {
         self.network().to_string()
@@ -133,6 +143,8 @@ impl Server {
         self.suspicious = !self.is_up();
         self.client = None;
         self.open = false;
+        self.copies = None;
+        self.copying = false;
         self.writes = false;
     }
 
@@ -189,6 +201,32 @@ impl Server {
         Ok(())
     }
 
+    /// Makes it a copy of the database at `remote`: what is only here goes, and it takes no writes.
+    pub(super) async fn copy(&mut self, remote: &str) -> Result<(), ServerError> {
+        if !self.is_up() || self.copies.as_deref() == Some(remote) {
+            return Ok(());
+        }
+        unixctl::command(&self.control, "ovsdb-server/set-active-ovsdb-server", &[remote]).await?;
+        unixctl::command(&self.control, "ovsdb-server/connect-active-ovsdb-server", &[]).await?;
+        tracing::info!(database = self.kind.database, of = remote, "a copy");
+        self.copies = Some(remote.to_owned());
+        // The server drops everybody who is connected, in case they meant to write.
+        self.client = None;
+        Ok(())
+    }
+
+    /// Makes it a database of its own, with the contents that it has.
+    pub(super) async fn stand_alone(&mut self) -> Result<(), ServerError> {
+        if self.copies.is_none() {
+            return Ok(());
+        }
+        let command = "ovsdb-server/disconnect-active-ovsdb-server";
+        unixctl::command(&self.control, command, &[]).await?;
+        tracing::info!(database = self.kind.database, "no copy any more");
+        (self.copies, self.copying, self.client) = (None, false, None);
+        Ok(())
+    }
+
     /// Adds or removes the address on the network.
     async fn command(&self, command: &str) -> Result<(), ControlError> {
         unixctl::command(&self.control, command, &[&self.remote()]).await?;
@@ -207,9 +245,18 @@ impl Server {
         databases.iter().any(|name| name == self.kind.database)
     }
 
-    /// Writes something that leaves nothing behind. A database that is not up does not write.
+    /// Writes something that leaves nothing behind, or asks a copy how it does. A database that is
+    /// not up does not write.
     pub(super) async fn probe(&mut self) -> Result<(), ServerError> {
         let Some(client) = &self.client else { return Ok(()) };
+        if self.copies.is_some() {
+            let answer = unixctl::command(&self.control, "ovsdb-server/sync-status", &[]).await;
+            self.writes = answer.is_ok();
+            // Before, it says `connecting`; a connection that is lost later does not change it.
+            self.copying = answer.as_ref().is_ok_and(|text| text.contains("replicating: "));
+            answer?;
+            return Ok(());
+        }
         let insert = Operation::insert(self.kind.vanishing, Row::new());
         let written = client.transact(self.kind.database, &[insert]).await;
         self.writes = written.is_ok();

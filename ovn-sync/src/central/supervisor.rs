@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::child::Process;
 use super::northbound;
 use super::server::{NORTHBOUND, SOUTHBOUND, Server, ServerError};
-use super::{CentralOptions, CentralStatus};
+use super::{CentralOptions, CentralRole, CentralStatus};
 use crate::pass::chain;
 
 /// Between looks while something is on its way.
@@ -39,6 +39,8 @@ enum Gate {
 enum ActivateError {
     #[error("the northbound database does not answer")]
     Northbound(#[from] TransactError),
+    #[error("the southbound database is still a copy")]
+    Copy(#[source] ServerError),
     #[error("ovn-northd cannot be started")]
     Start(#[source] io::Error),
     #[error("the databases cannot be opened to the network")]
@@ -50,8 +52,9 @@ pub(super) struct Supervisor {
     nb: Server,
     sb: Server,
     northd: Process,
-    role: watch::Receiver<bool>,
-    active: bool,
+    role: watch::Receiver<CentralRole>,
+    /// The role as of this round.
+    now: CentralRole,
     /// The northbound database carries the projection, seen since its server started.
     projected: bool,
     gate: Gate,
@@ -63,7 +66,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) fn new(
         options: &CentralOptions,
-        role: watch::Receiver<bool>,
+        role: watch::Receiver<CentralRole>,
         status: watch::Sender<CentralStatus>,
     ) -> Self {
         Self {
@@ -71,7 +74,7 @@ impl Supervisor {
             sb: Server::new(SOUTHBOUND, options, options.sb_port),
             northd: northd(&options.run_dir),
             role,
-            active: false,
+            now: CentralRole::default(),
             projected: false,
             gate: Gate::Closed,
             next_probe: Instant::now(),
@@ -82,7 +85,7 @@ impl Supervisor {
 
     pub(super) async fn run(mut self, cancel: CancellationToken) {
         loop {
-            self.active = *self.role.borrow_and_update();
+            self.now = self.role.borrow_and_update().clone();
             self.step().await;
             self.publish();
             let pause = self.pause();
@@ -116,7 +119,7 @@ impl Supervisor {
         if !self.sb.is_up() {
             self.gate = Gate::Closed;
         }
-        if !(self.active && self.nb.is_up() && self.sb.is_up()) && self.northd.is_running() {
+        if !(self.is_active() && self.nb.is_up() && self.sb.is_up()) && self.northd.is_running() {
             // Not asked: it must not see the database that comes next.
             self.northd.kill().await;
         }
@@ -128,15 +131,17 @@ impl Supervisor {
         if [self.nb.is_up(), self.sb.is_up()] != up {
             self.next_probe = Instant::now();
         }
-        if self.active {
-            let activated = self.activate().await;
-            self.note("activation", activated);
-        } else {
-            self.gate = Gate::Closed;
-            let closed = self.sb.close().await;
-            self.note("southbound database", closed);
-            let closed = self.nb.close().await;
-            self.note("northbound database", closed);
+        match self.now.clone() {
+            CentralRole::Active => {
+                let activated = self.activate().await;
+                self.note("activation", activated);
+            }
+            CentralRole::Copy(of) => {
+                self.retire().await;
+                let copied = self.sb.copy(&of).await;
+                self.note("southbound database", copied);
+            }
+            CentralRole::Idle => self.retire().await,
         }
         if Instant::now() >= self.next_probe {
             self.next_probe = Instant::now() + PROBE;
@@ -146,8 +151,18 @@ impl Supervisor {
         }
     }
 
+    /// Closes both databases to the network.
+    async fn retire(&mut self) {
+        self.gate = Gate::Closed;
+        let closed = self.sb.close().await;
+        self.note("southbound database", closed);
+        let closed = self.nb.close().await;
+        self.note("northbound database", closed);
+    }
+
     /// From two databases that are up to a southbound that serves.
     async fn activate(&mut self) -> Result<(), ActivateError> {
+        self.sb.stand_alone().await.map_err(ActivateError::Copy)?;
         let (Some(nb), true) = (self.nb.client(), self.sb.is_up()) else { return Ok(()) };
         let nb = nb.clone();
         if !self.projected {
@@ -173,13 +188,17 @@ impl Supervisor {
         Ok(())
     }
 
+    fn is_active(&self) -> bool {
+        self.now == CentralRole::Active
+    }
+
     fn is_serving(&self) -> bool {
-        self.active && self.gate == Gate::Passed && self.sb.is_open()
+        self.is_active() && self.gate == Gate::Passed && self.sb.is_open()
     }
 
     fn is_settled(&self) -> bool {
         let serves = self.is_serving() && self.nb.is_open() && self.northd.is_running();
-        self.nb.is_up() && self.sb.is_up() && (serves || !self.active)
+        self.nb.is_up() && self.sb.is_up() && (serves || !self.is_active())
     }
 
     /// While all is well, until the next probe; anything that happens wakes the loop.
@@ -195,8 +214,9 @@ impl Supervisor {
             nb_running: self.nb.is_up(),
             sb_running: self.sb.is_up(),
             northd_running: self.northd.is_running(),
-            active: self.active,
+            active: self.is_active(),
             serving: self.is_serving(),
+            copying: self.sb.is_copying(),
             nb_endpoint: self.nb.endpoint(),
             sb_endpoint: self.sb.endpoint(),
             healthy: self.is_settled() && self.nb.writes && self.sb.writes,
@@ -231,7 +251,7 @@ impl Supervisor {
         tokio::join!(self.nb.process.stop(), self.sb.process.stop());
         self.nb.ended();
         self.sb.ended();
-        self.active = false;
+        self.now = CentralRole::Idle;
         self.publish();
     }
 }

@@ -104,6 +104,7 @@ impl ClusterApi for ClusterService {
                 nb: now.nb_running,
                 sb: now.sb_running,
                 northd: now.northd_running,
+                copying: now.copying,
                 healthy: now.healthy,
                 error: now.last_error.unwrap_or_default(),
                 nb_remote: now.nb_endpoint,
