@@ -335,6 +335,23 @@ mod tests {
     use super::*;
     use atoll_api::proto::CentralProcesses;
 
+    #[test]
+    fn a_member_serves_once_its_northbound_is_there_and_copies_who_else_was_chosen() {
+        let chosen = |member| Role {
+            member: MemberId(member),
+            name: MemberName::new("m2").unwrap(),
+            nb: "tcp:10.0.0.2:6641".to_owned(),
+            sb: "tcp:10.0.0.2:6642".to_owned(),
+            since: Revision(9),
+        };
+        let role = |chosen: Option<&Role>, is_due| central_role(MemberId(1), chosen, is_due);
+        assert_eq!(role(None, true), CentralRole::Idle);
+        assert_eq!(role(Some(&chosen(1)), false), CentralRole::Idle);
+        assert_eq!(role(Some(&chosen(1)), true), CentralRole::Active);
+        let copy = CentralRole::Copy("tcp:10.0.0.2:6642".to_owned());
+        assert_eq!(role(Some(&chosen(2)), true), copy);
+    }
+
     /// The role went to a member that had lost its disk and was in no cluster: nobody served.
     #[test]
     fn somebody_else_at_a_members_address_is_no_candidate() {

@@ -46,8 +46,6 @@ pub struct Healths {
 struct Health {
     heard: Instant,
     healthy: Option<Instant>,
-    /// It was a copy once, and has answered ever since.
-    copied: bool,
     report: Report,
 }
 
@@ -55,12 +53,9 @@ impl Healths {
     /// Takes in one member's report.
     pub fn heard(&mut self, now: Instant, report: Report) {
         self.since.get_or_insert(now);
-        let before = self.members.get(&report.member);
-        let healthy =
-            if report.healthy { Some(now) } else { before.and_then(|health| health.healthy) };
-        // Told to be a copy of another one, it still has what it had.
-        let copied = report.copying || report.healthy && before.is_some_and(|it| it.copied);
-        self.members.insert(report.member, Health { heard: now, healthy, copied, report });
+        let before = self.members.get(&report.member).and_then(|health| health.healthy);
+        let healthy = if report.healthy { Some(now) } else { before };
+        self.members.insert(report.member, Health { heard: now, healthy, report });
     }
 
     /// Notes that a member was given the role: it has to start before it can be healthy.
@@ -96,7 +91,7 @@ impl Healths {
         }
         let fit = |health: &&Health| health.report.healthy && within(health.heard, UNHEARD);
         let fit = self.members.values().filter(fit).map(|health| &health.report);
-        fit.min_by_key(|report| !self.members[&report.member].copied)
+        fit.min_by_key(|report| !report.copying)
     }
 
     /// Whether a member other than `serving` could go on where that one is.
@@ -104,7 +99,7 @@ impl Healths {
         let others = self.members.iter().filter(|(member, _)| **member != serving);
         others.map(|(_, health)| health).any(|health| {
             let heard = now.duration_since(health.heard) < UNHEARD;
-            heard && health.report.healthy && health.copied
+            heard && health.report.healthy && health.report.copying
         })
     }
 }
@@ -195,10 +190,8 @@ mod tests {
         healths.heard(start + UNHEARD / 8, report(2, true));
         let broken = start + UNHEARD / 4;
         healths.heard(broken, report(2, false));
-        // It was told to be another's copy meanwhile, and still has what it had.
-        healths.heard(broken, copy(3, false));
         assert_eq!(healths.choose(broken, Some(&serving(2))).unwrap().member, MemberId(3));
-        healths.heard(broken, report(3, false));
+        healths.heard(broken, copy(3, false));
         assert_eq!(healths.choose(broken, Some(&serving(2))), None, "nobody has a copy");
     }
 

@@ -4,9 +4,6 @@ use atoll_model::{Refusal, SubnetSpec, limits};
 
 use crate::transaction::over_limit;
 
-/// OVN's highest priority of an ACL.
-const PRIORITY_MAX: u16 = 32_767;
-
 /// Refuses rules that OVN would not take, as far as that can be told without OVN, and too many.
 pub(crate) fn check_isolation(spec: &SubnetSpec) -> Result<(), Refusal> {
     let invalid = |rule: String| Err(Refusal::SubnetInvalid { name: spec.name.clone(), rule });
@@ -24,8 +21,12 @@ pub(crate) fn check_isolation(spec: &SubnetSpec) -> Result<(), Refusal> {
         }
     }
     for acl in &spec.acls {
-        if acl.priority > PRIORITY_MAX {
-            return invalid(format!("ACL priority {} is above {PRIORITY_MAX}", acl.priority));
+        if acl.priority > limits::ACL_PRIORITY_MAX {
+            return invalid(format!(
+                "ACL priority {} is above {}",
+                acl.priority,
+                limits::ACL_PRIORITY_MAX
+            ));
         }
         let text = acl.matches.trim();
         if text.is_empty() || text.chars().any(char::is_control) {

@@ -2,12 +2,10 @@
 
 use std::fmt::Display;
 
+use atoll_model::limits::ACL_PRIORITY_MAX;
 use atoll_model::{Acl, AclAction, AclDirection};
 use serde::Deserialize;
 use serde_json::{Value, json};
-
-/// OVN's highest priority of an ACL.
-const PRIORITY_MAX: u16 = 32_767;
 
 const DIRECTIONS: [AclDirection; 2] = [AclDirection::FromPort, AclDirection::ToPort];
 
@@ -33,11 +31,11 @@ impl Written {
     /// The rule that it means, or what is wrong with it.
     pub(super) fn parse(&self) -> Result<Acl, String> {
         let Self { direction, priority, r#match, action } = self;
-        let level = u16::try_from(*priority).ok().filter(|level| *level <= PRIORITY_MAX);
+        let level = u16::try_from(*priority).ok().filter(|level| *level <= ACL_PRIORITY_MAX);
         Ok(Acl {
             direction: one_of(direction, DIRECTIONS)?,
             priority: level
-                .ok_or_else(|| format!("priority {priority}: at most {PRIORITY_MAX}"))?,
+                .ok_or_else(|| format!("priority {priority}: at most {ACL_PRIORITY_MAX}"))?,
             matches: r#match.clone(),
             action: one_of(action, ACTIONS)?,
         })

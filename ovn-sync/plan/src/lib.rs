@@ -7,7 +7,8 @@
 //! equal. Both are pure: the same arguments give the same answer, byte for byte, on every member.
 //!
 //! Rows: O(pods + subnets + nodes), never subnets × nodes. One port group per node, holding the
-//! ports of all pods there, carries that node's egress policy.
+//! ports of all pods there, carries that node's egress policy; one per subnet that has rules, holding
+//! its pods, carries those.
 //!
 //! # Invariants
 //!

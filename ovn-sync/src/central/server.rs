@@ -74,7 +74,7 @@ pub(super) struct Server {
     suspicious: bool,
     open: bool,
     open_after: Instant,
-    /// Whose copy it was told to be.
+    /// Whose copy it was told to be; it may not be one yet.
     copies: Option<String>,
     /// It said that it has had all of that one's contents.
     copying: bool,
@@ -207,9 +207,11 @@ impl Server {
             return Ok(());
         }
         unixctl::command(&self.control, "ovsdb-server/set-active-ovsdb-server", &[remote]).await?;
+        // Whatever becomes of the command: it may be carried out although its answer is lost. If it
+        // was not, the next probe says so.
+        self.copies = Some(remote.to_owned());
         unixctl::command(&self.control, "ovsdb-server/connect-active-ovsdb-server", &[]).await?;
         tracing::info!(database = self.kind.database, of = remote, "a copy");
-        self.copies = Some(remote.to_owned());
         // The server drops everybody who is connected, in case they meant to write.
         self.client = None;
         Ok(())
@@ -254,7 +256,9 @@ impl Server {
             self.writes = answer.is_ok();
             // Before, it says `connecting`; a connection that is lost later does not change it.
             self.copying = answer.as_ref().is_ok_and(|text| text.contains("replicating: "));
-            answer?;
+            if answer?.contains("state: active") {
+                self.copies = None;
+            }
             return Ok(());
         }
         let insert = Operation::insert(self.kind.vanishing, Row::new());

@@ -72,6 +72,9 @@ pub const NAMESPACES_PER_SUBNET_MAX: usize = 1_000;
 /// Nodes through which one subnet may leave: OVN's ECMP groups stay small.
 pub const GATEWAY_NODES_MAX: usize = 32;
 
+/// OVN's highest priority of an ACL.
+pub const ACL_PRIORITY_MAX: u16 = 32_767;
+
 /// ACLs of one subnet; each is matched for every packet.
 pub const ACLS_PER_SUBNET_MAX: usize = 1_000;
 
