@@ -232,6 +232,21 @@ fn an_interface_of_the_node_is_made_as_wanted_and_then_left_in_peace() {
     assert_eq!(addresses(&node, "ovn0"), ["100.64.0.2/16", "fd00:100:64::2/112"]);
 }
 
+/// For up to two seconds it did not ask for the neighbours of forwarded packets: a node that had
+/// just come up reached its pods over IPv6 that much later than over IPv4.
+#[test]
+fn the_link_local_address_of_a_new_interface_is_of_use_at_once() {
+    let node = Net::new();
+    node.sh("ip link add ovn0 type veth peer name switch && ip link set switch up");
+    let wanted = spec(&["fd00:100:64::2/112"]);
+    node.as_node(async || link::configure(&Namespace::Own, "ovn0", &wanted).await.unwrap());
+    let shown = node.ip("-6 addr show ovn0");
+    let own = shown[0]["addr_info"].as_array().unwrap();
+    let local =
+        own.iter().find(|address| address["scope"] == "link").expect("a link-local address");
+    assert_eq!(local["tentative"], serde_json::Value::Null, "{local}");
+}
+
 #[test]
 fn our_routes_follow_what_is_wanted_and_those_of_others_stay() {
     let node = Net::new();

@@ -179,6 +179,7 @@ impl LocalCentral {
                 nb: own.nb_endpoint,
                 sb: own.sb_endpoint,
                 healthy: own.healthy,
+                serving: own.serving,
                 copying: own.copying,
             },
         );
@@ -279,6 +280,7 @@ fn report(member: MemberId, answer: StatusResponse) -> Option<Report> {
         nb: processes.nb_remote,
         sb: processes.sb_remote,
         healthy: processes.healthy,
+        serving: processes.serving,
         copying: processes.copying,
     })
 }

@@ -1,9 +1,8 @@
 //! Which member's ovn-central serves the nodes: a pure, sticky choice, made by the raft leader.
 //!
 //! It changes only when the serving member cannot be heard for [`UNHEARD`], or says that its central
-//! does not work: at once if another member has a copy of its southbound, else after [`BROKEN`],
-//! because then a restart in place costs the nodes less than a move. A raft leader change alone
-//! moves nothing.
+//! does not work: for [`BROKEN`], or if it did serve and another member has a copy of its
+//! southbound, for [`BROKEN_BESIDE_A_COPY`]. A raft leader change alone moves nothing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,6 +16,10 @@ pub const UNHEARD: Duration = Duration::from_secs(2);
 /// as the others hold no copy of its southbound, they would have to rebuild them too.
 pub const BROKEN: Duration = Duration::from_secs(10);
 
+/// How long it may be so when another member could go on where it was: a process that is started
+/// again, or one question that was not answered in time, moves no node.
+pub const BROKEN_BESIDE_A_COPY: Duration = Duration::from_secs(1);
+
 /// What a member last said of its central.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -28,8 +31,10 @@ pub struct Report {
     pub nb: String,
     /// Its southbound's remote.
     pub sb: String,
-    /// Its databases answer.
+    /// Its databases answer, and if it was chosen, it serves.
     pub healthy: bool,
+    /// Its southbound is open to the nodes.
+    pub serving: bool,
     /// Its southbound is a copy of the serving one.
     pub copying: bool,
 }
@@ -46,6 +51,8 @@ pub struct Healths {
 struct Health {
     heard: Instant,
     healthy: Option<Instant>,
+    /// When it last did serve and was healthy.
+    served: Option<Instant>,
     report: Report,
 }
 
@@ -53,9 +60,13 @@ impl Healths {
     /// Takes in one member's report.
     pub fn heard(&mut self, now: Instant, report: Report) {
         self.since.get_or_insert(now);
-        let before = self.members.get(&report.member).and_then(|health| health.healthy);
-        let healthy = if report.healthy { Some(now) } else { before };
-        self.members.insert(report.member, Health { heard: now, healthy, report });
+        let before = self.members.get(&report.member);
+        let latest = |is_so: bool, last: fn(&Health) -> Option<Instant>| {
+            if is_so { Some(now) } else { before.and_then(last) }
+        };
+        let healthy = latest(report.healthy, |it| it.healthy);
+        let served = latest(report.healthy && report.serving, |it| it.served);
+        self.members.insert(report.member, Health { heard: now, healthy, served, report });
     }
 
     /// Notes that a member was given the role: it has to start before it can be healthy.
@@ -76,14 +87,14 @@ impl Healths {
             let appointed = self.appointed.filter(|(member, _)| *member == serving.member);
             let begun = appointed.map_or(since, |(_, at)| at.max(since));
             let heard = within(health.map_or(begun, |it| it.heard), UNHEARD);
-            let healthy = health.and_then(|it| it.healthy).unwrap_or(begun);
-            let broke = healthy > begun && health.is_some_and(|it| !it.report.healthy);
-            let works = match broke && self.has_copy(now, serving.member) {
-                // Its nodes would wait longer for its restart than for another one.
-                true => false,
-                false => within(healthy.max(begun), BROKEN),
+            let healthy = health.and_then(|it| it.healthy).unwrap_or(begun).max(begun);
+            // Not while it starts: another one would have to start as well.
+            let has_served = health.and_then(|it| it.served).is_some_and(|at| at > begun);
+            let patience = match has_served && self.has_copy(now, serving.member) {
+                true => BROKEN_BESIDE_A_COPY,
+                false => BROKEN,
             };
-            if heard && works {
+            if heard && within(healthy, patience) {
                 // It may have come back under another address.
                 let report = health.map(|health| &health.report).filter(|it| it.healthy);
                 return report.filter(|it| it.nb != serving.nb || it.sb != serving.sb);
@@ -116,6 +127,7 @@ mod tests {
             nb: format!("tcp:10.0.0.{member}:6641"),
             sb: format!("tcp:10.0.0.{member}:6642"),
             healthy,
+            serving: false,
             copying: false,
         }
     }
@@ -179,20 +191,50 @@ mod tests {
         assert_eq!(healths.choose(late, Some(&serving(2))).unwrap().member, MemberId(1));
     }
 
-    #[test]
-    fn a_copy_takes_over_as_soon_as_the_serving_one_breaks_and_before_who_has_none() {
-        let start = Instant::now();
+    /// Member 2 serves, member 3 has a copy, and nothing is wrong since `start`.
+    fn beside_a_copy(start: Instant) -> Healths {
         let mut healths = Healths::default();
-        let copy = |member, copying| Report { copying, ..report(member, true) };
-        for it in [report(1, true), report(2, true), copy(3, true)] {
-            healths.heard(start, it);
-        }
-        healths.heard(start + UNHEARD / 8, report(2, true));
-        let broken = start + UNHEARD / 4;
+        healths.heard(start, report(1, true));
+        healths.heard(start + UNHEARD / 8, Report { serving: true, ..report(2, true) });
+        healths.heard(start, Report { copying: true, ..report(3, true) });
+        healths
+    }
+
+    #[test]
+    fn a_copy_takes_over_soon_after_the_serving_one_broke_and_before_who_has_none() {
+        let start = Instant::now();
+        let mut healths = beside_a_copy(start);
+        let broken = start + UNHEARD / 8 + BROKEN_BESIDE_A_COPY;
         healths.heard(broken, report(2, false));
         assert_eq!(healths.choose(broken, Some(&serving(2))).unwrap().member, MemberId(3));
-        healths.heard(broken, copy(3, false));
+        healths.heard(broken, Report { copying: true, ..report(3, false) });
         assert_eq!(healths.choose(broken, Some(&serving(2))), None, "nobody has a copy");
+    }
+
+    /// One question that was answered late moved every node to another southbound.
+    #[test]
+    fn one_bad_answer_moves_nothing() {
+        let start = Instant::now();
+        let mut healths = beside_a_copy(start);
+        let broken = start + UNHEARD / 8 + BROKEN_BESIDE_A_COPY / 2;
+        healths.heard(broken, report(2, false));
+        assert_eq!(healths.choose(broken, Some(&serving(2))), None);
+    }
+
+    /// It is healthy before it learns of its choice, and is not while it prepares to serve; the
+    /// others go on saying that they copy one who is dead.
+    #[test]
+    fn a_newly_appointed_member_is_not_passed_over_for_a_copy() {
+        let start = Instant::now();
+        let mut healths = beside_a_copy(start);
+        let late = start + UNHEARD;
+        healths.heard(late, Report { copying: true, ..report(3, true) });
+        healths.appointed(late, MemberId(1));
+        healths.heard(late + UNHEARD / 8, report(1, true));
+        let preparing = late + BROKEN_BESIDE_A_COPY * 2;
+        healths.heard(preparing, report(1, false));
+        healths.heard(preparing, Report { copying: true, ..report(3, true) });
+        assert_eq!(healths.choose(preparing, Some(&serving(1))), None);
     }
 
     /// A start that takes longer than the patience once passed the role round and round.

@@ -6,7 +6,7 @@ use super::{
     AddressError, Link, LinkError, Mac, Namespace, NamespaceError, SysctlError,
     addresses::reconcile_addresses,
     links::{find_on, settle},
-    sysctl::allow_ipv6,
+    sysctl::{allow_ipv6, trust_ipv6_addresses},
 };
 
 /// How an interface should be.
@@ -35,8 +35,8 @@ pub enum ConfigureError {
     /// The link could not be read or changed.
     #[error("cannot set up the link")]
     Link(#[from] LinkError),
-    /// IPv6 could not be allowed on it.
-    #[error("cannot allow IPv6 on the interface")]
+    /// IPv6 could not be set up on it.
+    #[error("cannot set up IPv6 on the interface")]
     Sysctl(#[from] SysctlError),
     /// Its addresses could not be read or changed.
     #[error("cannot set up the addresses")]
@@ -76,6 +76,7 @@ pub async fn configure(
             };
             if spec.addresses.iter().any(IpNetwork::is_ipv6) {
                 allow_ipv6(&name)?;
+                trust_ipv6_addresses(&name)?;
             }
             let is_settled = settle(handle, &link, Some(spec.mac), spec.mtu).await?;
             let is_addressed = reconcile_addresses(handle, link.index, &spec.addresses).await?;

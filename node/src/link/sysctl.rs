@@ -86,6 +86,16 @@ pub(super) fn allow_ipv6(ifname: &str) -> Result<bool, SysctlError> {
     set(&Path::new(IPV6).join("conf").join(ifname).join("disable_ipv6"), "0")
 }
 
+/// Lets an interface use its IPv6 addresses from the first moment on. True if something was changed.
+///
+/// The kernel asks for a neighbour of a packet that it forwards by the interface's link-local
+/// address; while it looks whether somebody else has that one, for up to two seconds, it does not
+/// ask and holds the packets. An address made of a MAC that the store gives out is nobody else's.
+/// Where `all/accept_dad` is on, which is not the kernel's default and not ours to change, it looks.
+pub(super) fn trust_ipv6_addresses(ifname: &str) -> Result<bool, SysctlError> {
+    set(&Path::new(IPV6).join("conf").join(ifname).join("accept_dad"), "0")
+}
+
 fn get(path: &Path) -> Result<String, SysctlError> {
     let text = fs::read_to_string(path).map_err(SysctlError::at("read", path))?;
     Ok(text.trim().to_owned())
