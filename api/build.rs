@@ -1,7 +1,7 @@
 //! Compiles the services. The objects in them are the codec's, not a second copy.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["atoll/v1/store.proto", "atoll/v1/cluster.proto", "atoll/v1/peer.proto"];
+    let files = ["store", "cluster", "ovn", "peer"].map(|file| format!("atoll/v1/{file}.proto"));
     let includes = ["proto", "../store/codec/proto"];
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=../store/codec/proto");

@@ -41,8 +41,8 @@ pub mod proto {
 }
 
 pub use client::{
-    Backup, Checked, Client, ClientError, Endpoint, HeldResult, Past, Plan, ReadResult, Session,
-    WatchEvent,
+    Backup, Checked, Client, ClientError, DatabaseBackup, Endpoint, HeldResult, OvnDiff, Past,
+    Plan, ReadResult, Session, WatchEvent,
 };
 pub use identity::{Caller, Identity, Role};
 pub use tls::{CertificateFiles, Credentials};

@@ -11,6 +11,7 @@ use crate::history::Question;
 use crate::janitor::Janitor;
 use crate::member::Member;
 use crate::node::Node;
+use crate::ovn::Ovn;
 use crate::plan::{self, Planned};
 use crate::watch::Watch;
 
@@ -164,6 +165,9 @@ pub(crate) enum Command {
     /// The members of the store.
     #[command(subcommand)]
     Member(Member),
+    /// The members' ovn-central, and the projection of the store into it.
+    #[command(subcommand)]
+    Ovn(Ovn),
     /// What an operator vouches for of a node.
     #[command(subcommand)]
     Node(Node),

@@ -41,6 +41,7 @@ pub(crate) fn fields(object: &Object) -> Map<String, Value> {
             "workloadGraceMs": it.workload_grace_ms,
             "applyVersion": it.apply_version,
             "members": it.members.map(|size| size.get()),
+            "projectionPaused": it.projection_paused.then_some(true),
         }),
         Object::Central(it) => {
             json!({ "member": it.name.as_str(), "nb": it.nb, "sb": it.sb, "since": it.since.0 })

@@ -18,6 +18,7 @@ mod member;
 mod moment;
 mod node;
 mod output;
+mod ovn;
 mod plan;
 mod status;
 mod watch;
@@ -104,6 +105,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Check => check::run(&client, arguments.output).await,
         Command::Member(member) => member::run(&client, member, arguments.output).await,
         Command::Node(node) => node::run(&client, node, arguments.output).await,
+        Command::Ovn(ovn) => ovn::run(&client, ovn, arguments.output).await,
         Command::Janitor(janitor) => janitor::run(&client, janitor, arguments.output).await,
     }
 }

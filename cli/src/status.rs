@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use atoll_api::proto::StatusResponse;
+use atoll_api::proto::{CentralProcesses, Projection, StatusResponse};
 use atoll_api::{Client, Endpoint};
 use serde_json::{Value, json};
 
@@ -113,14 +113,43 @@ fn projected(status: &StatusResponse) -> String {
     status.projection.as_ref().map_or("-".to_owned(), |it| it.revision.to_string())
 }
 
-fn central(status: &StatusResponse) -> String {
-    let word = status.processes.as_ref().map(|it| match (it.active, it.serving, it.healthy) {
-        (true, true, true) => "serving",
-        (true, _, true) => "starting",
-        (false, _, true) => "standby",
-        (_, _, false) => "broken",
+/// What the member's ovn-central is doing, in one word.
+pub(crate) fn central(status: &StatusResponse) -> String {
+    let word = status.processes.as_ref().map(|it| match it {
+        it if !it.healthy => "broken",
+        it if it.active && it.serving => "serving",
+        it if it.active => "starting",
+        it if it.copying => "copy",
+        _ => "standby",
     });
     word.unwrap_or("-").to_owned()
+}
+
+pub(crate) fn projection_value(it: &Projection) -> Value {
+    json!({
+        "revision": it.revision,
+        "passes": it.passes,
+        "transactions": it.transactions,
+        "sent": it.sent,
+        "micros": it.micros,
+        "conflicts": it.conflicts,
+        "paused": it.paused,
+        "stopped": it.stopped,
+        "error": it.error,
+    })
+}
+
+pub(crate) fn central_value(it: &CentralProcesses) -> Value {
+    json!({
+        "active": it.active,
+        "serving": it.serving,
+        "copying": it.copying,
+        "nb": it.nb,
+        "sb": it.sb,
+        "northd": it.northd,
+        "healthy": it.healthy,
+        "error": it.error,
+    })
 }
 
 fn as_value(statuses: &[Asked]) -> Value {
@@ -146,22 +175,8 @@ fn as_value(statuses: &[Asked]) -> Value {
                 "voter": member.voter,
                 "heardMs": member.heard_ms,
             })).collect::<Vec<_>>(),
-            "projection": status.projection.as_ref().map(|it| json!({
-                "revision": it.revision,
-                "passes": it.passes,
-                "transactions": it.transactions,
-                "conflicts": it.conflicts,
-                "error": it.error,
-            })),
-            "central": status.processes.as_ref().map(|it| json!({
-                "active": it.active,
-                "serving": it.serving,
-                "nb": it.nb,
-                "sb": it.sb,
-                "northd": it.northd,
-                "healthy": it.healthy,
-                "error": it.error,
-            })),
+            "projection": status.projection.as_ref().map(projection_value),
+            "central": status.processes.as_ref().map(central_value),
         }),
         Err(why) => json!({ "endpoint": endpoint.to_string(), "unreachable": why }),
     });

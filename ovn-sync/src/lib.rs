@@ -42,6 +42,9 @@ mod projector;
 
 mod central;
 
-pub use central::{Central, CentralOptions, CentralRole, CentralStatus};
+pub use central::{
+    Backup, Central, CentralOptions, CentralRole, CentralStatus, Database, OrderError, Orders,
+};
 pub use convert::{monitored, observe};
-pub use projector::{Desired, PassStatus, Projector, Source, SourceGone, run};
+pub use pass::Pending;
+pub use projector::{AskError, Asker, Desired, PassStatus, Projector, Source, SourceGone, Synced};

@@ -4,8 +4,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{ClusterId, Revision};
-use atoll_ovn_plan::{Brake, Conflict, DiffError, Explained, Rows, diff, marker};
+use atoll_model::{ClusterId, Lineage, Revision};
+use atoll_ovn_plan::{
+    Brake, BrakeError, Change, Conflict, DiffError, Explained, Plan, Rows, changes, diff, marker,
+};
 use atoll_ovsdb::{Client, Monitor, TransactError};
 
 use crate::convert;
@@ -47,6 +49,19 @@ pub(crate) struct Done {
     pub(crate) conflicts: Vec<Conflict>,
 }
 
+/// What the next pass would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The revision of the state that the database was compared with.
+    pub revision: Revision,
+    /// What would change; nothing if the two are equal but for `conflicts`.
+    pub changes: Vec<Change>,
+    /// Foreign rows in our way.
+    pub conflicts: Vec<Conflict>,
+    /// Why no pass does it by itself.
+    pub stopped: Option<BrakeError>,
+}
+
 /// What passes remember of each other. Nothing of it is needed for correctness.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -70,15 +85,12 @@ impl Memory {
         Some(rows)
     }
 
-    /// Makes the database equal to `desired`; `None` if there is nothing to be equal to yet.
-    ///
-    /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do.
-    pub(crate) async fn pass(
+    /// Plans and observes; `None` if there is nothing to be equal to yet.
+    fn compare(
         &mut self,
         desired: Desired,
-        client: &Client,
         monitor: &Monitor,
-    ) -> Result<Option<Done>, PassError> {
+    ) -> Result<Option<Compared>, PassError> {
         let Some(rows) = self.plan(&desired) else { return Ok(None) };
         let Desired { state, lineage } = desired;
         let missing = state.reconciling().map(|_| state.unreported().count());
@@ -92,9 +104,23 @@ impl Memory {
             Some(before) => Explained::between(before, &rows),
             None => Explained::since(marker(&observed).as_ref(), &lineage),
         };
-        let brake = Brake { explained, accepted: false };
-        let plan = diff(&rows, &observed, &lineage, &brake)?;
-        drop(observed);
+        Ok(Some(Compared { rows, observed, lineage, explained }))
+    }
+
+    /// Makes the database equal to `desired`; `None` if there is nothing to be equal to yet.
+    /// `accepted` lets the pass delete more than can be explained.
+    ///
+    /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do.
+    pub(crate) async fn pass(
+        &mut self,
+        desired: Desired,
+        accepted: bool,
+        client: &Client,
+        monitor: &Monitor,
+    ) -> Result<Option<Done>, PassError> {
+        let Some(compared) = self.compare(desired, monitor)? else { return Ok(None) };
+        let plan = compared.plan(accepted)?;
+        let rows = compared.rows;
 
         let sent = plan.operations.len();
         if let Some(last) = plan.operations.last() {
@@ -110,6 +136,41 @@ impl Memory {
         }
         self.equal = Some(rows);
         Ok(Some(Done { sent, conflicts: plan.conflicts }))
+    }
+
+    /// What a pass that is accepted would do; `None` if there is nothing to be equal to yet.
+    pub(crate) fn pending(
+        &mut self,
+        desired: Desired,
+        monitor: &Monitor,
+    ) -> Result<Option<Pending>, PassError> {
+        let Some(compared) = self.compare(desired, monitor)? else { return Ok(None) };
+        let stopped = match compared.plan(false) {
+            Err(DiffError::MassDelete(error)) => Some(error),
+            Ok(_) | Err(_) => None,
+        };
+        let plan = compared.plan(true)?;
+        Ok(Some(Pending {
+            revision: compared.lineage.revision,
+            changes: changes(&plan.operations, &compared.observed),
+            conflicts: plan.conflicts,
+            stopped,
+        }))
+    }
+}
+
+/// Both sides of a pass.
+struct Compared {
+    rows: Arc<Rows>,
+    observed: Rows,
+    lineage: Lineage,
+    explained: Explained,
+}
+
+impl Compared {
+    fn plan(&self, accepted: bool) -> Result<Plan, DiffError> {
+        let brake = Brake { explained: self.explained.clone(), accepted };
+        diff(&self.rows, &self.observed, &self.lineage, &brake)
     }
 }
 

@@ -5,16 +5,16 @@ use std::io;
 use std::time::Duration;
 
 use atoll_model::{Lineage, Revision};
-use atoll_ovn_plan::Conflict;
+use atoll_ovn_plan::{Conflict, DiffError};
 use atoll_ovsdb::{Client, ConnectError, ConnectionLost, Endpoint, Monitor, MonitorError, Options};
 use atoll_store::State;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::convert;
-use crate::pass::{DATABASE, Memory, PassError, chain};
+use crate::pass::{DATABASE, Memory, PassError, Pending, chain};
 use crate::worker::Worker;
 
 /// Changes that come this close together become one transaction: northd recomputes everything for
@@ -72,6 +72,104 @@ impl Source for watch::Receiver<Option<Desired>> {
     }
 }
 
+/// What an operator asks of a projection.
+#[derive(Debug)]
+enum Question {
+    Pending(oneshot::Sender<Result<Pending, AskError>>),
+    Sync { accepted: Option<Revision>, answer: oneshot::Sender<Result<Synced, AskError>> },
+}
+
+/// Questions that wait for their answer; a person asks them.
+const QUESTIONS: usize = 8;
+
+/// What a pass that was asked for did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced {
+    /// The revision that the database is equal to now.
+    pub revision: Revision,
+    /// Operations that were sent.
+    pub sent: usize,
+}
+
+/// Why a projection has no answer. Nothing was changed, unless a pass failed underway.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The loop has ended.
+    #[error("the projection has ended")]
+    Ended,
+    /// There is no connection.
+    #[error("the northbound database is not connected: {0}")]
+    NotConnected(String),
+    /// The state is not set up.
+    #[error("there is no state to project yet")]
+    NothingToProject,
+    /// It is paused.
+    #[error("the projection is paused; `atollctl ovn resume` first")]
+    Paused,
+    /// What was accepted is not what is stopped.
+    #[error(
+        "{accepted} was accepted, and the brake stopped the projection at {stopped}; the state is at \
+         {now} now. Look at `atollctl ovn diff` and accept the revision that it shows"
+    )]
+    OtherAccident {
+        /// What was accepted.
+        accepted: Revision,
+        /// The revision whose pass was stopped first.
+        stopped: Revision,
+        /// The state's.
+        now: Revision,
+    },
+    /// The pass failed.
+    #[error("{0}")]
+    Pass(String),
+}
+
+/// Asks a projection questions; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    questions: mpsc::Sender<Question>,
+    status: watch::Receiver<PassStatus>,
+}
+
+impl Asker {
+    /// What the next pass would change, also if it is paused or stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`].
+    pub async fn pending(&self) -> Result<Pending, AskError> {
+        self.ask(Question::Pending).await
+    }
+
+    /// Makes a pass now. `accepted` is the revision at which a person looked at what the brake
+    /// stopped, and consents to it; this one pass may delete it.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`].
+    pub async fn sync(&self, accepted: Option<Revision>) -> Result<Synced, AskError> {
+        self.ask(|answer| Question::Sync { accepted, answer }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, AskError>>) -> Question,
+    ) -> Result<T, AskError> {
+        let not_connected = {
+            let status = self.status.borrow();
+            (!status.connected).then(|| status.error.clone().unwrap_or_default())
+        };
+        if let Some(why) = not_connected {
+            return Err(AskError::NotConnected(why));
+        }
+        let (sender, answer) = oneshot::channel();
+        self.questions.send(question(sender)).await.map_err(|_closed| AskError::Ended)?;
+        // Nobody answers when the connection is lost meanwhile.
+        let lost = || AskError::NotConnected("the connection was lost meanwhile".to_owned());
+        answer.await.unwrap_or_else(|_dropped| Err(lost()))
+    }
+}
+
 /// How the projection is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassStatus {
@@ -90,6 +188,10 @@ pub struct PassStatus {
     pub conflicts: Vec<Conflict>,
     /// How long the last pass took.
     pub duration: Duration,
+    /// An operator has paused it: nothing is written.
+    pub paused: bool,
+    /// The brake stopped the pass of this revision, and all since.
+    pub stopped: Option<Revision>,
     /// Why the last pass failed, or there is no connection, with all causes.
     pub error: Option<String>,
 }
@@ -98,7 +200,7 @@ pub struct PassStatus {
 #[derive(Debug)]
 pub struct Projector {
     worker: Worker,
-    status: watch::Receiver<PassStatus>,
+    asker: Asker,
 }
 
 impl Projector {
@@ -109,14 +211,21 @@ impl Projector {
     /// If the system gives no thread.
     pub fn start(desired: impl Source, nb: Endpoint) -> io::Result<Self> {
         let (sender, status) = watch::channel(PassStatus::default());
-        let worker = Worker::spawn("ovn-sync", |cancel| run(desired, nb, sender, cancel))?;
-        Ok(Self { worker, status })
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let worker = Worker::spawn("ovn-sync", |cancel| run(desired, nb, sender, asked, cancel))?;
+        Ok(Self { worker, asker: Asker { questions, status } })
+    }
+
+    /// Asks it questions.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// How it is doing, from now on.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<PassStatus> {
-        self.status.clone()
+        self.asker.status.clone()
     }
 
     /// Ends the loop. A transaction under way may or may not be committed.
@@ -131,14 +240,16 @@ impl Projector {
 /// lost notice, a failed pass or a hand edit needs no code of its own. Connects again for ever. A
 /// pass compares everything in one go (some 10 ms at 10,000 ports), so this wants a thread of its
 /// own: see [`Projector`].
-pub async fn run(
+async fn run(
     desired: impl Source,
     nb: Endpoint,
     status: watch::Sender<PassStatus>,
+    questions: mpsc::Receiver<Question>,
     cancel: CancellationToken,
 ) {
-    let mut projection = Projection { desired, status, memory: Memory::default(), retry: retry() };
-    let mut backoff = retry();
+    let (memory, retry) = (Memory::default(), self::retry());
+    let mut projection = Projection { desired, status, questions, memory, retry };
+    let mut backoff = self::retry();
     loop {
         let ended = tokio::select! {
             () = cancel.cancelled() => return,
@@ -154,6 +265,10 @@ pub async fn run(
             () = tokio::time::sleep(backoff.next()) => (),
         }
     }
+}
+
+fn failed(error: &PassError) -> AskError {
+    AskError::Pass(chain(error))
 }
 
 fn retry() -> Backoff {
@@ -176,6 +291,7 @@ enum SessionError {
 struct Projection<S> {
     desired: S,
     status: watch::Sender<PassStatus>,
+    questions: mpsc::Receiver<Question>,
     memory: Memory,
     retry: Backoff,
 }
@@ -199,6 +315,9 @@ impl<S: Source> Projection<S> {
             tokio::select! {
                 changed = self.desired.changed() => changed?,
                 changed = monitor.changed() => changed?,
+                Some(question) = self.questions.recv() => {
+                    self.answer(question, &client, &monitor).await;
+                }
                 () = tokio::time::sleep(next) => (),
             }
             tokio::time::sleep(BATCH).await;
@@ -208,13 +327,36 @@ impl<S: Source> Projection<S> {
     /// Makes a pass and says when to make the next without any sign of change.
     async fn pass(&mut self, client: &Client, monitor: &Monitor) -> Duration {
         let Some(desired) = self.desired.read() else { return PERIOD };
+        let is_paused = desired.state.settings().is_some_and(|it| it.projection_paused);
+        self.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.paused, is_paused) != is_paused
+        });
+        if is_paused {
+            return PERIOD;
+        }
+        match self.pass_of(desired, false, client, monitor).await {
+            Ok(_) => PERIOD,
+            // Only another state, other rows or a person can change it.
+            Err(PassError::Refused(_) | PassError::Reconciling { .. }) => PERIOD,
+            Err(PassError::Transact { .. }) => self.retry.next(),
+        }
+    }
+
+    /// Makes a pass and tells how it went; the operations sent, `None` if nothing is wanted.
+    async fn pass_of(
+        &mut self,
+        desired: Desired,
+        accepted: bool,
+        client: &Client,
+        monitor: &Monitor,
+    ) -> Result<Option<Synced>, PassError> {
         let revision = desired.lineage.revision;
         let begun = Instant::now();
-        let done = self.memory.pass(desired, client, monitor).await;
+        let done = self.memory.pass(desired, accepted, client, monitor).await;
         let mut status = self.status.borrow().clone();
         status.passes += 1;
         status.duration = begun.elapsed();
-        let next = match done {
+        let done = match done {
             Ok(Some(done)) => {
                 if done.sent > 0 {
                     status.transactions += 1;
@@ -226,25 +368,63 @@ impl<S: Source> Projection<S> {
                 self.retry.reset();
                 status.revision = Some(revision);
                 (status.sent, status.conflicts, status.error) = (done.sent, done.conflicts, None);
-                PERIOD
+                status.stopped = None;
+                Ok(Some(Synced { revision, sent: done.sent }))
             }
             // Not set up: nothing is wanted, not even nothing.
-            Ok(None) => PERIOD,
+            Ok(None) => Ok(None),
             Err(error) => {
                 let text = chain(&error);
                 if status.error.as_ref() != Some(&text) {
                     tracing::warn!(error = text, "the state is not projected");
                 }
                 status.error = Some(text);
-                match error {
-                    // Only another state, other rows or a person can change it.
-                    PassError::Refused(_) | PassError::Reconciling { .. } => PERIOD,
-                    PassError::Transact { .. } => self.retry.next(),
+                if let PassError::Refused(DiffError::MassDelete(_)) = error {
+                    status.stopped.get_or_insert(revision);
                 }
+                Err(error)
             }
         };
         self.status.send_replace(status);
-        next
+        done
+    }
+
+    async fn answer(&mut self, question: Question, client: &Client, monitor: &Monitor) {
+        // Who asked may have gone: nobody has to hear it.
+        match question {
+            Question::Pending(answer) => {
+                let _ = answer.send(self.pending(monitor));
+            }
+            Question::Sync { accepted, answer } => {
+                let _ = answer.send(self.sync(accepted, client, monitor).await);
+            }
+        }
+    }
+
+    fn pending(&mut self, monitor: &Monitor) -> Result<Pending, AskError> {
+        let desired = self.desired.read().ok_or(AskError::NothingToProject)?;
+        let pending = self.memory.pending(desired, monitor);
+        pending.map_err(|error| failed(&error))?.ok_or(AskError::NothingToProject)
+    }
+
+    async fn sync(
+        &mut self,
+        accepted: Option<Revision>,
+        client: &Client,
+        monitor: &Monitor,
+    ) -> Result<Synced, AskError> {
+        let desired = self.desired.read().ok_or(AskError::NothingToProject)?;
+        if desired.state.settings().is_some_and(|it| it.projection_paused) {
+            return Err(AskError::Paused);
+        }
+        let (stopped, now) = (self.status.borrow().stopped, desired.lineage.revision);
+        if let Some((accepted, stopped)) = accepted.zip(stopped)
+            && !(stopped..=now).contains(&accepted)
+        {
+            return Err(AskError::OtherAccident { accepted, stopped, now });
+        }
+        let done = self.pass_of(desired, accepted.is_some() && stopped.is_some(), client, monitor);
+        done.await.map_err(|error| failed(&error))?.ok_or(AskError::NothingToProject)
     }
 
     fn disconnected(&self, error: &SessionError) {

@@ -5,6 +5,8 @@
 mod common;
 #[path = "central/copies.rs"]
 mod copies;
+#[path = "central/orders.rs"]
+mod orders;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "projection/asked.rs"]
+mod asked;
 mod common;
 
 use atoll_model::{ClusterId, Operation, PodKey, Revision};

@@ -14,20 +14,20 @@ use atoll_api::proto::cluster_client::ClusterClient;
 use atoll_api::proto::{StatusRequest, StatusResponse};
 use atoll_api::{Credentials, Endpoint as ApiEndpoint};
 use atoll_model::{
-    Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Revision, Txn,
+    Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Outcome, Revision, Txn,
 };
 use atoll_ovn_sync::{
-    Central, CentralOptions, CentralRole, CentralStatus, Desired, PassStatus, Projector, Source,
-    SourceGone,
+    Asker, Central, CentralOptions, CentralRole, CentralStatus, Desired, Orders, PassStatus,
+    Projector, Source, SourceGone,
 };
 use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::config::CentralConfig;
-use crate::role::{Healths, Report};
+use crate::role::{Healths, NotFit, Report};
 
 /// How often the raft leader asks the members for their central's health: four answers fit into
 /// [`crate::role::UNHEARD`].
@@ -43,7 +43,31 @@ pub struct LocalCentral {
     projection: watch::Receiver<PassStatus>,
     /// It was chosen to serve, and its NB has not come as far as that choice yet.
     is_behind: Arc<AtomicBool>,
+    asker: Asker,
+    orders: Orders,
+    hand_overs: mpsc::Sender<HandOver>,
     running: Arc<Mutex<Option<(Central, Projector)>>>,
+}
+
+/// A member that shall serve, and who wants to know whether it will.
+#[derive(Debug)]
+struct HandOver {
+    to: MemberId,
+    done: oneshot::Sender<Result<(), HandOverError>>,
+}
+
+/// Why the role was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum HandOverError {
+    /// This member does not lead, or not any more.
+    #[error("this member does not lead")]
+    NotLeader,
+    /// The member cannot serve now.
+    #[error(transparent)]
+    NotFit(#[from] NotFit),
+    /// The store did not take it, or did not say that it did.
+    #[error("the choice was not confirmed: {0}")]
+    NotConfirmed(String),
 }
 
 impl LocalCentral {
@@ -69,14 +93,19 @@ impl LocalCentral {
         let central = Central::start(options)?;
         let source = StoreSource { published: store.published(), seen: None };
         let projector = Projector::start(source, nb)?;
+        let (hand_overs, asked) = mpsc::channel(1);
         let local = Self {
             processes: central.status(),
             projection: projector.status(),
             is_behind: Arc::default(),
+            asker: projector.asker(),
+            orders: central.orders(),
+            hand_overs,
             running: Arc::new(Mutex::new(Some((central, projector)))),
         };
         tokio::spawn(local.clone().follow(store.clone(), cancel.clone()));
-        tokio::spawn(local.clone().lead(store.clone(), credentials.clone(), cancel.clone()));
+        let (store, credentials) = (store.clone(), credentials.clone());
+        tokio::spawn(local.clone().lead(store, credentials, asked, cancel.clone()));
         Ok(local)
     }
 
@@ -97,6 +126,30 @@ impl LocalCentral {
     #[must_use]
     pub fn projection(&self) -> PassStatus {
         self.projection.borrow().clone()
+    }
+
+    /// Asks the projection questions.
+    #[must_use]
+    pub fn asker(&self) -> &Asker {
+        &self.asker
+    }
+
+    /// Gives orders to the processes.
+    #[must_use]
+    pub fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Gives the role to `to`, if this member leads.
+    ///
+    /// # Errors
+    ///
+    /// [`HandOverError`]; after [`HandOverError::NotConfirmed`] it may have it or not.
+    pub async fn hand_over(&self, to: MemberId) -> Result<(), HandOverError> {
+        let (done, outcome) = oneshot::channel();
+        let asked = self.hand_overs.send(HandOver { to, done }).await;
+        asked.map_err(|_closed| HandOverError::NotLeader)?;
+        outcome.await.unwrap_or(Err(HandOverError::NotLeader))
     }
 
     /// Stops the projection, then the processes. A second call does nothing.
@@ -123,13 +176,17 @@ impl LocalCentral {
         let mut serves: Option<Revision> = None;
         loop {
             let chosen = chosen(&published.borrow_and_update());
-            let projected = projection.borrow_and_update().revision;
+            let (projected, is_paused) = {
+                let pass = projection.borrow_and_update();
+                (pass.revision, pass.paused)
+            };
             if let Some(chosen) = chosen {
                 let mine = chosen.as_ref().filter(|role| role.member == me);
                 let since = mine.map(|role| role.since);
                 // Not before its own NB has come as far as the choice: northd would serve an
-                // older network. After that, an NB that is being rebuilt is no reason to stop.
-                if since != serves && projected >= since {
+                // older network. After that, an NB that is being rebuilt is no reason to stop. Under
+                // a pause what is there is what an operator wants served.
+                if since != serves && (projected >= since || is_paused) {
                     serves = since;
                 }
                 self.is_behind.store(since.is_some() && since != serves, Ordering::Relaxed);
@@ -144,7 +201,13 @@ impl LocalCentral {
     }
 
     /// While this member leads: asks every member for its central's health, and moves the role.
-    async fn lead(self, store: Store, credentials: Credentials, cancel: CancellationToken) {
+    async fn lead(
+        self,
+        store: Store,
+        credentials: Credentials,
+        mut hand_overs: mpsc::Receiver<HandOver>,
+        cancel: CancellationToken,
+    ) {
         let mut leadership = store.leadership();
         let mut reign: Option<Reign> = None;
         let mut tick = tokio::time::interval(ASK_EVERY);
@@ -156,12 +219,19 @@ impl LocalCentral {
                 move_role(&store, &mut reign.healths).await;
                 tokio::select! {
                     _ = tick.tick() => {}
+                    Some(HandOver { to, done }) = hand_overs.recv() => {
+                        // Who asked may have gone.
+                        let _ = done.send(hand_over(&store, &mut reign.healths, to).await);
+                    }
                     () = cancel.cancelled() => return,
                 }
             } else {
                 reign = None;
                 tokio::select! {
                     changed = leadership.changed() => if changed.is_err() { return },
+                    Some(HandOver { done, .. }) = hand_overs.recv() => {
+                        let _ = done.send(Err(HandOverError::NotLeader));
+                    }
                     () = cancel.cancelled() => return,
                 }
             }
@@ -305,11 +375,29 @@ async fn move_role(store: &Store, healths: &mut Healths) {
     if let Some(next) = choose(healths, &now) {
         tracing::info!(member = %next.name, sb = %next.sb, "the central role moves");
         healths.appointed(Instant::now(), next.member);
-        appoint(store, &next).await;
+        // Level-triggered: whatever became of it, the next round looks again.
+        if let Err(error) = appoint(store, &next).await {
+            tracing::warn!(%error, "the central role could not be moved yet");
+        }
     }
 }
 
-async fn appoint(store: &Store, report: &Report) {
+/// As [`move_role`], but to whom an operator names.
+async fn hand_over(
+    store: &Store,
+    healths: &mut Healths,
+    to: MemberId,
+) -> Result<(), HandOverError> {
+    let now = store.linearizable().await.map_err(|_error| HandOverError::NotLeader)?;
+    let serving = now.state.central().map(AsRef::as_ref);
+    let next = healths.successor(Instant::now(), to, serving)?.clone();
+    drop(now);
+    tracing::info!(member = %next.name, sb = %next.sb, "the central role is handed over");
+    healths.appointed(Instant::now(), next.member);
+    appoint(store, &next).await
+}
+
+async fn appoint(store: &Store, report: &Report) -> Result<(), HandOverError> {
     let role = Role {
         member: report.member,
         name: report.name.clone(),
@@ -325,10 +413,12 @@ async fn appoint(store: &Store, report: &Report) {
         clock_ms: 0,
         wall_ms: 0,
     };
-    // Level-triggered: whatever became of it, the next round looks again.
     match store.propose(txn).await {
-        Ok(outcome) => tracing::debug!(?outcome, "central role proposed"),
-        Err(error) => tracing::warn!(%error, "the central role could not be moved yet"),
+        Ok(Outcome::Applied { .. }) => Ok(()),
+        Ok(Outcome::Refused { refusal, .. }) => {
+            Err(HandOverError::NotConfirmed(refusal.to_string()))
+        }
+        Err(error) => Err(HandOverError::NotConfirmed(error.to_string())),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use atoll_api::Credentials;
 use atoll_api::proto::cluster_server::ClusterServer;
+use atoll_api::proto::ovn_server::OvnServer;
 use atoll_api::proto::store_server::StoreServer;
 use atoll_api::tls::Listener;
 use atoll_raft::{Phase, RaftOptions, Store};
@@ -18,7 +19,7 @@ use tonic::transport::Server;
 use crate::central::LocalCentral;
 use crate::config::Config;
 use crate::metrics;
-use crate::services::{ClusterService, StoreService};
+use crate::services::{ClusterService, OvnService, StoreService};
 
 /// Requests that one connection may have under way.
 pub(crate) const CONCURRENCY: usize = 256;
@@ -67,7 +68,8 @@ pub async fn run(
 
     let routes = Routes::new(peers.into_service())
         .add_service(StoreServer::new(StoreService::new(store.clone())))
-        .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())));
+        .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())))
+        .add_service(OvnServer::new(OvnService::new(store.clone(), central.clone())));
     let routes = metrics::add(routes, store.clone());
 
     let listener = Listener::tcp(config.listen);

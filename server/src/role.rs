@@ -105,6 +105,30 @@ impl Healths {
         fit.min_by_key(|report| !report.copying)
     }
 
+    /// The report of the member that an operator wants to serve, if it can go on where the serving
+    /// one is.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFit`].
+    pub fn successor(
+        &self,
+        now: Instant,
+        to: MemberId,
+        serving: Option<&Central>,
+    ) -> Result<&Report, NotFit> {
+        if serving.is_some_and(|serving| serving.member == to) {
+            return Err(NotFit::Serves);
+        }
+        let heard = |health: &&Health| now.duration_since(health.heard) < UNHEARD;
+        let health = self.members.get(&to).filter(heard).ok_or(NotFit::Unheard)?;
+        match &health.report {
+            report if !report.healthy => Err(NotFit::Broken),
+            report if !report.copying && serving.is_some() => Err(NotFit::NoCopy),
+            report => Ok(report),
+        }
+    }
+
     /// Whether a member other than `serving` could go on where that one is.
     fn has_copy(&self, now: Instant, serving: MemberId) -> bool {
         let others = self.members.iter().filter(|(member, _)| **member != serving);
@@ -113,6 +137,28 @@ impl Healths {
             heard && health.report.healthy && health.report.copying
         })
     }
+}
+
+/// Why a member is not given the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotFit {
+    /// It has it.
+    #[error("that member serves already")]
+    Serves,
+    /// It said nothing.
+    #[error(
+        "nothing was heard of that member's ovn-central for {UNHEARD:?}; see `atollctl status`"
+    )]
+    Unheard,
+    /// It cannot serve.
+    #[error("that member's ovn-central does not work; see `atollctl ovn status`")]
+    Broken,
+    /// Nodes would meet an empty southbound.
+    #[error(
+        "that member has no copy of the serving southbound yet, and the nodes would lose what is only \
+         there; wait until `atollctl ovn status` says that it copies"
+    )]
+    NoCopy,
 }
 
 #[cfg(test)]
@@ -219,6 +265,23 @@ mod tests {
         let broken = start + UNHEARD / 8 + BROKEN_BESIDE_A_COPY / 2;
         healths.heard(broken, report(2, false));
         assert_eq!(healths.choose(broken, Some(&serving(2))), None);
+    }
+
+    #[test]
+    fn the_role_is_handed_over_to_a_healthy_copy_only() {
+        let start = Instant::now();
+        let mut healths = beside_a_copy(start);
+        let serves = serving(2);
+        let successor = |healths: &Healths, now, to| {
+            healths.successor(now, MemberId(to), Some(&serves)).map(|report| report.member.0)
+        };
+        assert_eq!(successor(&healths, start, 3), Ok(3));
+        assert_eq!(successor(&healths, start, 2), Err(NotFit::Serves));
+        assert_eq!(successor(&healths, start, 1), Err(NotFit::NoCopy));
+        assert_eq!(successor(&healths, start, 9), Err(NotFit::Unheard));
+        assert_eq!(successor(&healths, start + UNHEARD, 3), Err(NotFit::Unheard));
+        healths.heard(start, Report { copying: true, ..report(3, false) });
+        assert_eq!(successor(&healths, start, 3), Err(NotFit::Broken));
     }
 
     /// It is healthy before it learns of its choice, and is not while it prepares to serve; the

@@ -132,6 +132,7 @@ impl Feed {
             workload_grace_ms,
             apply_version,
             members,
+            projection_paused,
         } = it;
         self.text(cluster_router);
         self.text(join_subnet.as_str());
@@ -141,6 +142,9 @@ impl Feed {
         // Nothing when missing: members that do not know the field hash the same.
         if let Some(members) = members {
             self.byte(members.get());
+        }
+        if *projection_paused {
+            self.byte(u8::MAX);
         }
     }
 

@@ -66,6 +66,7 @@ pub fn defaults() -> Vec<Operation> {
             apply_version: APPLY_VERSION,
             workload_grace_ms: WORKLOAD_GRACE_MS,
             members: None,
+            projection_paused: false,
         }),
     ]
 }

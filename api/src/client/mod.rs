@@ -6,6 +6,7 @@
 //! * A watch goes on after the last revision it delivered, on whichever member answers.
 
 mod endpoint;
+mod ovn;
 mod questions;
 mod session;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::proto::{
 };
 use crate::tls::{Credentials, NotLoopback};
 pub use endpoint::{Endpoint, EndpointError};
+pub use ovn::{DatabaseBackup, OvnDiff};
 pub use questions::{Checked, HeldResult, Past, Plan};
 use session::Lines;
 pub use session::Session;

@@ -39,6 +39,7 @@ mod desired;
 mod marker;
 
 mod brake;
+mod change;
 mod operation;
 
 mod conflict;
@@ -48,6 +49,7 @@ mod diff;
 mod testing;
 
 pub use brake::{Brake, BrakeError, Explained};
+pub use change::{Change, ColumnChange, Verb, changes};
 pub use conflict::{Conflict, ConflictKind};
 pub use desired::desired;
 pub use diff::{DiffError, Plan, diff};

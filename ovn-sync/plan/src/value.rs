@@ -137,6 +137,36 @@ impl fmt::Debug for Value {
     }
 }
 
+/// As `ovn-nbctl list` shows it, without its quotes.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = |texts: Vec<String>| texts.join(", ");
+        match &self.0 {
+            Repr::Set(atoms) => match atoms.as_slice() {
+                [atom] => write!(f, "{atom}"),
+                atoms => write!(f, "[{}]", texts(atoms.iter().map(Atom::to_string).collect())),
+            },
+            Repr::Map(pairs) => {
+                write!(f, "{{{}}}", texts(pairs.iter().map(|(k, v)| format!("{k}={v}")).collect()))
+            }
+            Repr::Numbers(pairs) => {
+                write!(f, "{{{}}}", texts(pairs.iter().map(|(k, v)| format!("{k}={v}")).collect()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => number.fmt(f),
+            Self::Boolean(truth) => truth.fmt(f),
+            Self::String(text) => text.fmt(f),
+            Self::Uuid(uuid) => uuid.fmt(f),
+        }
+    }
+}
+
 impl From<&str> for Atom {
     fn from(text: &str) -> Self {
         Self::String(text.to_owned())
@@ -177,6 +207,19 @@ mod tests {
         assert_eq!(Value::set(["a"]), Value::one("a"));
         assert_eq!(Value::map([("b", "2"), ("a", "1")]), Value::map([("a", "1"), ("b", "2")]));
         assert_ne!(Value::none(), Value::map::<&str, &str>([]));
+    }
+
+    #[test]
+    fn values_read_as_in_ovn_nbctl() {
+        for (value, text) in [
+            (Value::one("a b"), "a b"),
+            (Value::none(), "[]"),
+            (Value::set([2, 1]), "[1, 2]"),
+            (Value::map([("k", "v"), ("j", "w")]), "{j=w, k=v}"),
+            (Value::numbers([("rate", 9)]), "{rate=9}"),
+        ] {
+            assert_eq!(value.to_string(), text);
+        }
     }
 
     #[test]

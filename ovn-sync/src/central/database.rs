@@ -71,6 +71,18 @@ impl DatabaseFile {
         Ok(())
     }
 
+    /// Puts the file aside, over the one that was put aside before: nobody looks after them.
+    pub(super) fn discard(&self) -> Result<(), DatabaseError> {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(".replaced");
+        match std::fs::rename(&self.path, aside) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(DatabaseError::Move { path: self.path.clone(), source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn move_aside(&self, why: &DatabaseError) -> Result<(), DatabaseError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut aside = self.path.clone().into_os_string();

@@ -20,6 +20,7 @@
 mod child;
 mod database;
 mod northbound;
+mod orders;
 mod server;
 mod supervisor;
 mod unixctl;
@@ -28,9 +29,10 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::worker::Worker;
+pub use orders::{Backup, Database, OrderError, Orders};
 use supervisor::Supervisor;
 
 /// Where a member's ovn-central lives.
@@ -102,6 +104,7 @@ pub struct Central {
     worker: Worker,
     role: watch::Sender<CentralRole>,
     status: watch::Receiver<CentralStatus>,
+    orders: Orders,
 }
 
 impl Central {
@@ -116,12 +119,20 @@ impl Central {
         std::fs::create_dir_all(&options.run_dir)?;
         let (role, follower) = watch::channel(CentralRole::default());
         let (sender, status) = watch::channel(CentralStatus::default());
+        let (order, ordered) = mpsc::channel(1);
+        let orders = Orders { sender: order, run_dir: options.run_dir.clone() };
         // A thread of its own also because the kernel kills the children with the thread that
         // started them, not with the process.
         let worker = Worker::spawn("ovn-central", move |cancel| {
-            Supervisor::new(&options, follower, sender).run(cancel)
+            Supervisor::new(&options, follower, ordered, sender).run(cancel)
         })?;
-        Ok(Self { worker, role, status })
+        Ok(Self { worker, role, status, orders })
+    }
+
+    /// Gives orders to it.
+    #[must_use]
+    pub fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 
     /// Gives or takes the role. Idempotent; takes effect soon, see [`status`](Self::status).

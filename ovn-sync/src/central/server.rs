@@ -148,6 +148,14 @@ impl Server {
         self.writes = false;
     }
 
+    /// Ends it and puts its file aside, for a new one.
+    pub(super) async fn discard(&mut self) -> Result<(), DatabaseError> {
+        self.process.stop().await;
+        self.ended();
+        self.suspicious = false;
+        self.file.discard()
+    }
+
     /// Does what is missing for it to be up: its file, its process, the connection.
     pub(super) async fn advance(&mut self) -> Result<(), ServerError> {
         if self.is_up() {

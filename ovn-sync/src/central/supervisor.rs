@@ -7,12 +7,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use atoll_ovsdb::TransactError;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::child::Process;
+use super::database::DatabaseError;
 use super::northbound;
+use super::orders::Order;
 use super::server::{NORTHBOUND, SOUTHBOUND, Server, ServerError};
 use super::{CentralOptions, CentralRole, CentralStatus};
 use crate::pass::chain;
@@ -53,6 +55,7 @@ pub(super) struct Supervisor {
     sb: Server,
     northd: Process,
     role: watch::Receiver<CentralRole>,
+    orders: mpsc::Receiver<Order>,
     /// The role as of this round.
     now: CentralRole,
     /// The northbound database carries the projection, seen since its server started.
@@ -67,6 +70,7 @@ impl Supervisor {
     pub(super) fn new(
         options: &CentralOptions,
         role: watch::Receiver<CentralRole>,
+        orders: mpsc::Receiver<Order>,
         status: watch::Sender<CentralStatus>,
     ) -> Self {
         Self {
@@ -74,6 +78,7 @@ impl Supervisor {
             sb: Server::new(SOUTHBOUND, options, options.sb_port),
             northd: northd(&options.run_dir),
             role,
+            orders,
             now: CentralRole::default(),
             projected: false,
             gate: Gate::Closed,
@@ -101,6 +106,13 @@ impl Supervisor {
                     self.sb.ended();
                 }
                 status = self.northd.ended() => self.ended("ovn-northd", status),
+                Some(Order::Rebuild(done)) = self.orders.recv() => {
+                    let rebuilt = self.rebuild().await;
+                    // Before the answer: who asked may look at the status at once.
+                    self.publish();
+                    // Who asked may have gone.
+                    let _ = done.send(rebuilt.map_err(|error| chain(&error)));
+                }
                 () = tokio::time::sleep(pause) => (),
             }
         }
@@ -149,6 +161,15 @@ impl Supervisor {
             self.note("northbound database", nb);
             self.note("southbound database", sb);
         }
+    }
+
+    /// Takes both databases away; the loop makes them again.
+    async fn rebuild(&mut self) -> Result<(), DatabaseError> {
+        tracing::warn!("both databases are made anew, as ordered");
+        // First: it must not see the databases that come next.
+        self.northd.kill().await;
+        self.nb.discard().await?;
+        self.sb.discard().await
     }
 
     /// Closes both databases to the network.

@@ -3,7 +3,7 @@
 use crate::*;
 
 /// A member that copies the southbound of `active`.
-async fn copying(store: &Store, active: &Member) -> Member {
+pub(crate) async fn copying(store: &Store, active: &Member) -> Member {
     let mut member = Member::without_projection();
     member.project(store);
     member.central.set_role(CentralRole::Copy(format!("tcp:{}", active.sb_address())));
@@ -12,7 +12,7 @@ async fn copying(store: &Store, active: &Member) -> Member {
 }
 
 /// What only a southbound knows: nothing in the store or in the northbound says it.
-fn runtime(member: &Member) -> Vec<String> {
+pub(crate) fn runtime(member: &Member) -> Vec<String> {
     [
         ("Datapath_Binding", "_uuid,tunnel_key"),
         ("Port_Binding", "_uuid,logical_port,tunnel_key,chassis"),
@@ -26,7 +26,7 @@ fn runtime(member: &Member) -> Vec<String> {
 }
 
 /// As a node's ovn-controller writes it: a chassis, its claim of a port, and a neighbour it learnt.
-fn claim(sb: &Endpoint) {
+pub(crate) fn claim(sb: &Endpoint) {
     sbctl(sb, &["chassis-add", "chassis-1", "geneve", "172.30.0.101"]);
     sbctl(sb, &["lsp-bind", "a.default", "chassis-1"]);
     let datapath = sbctl(

@@ -119,6 +119,10 @@ impl ClusterApi for ClusterService {
                 transactions: pass.transactions,
                 conflicts: pass.conflicts.len() as u64,
                 error: pass.error.unwrap_or_default(),
+                paused: pass.paused,
+                stopped: pass.stopped.map(|revision| revision.0),
+                sent: pass.sent as u64,
+                micros: u64::try_from(pass.duration.as_micros()).unwrap_or(u64::MAX),
             }
         });
         Ok(Response::new(StatusResponse {

@@ -3,6 +3,7 @@
 mod allocations;
 mod authority;
 mod cluster;
+mod ovn;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -10,4 +11,5 @@ mod txn;
 mod watch;
 
 pub use cluster::ClusterService;
+pub use ovn::OvnService;
 pub use store::StoreService;

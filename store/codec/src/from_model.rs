@@ -252,6 +252,7 @@ impl From<&model::Settings> for proto::Settings {
             apply_version: settings.apply_version,
             workload_grace_ms: settings.workload_grace_ms,
             members: settings.members.map(|size| size.get().into()),
+            projection_paused: settings.projection_paused,
         }
     }
 }

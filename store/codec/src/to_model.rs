@@ -382,6 +382,7 @@ impl TryFrom<&proto::Settings> for model::Settings {
                 ),
                 None => None,
             },
+            projection_paused: settings.projection_paused,
         })
     }
 }

@@ -458,4 +458,6 @@ pub struct Settings {
     pub workload_grace_ms: u64,
     /// How many members the cluster shall have; missing: as many as each is configured to expect.
     pub members: Option<ClusterSize>,
+    /// Nothing is written into ovn-central, on no member; what is there goes on.
+    pub projection_paused: bool,
 }

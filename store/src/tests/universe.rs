@@ -445,6 +445,7 @@ fn others() -> impl Strategy<Value = Operation> {
                 apply_version,
                 workload_grace_ms: cooldown_ms * 20,
                 members: ClusterSize::new(members).ok(),
+                projection_paused: members == 3,
             })
         ),
     ]
