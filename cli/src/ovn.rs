@@ -234,7 +234,9 @@ async fn diff(client: &Client, name: Option<&str>, format: Format) -> Result<(),
             writeln!(out, "{table}/{uuid}")?;
             continue;
         }
-        writeln!(out, "{verb} {table} {name} ({uuid})")?;
+        // A table of one row has no name for it.
+        let blank = if name.is_empty() { "" } else { " " };
+        writeln!(out, "{verb} {table}{blank}{name} ({uuid})")?;
         // Of a new row what it is called says most; `-o wide` has all.
         if verb == "update" || format == Format::Wide {
             for it in columns {

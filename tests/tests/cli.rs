@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+#[path = "cli/ovn.rs"]
+mod ovn;
 #[path = "cli/queries.rs"]
 mod queries;
 

@@ -15,19 +15,19 @@ use crate::{FAILED, REFUSED, USAGE, expect, lab, lab_name, subnet};
 const SOON: Duration = Duration::from_secs(20);
 
 /// What `atollctl` says to these words, separated by blanks.
-async fn typed(lab: &Lab, words: &str) -> Said {
+pub(crate) async fn typed(lab: &Lab, words: &str) -> Said {
     atollctl(lab, &words.split_whitespace().collect::<Vec<_>>(), "").await.unwrap()
 }
 
 /// Its standard output, after success.
-async fn told(lab: &Lab, words: &str) -> String {
+pub(crate) async fn told(lab: &Lab, words: &str) -> String {
     let said = typed(lab, words).await;
     assert_eq!(said.status, 0, "{words}: {said:?}");
     said.out
 }
 
 /// The document that it prints with `-o json`.
-async fn asked(lab: &Lab, words: &str) -> Value {
+pub(crate) async fn asked(lab: &Lab, words: &str) -> Value {
     serde_json::from_str(&told(lab, &format!("{words} -o json")).await).unwrap()
 }
 
