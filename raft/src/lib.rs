@@ -78,7 +78,7 @@ pub use backup::{
     BackupInfo, RestoreError, RestoreTarget, Restored, inspect_backup, remains, restore,
 };
 pub use changes::{ChangeStream, ChangesError, Compacted};
-pub use history::{History, HistoryError, Interval, Moment, Past, PastError};
+pub use history::{History, HistoryError, Interval, Moment, Past, PastError, Retention};
 pub use identity::IdentityError;
 pub use inspect::{InspectedLog, inspect_log};
 pub use leader::Leadership;

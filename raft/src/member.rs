@@ -76,7 +76,7 @@ pub(crate) struct Member {
     pub(crate) leads_since: Mutex<Option<Instant>>,
     /// The id that is being taken in.
     pub(crate) admitting: Mutex<Option<u64>>,
-    pub(crate) reserve: Reserve,
+    pub(crate) reserve: Arc<Reserve>,
 }
 
 impl Member {

@@ -82,6 +82,7 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
         path: options.data_dir.clone(),
         source,
     })?;
+    let reserve = Arc::new(reserve);
     let wal_directory = options.data_dir.join("wal");
     let has_log = Wal::exists(&wal_directory)?;
     if has_log && !IdentityFile::exists(&options.data_dir) {
@@ -96,7 +97,7 @@ pub(crate) async fn open(options: RaftOptions) -> Result<(Arc<Member>, File), Op
     }
     let stages = Stages::default();
     let wal = Wal::open(&wal_directory, me.id, stages.clone())?;
-    let (shown, meta) = open_state(&options, identity, &wal, stages)?;
+    let (shown, meta) = open_state(&options, identity, &wal, stages, reserve.clone())?;
     let machine = Machine::new(meta, shown.clone());
     let addresses = Arc::default();
     let credentials = options.credentials.clone();
@@ -141,6 +142,7 @@ fn open_state(
     identity: IdentityFile,
     wal: &Wal,
     stages: Stages,
+    reserve: Arc<Reserve>,
 ) -> Result<(Arc<Shown>, SnapshotMeta), OpenError> {
     let begun = Instant::now();
     let history = options.data_dir.join("history");
@@ -169,7 +171,7 @@ fn open_state(
     let read = reading.join();
     read.map_err(|_| HistoryError::Database("nobody could read it".to_owned()))??;
     let read = begun.elapsed();
-    let archive = Archive::open(&history, state.revision())?;
+    let archive = Archive::open(&history, state.revision(), options.retention, reserve)?;
     tracing::info!(
         revision = %state.revision(),
         read_ms = read.as_millis(), history_ms = (begun.elapsed() - read).as_millis(),

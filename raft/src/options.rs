@@ -6,6 +6,8 @@ use std::time::Duration;
 use atoll_api::Credentials;
 use atoll_model::MemberName;
 
+use crate::history::Retention;
+
 /// What a member has to know to start.
 #[derive(Debug, Clone)]
 pub struct RaftOptions {
@@ -26,6 +28,8 @@ pub struct RaftOptions {
     pub credentials: Credentials,
     /// Timeouts and intervals.
     pub timing: Timing,
+    /// How much history is kept.
+    pub retention: Retention,
 }
 
 /// Timeouts and intervals.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{MemberId, Revision};
+use atoll_model::MemberId;
 
 use crate::member::Member;
 use crate::network::{NoHistory, Parts};
@@ -30,7 +30,7 @@ pub(crate) async fn run(member: Arc<Member>) {
     loop {
         tokio::time::sleep(pause).await;
         let floor = archive.progress().floor();
-        let lacks = floor > Revision(0) && member.shown.marks.quarantine().is_none();
+        let lacks = archive.progress().lacks() && member.shown.marks.quarantine().is_none();
         if !lacks || lowest != Some(floor) {
             pause = LOOK;
             lowest = None;
@@ -59,7 +59,7 @@ pub(crate) async fn run(member: Arc<Member>) {
         }
         let now = archive.progress().floor();
         match now {
-            Revision(0) => tracing::info!("the history is whole"),
+            _ if !archive.progress().lacks() => tracing::info!("the history is whole"),
             now if now < floor => {
                 tracing::info!(floor = %now, "the history has come, as far as it is known");
             }
@@ -83,14 +83,14 @@ fn others(member: &Member) -> Vec<u64> {
 async fn fetch_from(member: &Member, id: u64) -> Result<(), NoHistory> {
     let archive = &member.shown.archive;
     let floor = archive.progress().floor();
-    if floor == Revision(0) {
+    if !archive.progress().lacks() {
         return Ok(());
     }
     let mut parts = Parts::ask(member, id, floor).await?;
     while let Some(part) = parts.next(member).await.map_err(NoHistory::Failed)? {
         let taken = archive.take_in(part).await;
         if !taken.map_err(|error| NoHistory::Failed(error.to_string()))? {
-            // The floor has moved: a snapshot came.
+            // The floor has moved, as a snapshot came; or no more is wanted.
             return Ok(());
         }
     }

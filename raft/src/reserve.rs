@@ -19,6 +19,9 @@ const RESERVE_BYTES: u64 = 64 << 20;
 /// Below this the disk is full: what else is written between two looks must fit.
 const LOW_BYTES: u64 = 32 << 20;
 
+/// Below this nothing is written that can be done without. A round of the history's writer is smaller.
+const LAST_BYTES: u64 = 16 << 20;
+
 /// How often the disk is looked at.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -28,6 +31,8 @@ pub(crate) struct Reserve {
     path: PathBuf,
     full: AtomicBool,
     looking: Mutex<()>,
+    /// Bytes that are free on the disk of a directory.
+    free: fn(&Path) -> std::io::Result<u64>,
 }
 
 impl Reserve {
@@ -37,8 +42,16 @@ impl Reserve {
     ///
     /// The disk cannot be looked at, or not be written for another reason than that it is full.
     pub(crate) fn open(data_dir: &Path) -> std::io::Result<Self> {
+        Self::on(data_dir, free_bytes)
+    }
+
+    /// On a disk that says how much is free.
+    pub(crate) fn on(
+        data_dir: &Path,
+        free: fn(&Path) -> std::io::Result<u64>,
+    ) -> std::io::Result<Self> {
         let path = data_dir.join("reserve");
-        let reserve = Self { path, full: AtomicBool::new(false), looking: Mutex::default() };
+        let reserve = Self { path, full: AtomicBool::new(false), looking: Mutex::default(), free };
         reserve.look()?;
         Ok(reserve)
     }
@@ -48,12 +61,22 @@ impl Reserve {
         self.full.load(Ordering::Relaxed)
     }
 
+    /// Is there room for what can be done without? Gives the reserve up if space is low.
+    pub(crate) fn has_room(&self) -> std::io::Result<bool> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        if (self.free)(directory)? >= LOW_BYTES {
+            return Ok(true);
+        }
+        self.look()?;
+        Ok((self.free)(directory)? >= LAST_BYTES)
+    }
+
     /// Looks at the disk, and gives the reserve up or makes it again.
     pub(crate) fn look(&self) -> std::io::Result<()> {
         let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let reserve = mutant::size("ATOLL_RESERVE_BYTES", RESERVE_BYTES);
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        let free = free_bytes(directory)?;
+        let free = (self.free)(directory)?;
         let held = self.path.try_exists()?;
         if held && free >= LOW_BYTES {
             return Ok(());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use atoll_api::tls::{CredentialsError, NotLoopback};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_model::{ClusterSize, MemberName};
-use atoll_raft::Timing;
+use atoll_raft::{Retention, Timing};
 use serde::Deserialize;
 
 /// OVN's well-known ports.
@@ -20,6 +20,11 @@ const SHARE_DIR: &str = "/usr/share/ovn";
 /// Below, a busy disk deposes leaders; above, nobody notices a dead one.
 const ELECTION_MIN: Duration = Duration::from_millis(100);
 const ELECTION_MAX: Duration = Duration::from_secs(30);
+
+/// Less holds no day of a busy cluster.
+const HISTORY_MIB_MIN: u64 = 64;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const NO_TLS: &str = "is missing: a member shows a certificate. Make an authority with `atolld pki \
                       init`, a certificate with `atolld pki issue --role member`, and name the files \
@@ -42,6 +47,8 @@ struct Raw {
     central: Option<RawCentral>,
     #[serde(default)]
     raft: RawRaft,
+    #[serde(default)]
+    history: RawHistory,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +56,13 @@ struct Raw {
 struct RawRaft {
     heartbeat_ms: Option<u64>,
     election_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHistory {
+    max_mib: Option<u64>,
+    max_days: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +116,8 @@ pub struct Config {
     pub central: Option<CentralConfig>,
     /// How soon a silent leader is replaced.
     pub timing: Timing,
+    /// How much history is kept.
+    pub retention: Retention,
 }
 
 /// ovn-central as children of this process.
@@ -225,6 +241,7 @@ impl Config {
             tls: raw.tls,
             central: raw.central.map(central).transpose()?.flatten(),
             timing: timing(&raw.raft)?,
+            retention: retention(&raw.history)?,
         })
     }
 }
@@ -247,6 +264,28 @@ fn timing(raw: &RawRaft) -> Result<Timing, ConfigError> {
         return Err(value("raft.heartbeat_ms", rule));
     }
     Ok(Timing::new(heartbeat, election))
+}
+
+fn retention(raw: &RawHistory) -> Result<Retention, ConfigError> {
+    let default = Retention::default();
+    let bytes = match raw.max_mib {
+        None => default.bytes,
+        Some(mib) if mib < HISTORY_MIB_MIN => {
+            let rule =
+                format!("must be at least {HISTORY_MIB_MIN}: what the history has on the disk");
+            return Err(value("history.max_mib", rule));
+        }
+        Some(mib) => mib.saturating_mul(1 << 20),
+    };
+    let age = match raw.max_days {
+        None => default.age,
+        Some(0) => {
+            let rule = "must be at least 1; without it, only history.max_mib limits the history";
+            return Err(value("history.max_days", rule));
+        }
+        Some(days) => Some(DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX))),
+    };
+    Ok(Retention { bytes, age })
 }
 
 fn loopback(endpoint: &Endpoint) -> Result<(), NotLoopback> {
@@ -310,6 +349,10 @@ mod tests {
         assert_eq!(config.advertise, "10.0.0.1:7400");
         assert_eq!(config.central.unwrap().sb_port, SB_PORT);
         assert_eq!(config.timing, Timing::default());
+        assert_eq!(config.retention, Retention::default());
+        let short = GOOD.to_owned() + "[history]\nmax_mib = 64\nmax_days = 2";
+        let short = Config::parse(&short, Path::new("x"), false).unwrap().retention;
+        assert_eq!((short.bytes, short.age), (64 << 20, Some(Duration::from_secs(172_800))));
         let calm = GOOD.to_owned() + "[raft]\nheartbeat_ms = 100\nelection_ms = 400";
         let calm = Config::parse(&calm, Path::new("x"), false).unwrap().timing;
         assert_eq!(calm.heartbeat, Duration::from_millis(100));
@@ -332,9 +375,13 @@ mod tests {
         assert!(raft("election_ms = 50").starts_with("raft.election_ms: must be 100 to 30000"));
         assert!(raft("election_ms = 120\nheartbeat_ms = 50").starts_with("raft.heartbeat_ms"));
         assert!(raft("heartbeat_ms = 0").starts_with("raft.heartbeat_ms: must be at most"));
+        let history = |line: &str| without("[central]", &format!("[history]\n{line}\n[central]"));
+        assert!(history("max_mib = 63").starts_with("history.max_mib: must be at least 64"));
+        assert!(history("max_days = 0").starts_with("history.max_days: must be at least 1"));
         assert!(without("[tls]", "surprise = 1\n[tls]").contains("surprise"));
         assert!(without("/x/ovn", &format!("/{}", "x".repeat(100))).contains("central.run_dir"));
     }
+
     /// Plaintext must be asked for, and stays on the machine.
     #[test]
     fn plaintext_is_for_loopback_only() {

@@ -49,6 +49,7 @@ pub async fn run(
         formation_marker: config.formation_marker.clone(),
         credentials: credentials.clone(),
         timing: config.timing.clone(),
+        retention: config.retention,
     })
     .await
     .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;

@@ -7,11 +7,21 @@ use atoll_model::{Allocation, Change, ChangeSet, Object, Revision, SubnetName};
 use atoll_store::State;
 
 use super::part::Part;
-use super::rows::Rows;
+use super::rows::{Block, Rows};
 use super::{HistoryError, Interval};
 
 pub(super) const THROUGH: &str = "through";
 pub(super) const FLOOR: &str = "floor";
+pub(super) const DROPPED: &str = "dropped";
+
+/// Where the rows begin and end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Changes at or below this revision are not known.
+    pub(super) floor: Revision,
+    /// Nor wanted, at or below this one.
+    pub(super) dropped: Revision,
+}
 
 /// Writes changes, which are in order, and the intervals that they close. Repeating it changes
 /// nothing.
@@ -57,7 +67,7 @@ fn begin_later(
     address: IpAddr,
     end: Revision,
 ) -> Result<(), HistoryError> {
-    let mut later = rows.intervals(subnet, address)?;
+    let mut later = rows.intervals(subnet, address).collect::<Result<Vec<_>, _>>()?;
     later.retain(|(_, closing)| closing.revision > end);
     let next = later.iter().map(|(_, closing)| closing.revision).min();
     for (from, closing) in later.into_iter().filter(|(_, it)| Some(it.revision) == next) {
@@ -72,11 +82,11 @@ fn begin_later(
 
 /// Brings the rows to where a state at `revision` needs them, before the log is replayed.
 ///
-/// Answers the floor: changes at or below it are not known. What is above `revision` was never synced:
-/// after a power cut sled may have kept some of it and lost what came before, so none of it counts.
-pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Revision, HistoryError> {
-    let through = rows.noted(THROUGH)?.unwrap_or_default();
-    let mut floor = rows.noted(FLOOR)?.unwrap_or_default();
+/// What is above `revision` was never synced: after a power cut sled may have kept some of it and lost
+/// what came before, so none of it counts.
+pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Known, HistoryError> {
+    let noted = |name| Ok::<_, HistoryError>(Revision(rows.noted(name)?.unwrap_or_default()));
+    let (through, mut floor, dropped) = (noted(THROUGH)?, noted(FLOOR)?, noted(DROPPED)?);
     if through < revision {
         tracing::warn!(
             %through, %revision, directory = %rows.directory().display(),
@@ -96,9 +106,26 @@ pub(super) fn prepare(rows: &Rows, revision: Revision) -> Result<Revision, Histo
         }
     }
     rows.delete_changes_after(revision)?;
-    rows.note(FLOOR, floor)?;
-    rows.note(THROUGH, revision)?;
-    Ok(floor)
+    rows.note(FLOOR, floor.0)?;
+    rows.note(THROUGH, revision.0)?;
+    Ok(Known { floor, dropped })
+}
+
+/// Deletes a block, all of which is at or below `floor`, and the intervals that end in it.
+pub(super) fn delete(rows: &Rows, floor: Revision, block: &Block) -> Result<(), HistoryError> {
+    let (last, sets) = block;
+    for change in sets.iter().flat_map(|set| &set.changes) {
+        for (allocation, address) in closed(change) {
+            for interval in rows.intervals(&allocation.subnet, address) {
+                let (from, closing) = interval?;
+                if closing.revision > floor {
+                    break;
+                }
+                rows.delete_interval(&allocation.subnet, address, from)?;
+            }
+        }
+    }
+    rows.delete_block(*last)
 }
 
 /// The addresses that a change takes from their holder.
@@ -132,10 +159,14 @@ fn began(
     address: IpAddr,
     before: Revision,
 ) -> Result<Revision, HistoryError> {
-    let closed = rows.intervals(&allocation.subnet, address)?;
-    let ends = closed.iter().map(|(_, closing)| closing.revision);
-    let last = ends.filter(|&end| end < before).max().unwrap_or_default();
-    Ok(allocation.created.max(last))
+    // From the newest on: an address may have had thousands of holders.
+    for interval in rows.intervals(&allocation.subnet, address).rev() {
+        let (_, closing) = interval?;
+        if closing.revision < before {
+            return Ok(allocation.created.max(closing.revision));
+        }
+    }
+    Ok(allocation.created)
 }
 
 /// Who held `address`, as of `state`.
@@ -148,7 +179,8 @@ pub(super) fn ownership(
     let now = state.revision();
     let wall = |revision| Ok::<_, HistoryError>(rows.changes_of(revision)?.map(|s| s.wall_ms));
     let mut found = Vec::new();
-    for (from, closing) in rows.intervals(subnet, address)? {
+    for interval in rows.intervals(subnet, address) {
+        let (from, closing) = interval?;
         if closing.revision > now {
             continue;
         }

@@ -62,8 +62,8 @@ fn part(allocation: &Allocation, step: Step) -> Part {
 }
 
 fn spans(rows: &Rows, subnet: &SubnetName, address: IpAddr) -> Vec<(u64, u64)> {
-    let closed = rows.intervals(subnet, address).unwrap();
-    closed.iter().map(|(from, closing)| (from.0, closing.revision.0)).collect()
+    let closed = rows.intervals(subnet, address).map(Result::unwrap);
+    closed.map(|(from, closing)| (from.0, closing.revision.0)).collect()
 }
 
 /// While the holder before is not known, a holder seems to have had the address since the

@@ -4,6 +4,7 @@
 //! tree changes     (last revision u64 BE, part u32 BE)            → part of a block of change sets
 //! tree intervals   (subnet \0 family address, from u64 BE)        → until u64, the closing change
 //! default tree     "through"  all changes up to this revision are in     "floor"  none at or below
+//!                  "dropped"  nothing at or below it is wanted            "bytes"  in the rows
 //! ```
 //!
 //! * Only *closed* intervals are stored; open ones are in the state.
@@ -22,7 +23,12 @@
 //! A damaged history is set aside and begun anew, and that is said: the log and the state do not
 //! need it. Then, and after a snapshot was installed from the leader, older changes are not known
 //! here (`floor`) until they have come from another member, newest first, in parts ([`Part`]): with
-//! each part the floor sinks (`crate::refill`). A limit to its size is still missing.
+//! each part the floor sinks (`crate::refill`).
+//!
+//! Its size and age have a limit ([`Retention`]): the floor rises over the oldest part, and then its
+//! rows go. On a full disk the history leaves out what comes, and says so; consensus needs the space
+//! more. When there is room again the floor is where it goes on, and what was left out comes from
+//! another member.
 
 mod block;
 mod intervals;
@@ -34,6 +40,9 @@ mod past;
 mod past_test;
 #[cfg(test)]
 mod release_test;
+mod retention;
+#[cfg(test)]
+mod retention_test;
 mod rows;
 #[cfg(test)]
 mod rows_test;
@@ -50,8 +59,10 @@ use atoll_model::{ChangeSet, MacAddress, ObjectKey, Owner, PortName, Revision, S
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::machine::{Published, blocking};
+use crate::reserve::Reserve;
 pub(crate) use part::{Part, decode as decode_part};
 pub use past::{Moment, Past, PastError};
+pub use retention::Retention;
 use rows::Rows;
 use writer::Request;
 
@@ -102,7 +113,8 @@ impl From<HistoryError> for std::io::Error {
 /// One holder of an address, from when to when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interval {
-    /// The revision that gave it the address.
+    /// The revision that gave it the address; if the holder before it is older than this member's
+    /// history, the one that made its allocation.
     pub from: Revision,
     /// When that was, ms since 1970; `None` if it is older than this member's history.
     pub from_wall_ms: Option<u64>,
@@ -125,6 +137,8 @@ pub(crate) struct Progress {
     written: AtomicU64,
     /// Changes at or below this revision cannot.
     floor: AtomicU64,
+    /// Nor need they, at or below this one: they were too many or too old.
+    dropped: AtomicU64,
 }
 
 impl Progress {
@@ -134,6 +148,15 @@ impl Progress {
 
     pub(crate) fn floor(&self) -> Revision {
         Revision(self.floor.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn dropped(&self) -> Revision {
+        Revision(self.dropped.load(Ordering::Acquire))
+    }
+
+    /// Is something unknown that should be known?
+    pub(crate) fn lacks(&self) -> bool {
+        self.floor() > self.dropped()
     }
 }
 
@@ -193,13 +216,18 @@ const CHANGES_MAX: u32 = 20_000;
 impl Archive {
     /// Opens the history in `directory`, for a state that is at `revision` before the log is
     /// replayed, and starts its writer.
-    pub(crate) fn open(directory: &Path, revision: Revision) -> Result<Self, HistoryError> {
+    pub(crate) fn open(
+        directory: &Path,
+        revision: Revision,
+        retention: Retention,
+        reserve: Arc<Reserve>,
+    ) -> Result<Self, HistoryError> {
         let open = || {
             let rows = Rows::open(directory)?;
-            let floor = intervals::prepare(&rows, revision)?;
-            Ok((rows, floor))
+            let known = intervals::prepare(&rows, revision)?;
+            Ok((rows, known))
         };
-        let (rows, floor) = match open() {
+        let (rows, known) = match open() {
             Ok(opened) => opened,
             Err(error @ HistoryError::Damaged(_)) => {
                 let kept = set_aside(directory)
@@ -220,9 +248,10 @@ impl Archive {
         };
         let progress = Arc::new(Progress::default());
         progress.written.store(revision.0, Ordering::Release);
-        progress.floor.store(floor.0, Ordering::Release);
+        progress.floor.store(known.floor.0, Ordering::Release);
+        progress.dropped.store(known.dropped.0, Ordering::Release);
         let (writer, requests) = mpsc::channel(QUEUE);
-        writer::spawn(rows.clone(), requests, progress.clone())
+        writer::spawn(rows.clone(), requests, progress.clone(), retention, reserve)
             .map_err(|error| HistoryError::Database(error.to_string()))?;
         let room = Arc::new(Semaphore::new(CHANGES_MAX as usize));
         Ok(Self { rows: Arc::new(RwLock::new(Some(rows))), progress, writer, room })

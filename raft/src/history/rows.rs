@@ -5,6 +5,8 @@ use std::fs::OpenOptions;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use atoll_model::{ChangeSet, Revision, SubnetName};
 use sled::IVec;
@@ -26,6 +28,9 @@ const LAST_PART: u32 = 1 << 31;
 /// sled's own default is 1 GiB.
 const CACHE_BYTES: u64 = 64 << 20;
 
+/// Where [`Rows::bytes`] is noted.
+const BYTES: &str = "bytes";
+
 /// The database.
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
@@ -33,6 +38,7 @@ pub(super) struct Rows {
     db: sled::Db,
     changes: sled::Tree,
     intervals: sled::Tree,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Rows {
@@ -47,7 +53,51 @@ impl Rows {
         }));
         let (db, changes, intervals) =
             opened.map_err(|_| HistoryError::Damaged("sled panicked".to_owned()))??;
-        Ok(Self { directory: directory.to_owned(), db, changes, intervals })
+        let (directory, bytes) = (directory.to_owned(), Arc::default());
+        let rows = Self { directory, db, changes, intervals, bytes };
+        let bytes = match rows.noted(BYTES)? {
+            Some(bytes) => bytes,
+            None => rows.count()?,
+        };
+        rows.bytes.store(bytes, Ordering::Relaxed);
+        Ok(rows)
+    }
+
+    /// What the rows take, keys and values. sled's file has about [`super::retention::SPREAD`] times as much.
+    ///
+    /// Counted along the way and noted with every round of the writer; a power cut may leave it off
+    /// by what was written since the last sync.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Reads everything, for a history that was written before it was counted.
+    pub(super) fn count(&self) -> Result<u64, HistoryError> {
+        let mut bytes = 0;
+        for row in self.changes.iter().chain(self.intervals.iter()) {
+            let (key, value) = row?;
+            bytes += len(&key, &value);
+        }
+        Ok(bytes)
+    }
+
+    fn insert(&self, tree: &sled::Tree, key: &[u8], value: Vec<u8>) -> Result<(), HistoryError> {
+        let more = len(key, &value);
+        let before = tree.insert(key, value)?;
+        self.counted(more, before.map_or(0, |value| len(key, &value)));
+        Ok(())
+    }
+
+    fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), HistoryError> {
+        if let Some(value) = tree.remove(key)? {
+            self.counted(0, len(key, &value));
+        }
+        Ok(())
+    }
+
+    /// Only one thread writes.
+    fn counted(&self, more: u64, less: u64) {
+        self.bytes.store((self.bytes() + more).saturating_sub(less), Ordering::Relaxed);
     }
 
     #[cfg(test)]
@@ -58,13 +108,19 @@ impl Rows {
         Ok(())
     }
 
+    /// As an earlier release left it.
+    #[cfg(test)]
+    pub(super) fn forget_bytes(&self) {
+        self.db.remove(BYTES).unwrap();
+        self.db.flush().unwrap();
+    }
+
     /// As format 1 had it: a row of one set.
     #[cfg(test)]
     pub(super) fn put_single(&self, set: &ChangeSet) -> Result<(), HistoryError> {
         let mut value = seal(&atoll_codec::encode_changes(set));
         value[0] = 1;
-        self.changes.insert(change_key(set.revision, LAST_PART), value)?;
-        Ok(())
+        self.insert(&self.changes, &change_key(set.revision, LAST_PART), value)
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -84,16 +140,20 @@ impl Rows {
         Ok(())
     }
 
-    /// A revision noted under `name`.
-    pub(super) fn noted(&self, name: &str) -> Result<Option<Revision>, HistoryError> {
+    /// The number noted under `name`.
+    pub(super) fn noted(&self, name: &str) -> Result<Option<u64>, HistoryError> {
         let Some(value) = self.db.get(name)? else { return Ok(None) };
         let (_, body) = open(&value, name)?;
-        Ok(Some(Revision(be_u64(body).ok_or_else(|| damaged(name, "its length"))?)))
+        Ok(Some(be_u64(body).ok_or_else(|| damaged(name, "its length"))?))
     }
 
-    pub(super) fn note(&self, name: &str, revision: Revision) -> Result<(), HistoryError> {
-        self.db.insert(name, seal(&revision.0.to_be_bytes()))?;
+    pub(super) fn note(&self, name: &str, number: u64) -> Result<(), HistoryError> {
+        self.db.insert(name, seal(&number.to_be_bytes()))?;
         Ok(())
+    }
+
+    pub(super) fn note_bytes(&self) -> Result<(), HistoryError> {
+        self.note(BYTES, self.bytes())
     }
 
     /// Writes sets that are in order; several of them share a row.
@@ -108,15 +168,20 @@ impl Rows {
         if parts.len() == 1
             && let Some((key, value)) = parts.pop()
         {
-            self.changes.insert(key, value)?;
-            return Ok(());
+            return self.insert(&self.changes, &key, value);
         }
         if parts.is_empty() {
             return Ok(());
         }
         let mut batch = sled::Batch::default();
-        parts.into_iter().for_each(|(key, value)| batch.insert(&key, value));
+        let (mut more, mut less) = (0, 0);
+        for (key, value) in parts {
+            more += len(&key, &value);
+            less += self.changes.get(key)?.map_or(0, |before| len(&key, &before));
+            batch.insert(&key, value);
+        }
         self.changes.apply_batch(batch)?;
+        self.counted(more, less);
         Ok(())
     }
 
@@ -140,9 +205,7 @@ impl Rows {
         }
         self.put_changes(stay.values())?;
         for last in go {
-            for key in self.changes.scan_prefix(last.0.to_be_bytes()).keys() {
-                self.changes.remove(key?)?;
-            }
+            self.delete_block(last)?;
         }
         Ok(())
     }
@@ -155,7 +218,15 @@ impl Rows {
     ) -> Result<(), HistoryError> {
         let first = change_key(Revision(above.0.saturating_add(1)), 0);
         for key in self.changes.range(first..=change_key(below, u32::MAX)).keys() {
-            self.changes.remove(key?)?;
+            self.remove(&self.changes, &key?)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the block that ends at `last`.
+    pub(super) fn delete_block(&self, last: Revision) -> Result<(), HistoryError> {
+        for key in self.changes.scan_prefix(last.0.to_be_bytes()).keys() {
+            self.remove(&self.changes, &key?)?;
         }
         Ok(())
     }
@@ -221,8 +292,15 @@ impl Rows {
         })
     }
 
+    /// Where the first block ends.
+    pub(super) fn first_end(&self) -> Result<Option<Revision>, HistoryError> {
+        let Some(key) = self.changes.iter().keys().next().transpose()? else { return Ok(None) };
+        let end = split_key(&key).ok_or_else(|| damaged("the first changes row", "its key"))?;
+        Ok(Some(end.0))
+    }
+
     /// The first block that ends at `revision` or later, and where it ends.
-    fn block_at(&self, revision: Revision) -> Result<Option<Block>, HistoryError> {
+    pub(super) fn block_at(&self, revision: Revision) -> Result<Option<Block>, HistoryError> {
         let mut rows = self.changes.range(change_key(revision, 0)..);
         let key = rows.next().transpose()?.map(|(key, _)| key);
         key.map(|key| self.block(&key)).transpose()
@@ -283,8 +361,7 @@ impl Rows {
         let mut value = closing.revision.0.to_be_bytes().to_vec();
         value.extend_from_slice(&atoll_codec::encode_changes(closing));
         debug_assert!(value.len() + PREFIX <= VALUE_BYTES_MAX, "one allocation is small");
-        self.intervals.insert(key, seal(&value))?;
-        Ok(())
+        self.insert(&self.intervals, &key, seal(&value))
     }
 
     pub(super) fn delete_interval(
@@ -295,34 +372,36 @@ impl Rows {
     ) -> Result<(), HistoryError> {
         let mut key = interval_prefix(subnet, address);
         key.extend_from_slice(&from.0.to_be_bytes());
-        self.intervals.remove(key)?;
-        Ok(())
+        self.remove(&self.intervals, &key)
     }
 
-    /// Closed intervals of an address: when each began, and the change that closed it.
+    /// Closed intervals of an address: when each began, and the change that closed it. Oldest first.
     pub(super) fn intervals(
         &self,
         subnet: &SubnetName,
         address: IpAddr,
-    ) -> Result<Vec<(Revision, ChangeSet)>, HistoryError> {
-        let mut found = Vec::new();
-        for row in self.intervals.scan_prefix(interval_prefix(subnet, address)) {
-            let (key, value) = row?;
-            let row = || format!("interval of {address} in {subnet}");
+    ) -> impl DoubleEndedIterator<Item = Result<(Revision, ChangeSet), HistoryError>> + use<> {
+        let row = format!("interval of {address} in {subnet}");
+        let rows = self.intervals.scan_prefix(interval_prefix(subnet, address));
+        rows.map(move |found| {
+            let (key, value) = found?;
             let from = key.len().checked_sub(8).and_then(|at| be_u64(&key[at..]));
-            let from = from.ok_or_else(|| damaged(&row(), "its key"))?;
+            let from = from.ok_or_else(|| damaged(&row, "its key"))?;
             let (_, body) = open(&value, "interval")?;
-            let closing = body.get(8..).ok_or_else(|| damaged(&row(), "its length"))?;
+            let closing = body.get(8..).ok_or_else(|| damaged(&row, "its length"))?;
             let closing = atoll_codec::decode_changes(closing)
-                .map_err(|error| damaged(&row(), &error.to_string()))?;
-            found.push((Revision(from), closing));
-        }
-        Ok(found)
+                .map_err(|error| damaged(&row, &error.to_string()))?;
+            Ok((Revision(from), closing))
+        })
     }
 }
 
+fn len(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64
+}
+
 /// Where a block ends, and its sets.
-type Block = (Revision, Vec<ChangeSet>);
+pub(super) type Block = (Revision, Vec<ChangeSet>);
 
 /// The rows of a block.
 fn parts(last: u64, bytes: &[u8]) -> Vec<([u8; 12], Vec<u8>)> {

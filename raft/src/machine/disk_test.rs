@@ -17,8 +17,9 @@ use tokio::sync::watch;
 
 use super::{ClusterClock, Machine, Published, Shown, Snapshots};
 use crate::changes::{ChangesError, Hub};
-use crate::history::{Archive, History, Interval};
+use crate::history::{Archive, History, Interval, Retention};
 use crate::identity::IdentityFile;
+use crate::reserve::Reserve;
 use crate::stages::Stages;
 use crate::types::{Command, Entry, LogId, SnapshotMeta};
 use crate::wal::Wal;
@@ -33,6 +34,16 @@ pub(crate) struct Disk {
 impl Disk {
     /// What is in `path`; the ring of recent changes holds `ring` of them.
     pub(crate) fn open(path: &Path, ring: usize) -> Self {
+        let reserve = Reserve::on(path, |_| Ok(u64::MAX >> 1)).unwrap();
+        Self::open_with(path, ring, Retention::default(), reserve)
+    }
+
+    pub(crate) fn open_with(
+        path: &Path,
+        ring: usize,
+        retention: Retention,
+        reserve: Reserve,
+    ) -> Self {
         let identity = IdentityFile::open(path, &MemberName::new("m1").unwrap()).unwrap();
         let (snapshots, newest) = Snapshots::open(&path.join("snapshot"), None).unwrap();
         let (state, meta) = match newest {
@@ -42,7 +53,9 @@ impl Disk {
                 (State::restore(dump).unwrap(), head.meta)
             }
         };
-        let archive = Archive::open(&path.join("history"), state.revision()).unwrap();
+        let archive =
+            Archive::open(&path.join("history"), state.revision(), retention, Arc::new(reserve));
+        let archive = archive.unwrap();
         let shown = Arc::new(Shown {
             hub: Arc::new(Hub::with_capacity(state.revision(), archive.progress(), ring)),
             published: watch::Sender::new(Published::new(state, None)),

@@ -15,7 +15,7 @@ use atoll_api::pki::{Authority, write_pair};
 use atoll_api::tls::Listener;
 use atoll_api::{CertificateFiles, Credentials};
 use atoll_model::{Actor, MemberName, NamespaceName, Operation, Outcome, Revision, Txn};
-use atoll_raft::{OpenError, Phase, ProposeError, RaftOptions, Store, Timing};
+use atoll_raft::{OpenError, Phase, ProposeError, RaftOptions, Retention, Store, Timing};
 use tokio::runtime::Runtime;
 use tonic::transport::Server;
 
@@ -78,6 +78,7 @@ impl Lab {
                 replace_after: Duration::from_secs(2),
                 ..Timing::new(Duration::from_millis(100), Duration::from_millis(400))
             },
+            retention: Retention::default(),
         };
         let members = (0..count).map(|at| Member { options: options(at), running: None }).collect();
         Self { directory, authority, members }

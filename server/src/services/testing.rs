@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use atoll_model::{MemberName, NodeName, NodeSpec, Operation, Uid};
-use atoll_raft::{RaftOptions, Store, Timing};
+use atoll_raft::{RaftOptions, Retention, Store, Timing};
 
 /// A cluster of one that is set up.
 pub(super) async fn alone(directory: &Path) -> Store {
@@ -17,6 +17,7 @@ pub(super) async fn alone(directory: &Path) -> Store {
         formation_marker: directory.join("marker"),
         credentials: atoll_api::Credentials::insecure_dev(),
         timing: Timing::default(),
+        retention: Retention::default(),
     };
     let (store, _peers) = Store::open(options).await.unwrap();
     let mut published = store.published();

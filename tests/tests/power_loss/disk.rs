@@ -120,23 +120,18 @@ impl Disk {
         self.mount()
     }
 
-    fn ballast(&self) -> PathBuf {
-        self.mounted_on.join("ballast")
-    }
-
-    /// Somebody else takes almost all the space there is.
-    pub(crate) fn fill(&self) -> Result<()> {
-        const LEFT: u64 = 16 << 20;
+    /// Somebody else takes all the space there is but so many MiB, into `file`.
+    pub(crate) fn fill(&self, file: &str, left_mib: u64) -> Result<()> {
         let fill = format!(
-            "free=$(df --output=avail -B1 {} | tail -1) && fallocate -l $((free - {LEFT})) {}",
+            "free=$(df --output=avail -B1M {} | tail -1) && fallocate -l $((free - {left_mib}))M {}",
             text(&self.mounted_on),
-            text(&self.ballast())
+            text(&self.mounted_on.join(file))
         );
         self.room.run("sh", &["-c", &fill])
     }
 
-    pub(crate) fn make_space(&self) -> Result<()> {
-        self.room.run("rm", &[text(&self.ballast())])
+    pub(crate) fn make_space(&self, file: &str) -> Result<()> {
+        self.room.run("rm", &[text(&self.mounted_on.join(file))])
     }
 
     pub(crate) fn thaw(&self) -> Result<()> {
