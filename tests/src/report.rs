@@ -166,8 +166,11 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// The file cannot be read or written.
+    /// The file cannot be read or written, or a value is no number.
     pub fn save(&self) -> anyhow::Result<()> {
+        if let Some(row) = self.rows.iter().find(|row| !row.value.is_finite()) {
+            anyhow::bail!("{} of the report {} is {}", row.case, self.name, row.value);
+        }
         let dir = dir();
         std::fs::create_dir_all(&dir)?;
         let path = dir.join(format!("{}.json", self.name));

@@ -77,8 +77,8 @@ fn main() -> anyhow::Result<()> {
     let target = Target::AtMost(600.0);
     report.claim("heap of an allocation with its indexes", "B", with - without, target);
     report.note("heap of the row of a released address", "B", released()?);
-    report.save()?;
     writeln!(std::io::stdout(), "{}", report.table())?;
+    report.save()?;
     let failures = report.failures();
     anyhow::ensure!(failures.is_empty(), "missed: {}", failures.join("; "));
     Ok(())

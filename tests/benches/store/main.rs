@@ -24,8 +24,8 @@ fn main() -> anyhow::Result<()> {
     allocator::measure(&mut suite)?;
     machine::measure(&mut suite, quick)?;
     let report = suite.finish()?;
-    report.save()?;
     writeln!(std::io::stdout(), "{}", report.table())?;
+    report.save()?;
     let failures = report.failures();
     anyhow::ensure!(failures.is_empty(), "missed: {}", failures.join("; "));
     Ok(())

@@ -66,6 +66,9 @@ pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     if let Some(size) = plan.sizes.iter().max() {
         members::come_back(*size, report).await.context("members that come back")?;
     }
+    if plan.soak.is_zero() {
+        return Ok(());
+    }
     soak(plan.soak, report).await.context("full load")
 }
 

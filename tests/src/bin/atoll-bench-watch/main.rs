@@ -65,8 +65,8 @@ fn main() -> Result<ExitCode> {
         load::run(&options, &mut report).await?;
         idle::run(&options, &mut report).await
     });
-    report.save()?;
     writeln!(std::io::stdout(), "\n{}", report.table())?;
+    report.save()?;
     outcome?;
     let failures = report.failures();
     failures.iter().try_for_each(|it| writeln!(std::io::stdout(), "missed: {it}"))?;

@@ -104,8 +104,8 @@ async fn main() -> Result<ExitCode> {
             report
         }
     };
-    report.save()?;
     writeln!(std::io::stdout(), "{}", report.table())?;
+    report.save()?;
     let failures = report.failures();
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -59,8 +59,8 @@ fn main() -> anyhow::Result<ExitCode> {
         killed.push(it);
     }
     let report = report(&killed);
-    report.save()?;
     writeln!(out, "\n{}", report.table())?;
+    report.save()?;
     let green = report.failures().is_empty();
     Ok(if green { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
