@@ -92,4 +92,8 @@ fn protocol(family: Family) -> &'static str {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

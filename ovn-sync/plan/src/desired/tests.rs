@@ -8,23 +8,33 @@ use atoll_store::setup;
 use super::*;
 use crate::{Row, VENDOR, VENDOR_KEY, node_group_name, subnet_group_name};
 
-const CLUSTER: ClusterId = ClusterId(7);
+pub(super) const CLUSTER: ClusterId = ClusterId(7);
 
-fn apply(state: &mut State, operations: Vec<Operation>) {
+pub(super) fn apply(state: &mut State, operations: Vec<Operation>) {
+    try_apply(state, operations).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// Or says what the state machine answered.
+pub(super) fn try_apply(state: &mut State, operations: Vec<Operation>) -> Result<(), String> {
     let actor = Actor::Operator("test".into());
     let preconditions = Vec::new();
     let txn = Txn { request: None, actor, preconditions, operations, clock_ms: 0, wall_ms: 0 };
     let index = Revision(state.applied().0 + 1);
     let applied = state.apply(index, &txn);
-    assert!(applied.changes.is_some(), "{:?}", applied.outcome);
+    applied.changes.map(drop).ok_or_else(|| format!("{:?}", applied.outcome))
 }
 
 fn put_node(name: &str) -> Operation {
-    let (name, uid) = (name.parse().unwrap(), format!("uid-of-{name}").parse().unwrap());
-    Operation::PutNode(NodeSpec { name, uid, addresses: Vec::new(), labels: Default::default() })
+    put_node_at(name, &[])
 }
 
-fn put_pod(key: &str, node: &str) -> Operation {
+pub(super) fn put_node_at(name: &str, addresses: &[&str]) -> Operation {
+    let (name, uid) = (name.parse().unwrap(), format!("uid-of-{name}").parse().unwrap());
+    let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
+    Operation::PutNode(NodeSpec { name, uid, addresses, labels: Default::default() })
+}
+
+pub(super) fn put_pod(key: &str, node: &str) -> Operation {
     Operation::PutPod(PodSpec::new(
         PodKey::parse(key).unwrap(),
         format!("uid-of-{key}").parse().unwrap(),
@@ -32,7 +42,12 @@ fn put_pod(key: &str, node: &str) -> Operation {
     ))
 }
 
-fn put_subnet(name: &str, cidr: &str) -> Operation {
+pub(super) fn delete_pod(key: &str) -> Operation {
+    let uid = format!("uid-of-{key}").parse().unwrap();
+    Operation::DeletePod(PodKey::parse(key).unwrap(), uid)
+}
+
+pub(super) fn put_subnet(name: &str, cidr: &str) -> Operation {
     let cidr: atoll_model::Cidr = cidr.parse().unwrap();
     let nets = vec![SubnetNet { cidr, gateway: cidr.assignable().first() }];
     let mut spec = SubnetSpec::new(name.parse().unwrap(), nets);
@@ -41,7 +56,7 @@ fn put_subnet(name: &str, cidr: &str) -> Operation {
 }
 
 /// As a first leader sets it up, with the given nodes.
-fn cluster(nodes: &[&str]) -> State {
+pub(super) fn cluster(nodes: &[&str]) -> State {
     let mut state = State::default();
     apply(&mut state, setup::defaults());
     for node in nodes {
@@ -50,7 +65,7 @@ fn cluster(nodes: &[&str]) -> State {
     state
 }
 
-fn rows(state: &State) -> Rows {
+pub(super) fn rows(state: &State) -> Rows {
     desired(CLUSTER, state).unwrap()
 }
 
@@ -300,7 +315,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A subnet `tenant` for namespace `tenant`, otherwise as `change` has it.
-fn tenant(change: impl FnOnce(&mut SubnetSpec)) -> Operation {
+pub(super) fn tenant(change: impl FnOnce(&mut SubnetSpec)) -> Operation {
     let Operation::PutSubnet(mut spec, origin) = put_subnet("tenant", "10.20.0.0/24") else {
         unreachable!("it is what was asked for")
     };
@@ -385,11 +400,9 @@ fn a_users_rules_are_about_the_pods_of_their_subnet_alone() {
     );
 }
 
-#[test]
-fn a_pod_is_limited_as_it_asks_or_as_a_spec_says_each_direction_for_itself() {
-    let mut state = cluster(&["n1"]);
-    apply(&mut state, vec![tenant(|_| ())]);
-    let Operation::PutPod(mut asks) = put_pod("tenant/a", "n1") else { unreachable!() };
+/// The pod asks for a limit of what it receives, and a spec for its namespace has both.
+pub(super) fn limited(key: &str) -> Vec<Operation> {
+    let Operation::PutPod(mut asks) = put_pod(key, "n1") else { unreachable!() };
     asks.traffic.rates.ingress = Some(Rate { mbit: 10, burst_mbit: None });
     let spec = QosSpec {
         name: "slow".parse().unwrap(),
@@ -403,8 +416,15 @@ fn a_pod_is_limited_as_it_asks_or_as_a_spec_says_each_direction_for_itself() {
         subnets: Vec::new(),
         selectors: Vec::new(),
     };
-    apply(&mut state, vec![Operation::PutPod(asks), put_pod("default/b", "n1")]);
-    apply(&mut state, vec![Operation::PutQos(spec)]);
+    vec![Operation::PutPod(asks), Operation::PutQos(spec)]
+}
+
+#[test]
+fn a_pod_is_limited_as_it_asks_or_as_a_spec_says_each_direction_for_itself() {
+    let mut state = cluster(&["n1"]);
+    apply(&mut state, vec![tenant(|_| ())]);
+    apply(&mut state, limited("tenant/a"));
+    apply(&mut state, vec![put_pod("default/b", "n1")]);
     let rows = rows(&state);
     assert_eq!(
         lines(&rows, Table::Qos, "pod/tenant/a"),
@@ -417,14 +437,15 @@ fn a_pod_is_limited_as_it_asks_or_as_a_spec_says_each_direction_for_itself() {
     assert_eq!(row(&rows, Table::LogicalSwitch, "tenant")["qos_rules"].uuids().count(), 2);
 }
 
+pub(super) fn central(ecmp: bool, nodes: &[&str]) -> Operation {
+    let node =
+        |name: &&str| GatewayNode { node: name.parse().unwrap(), egress: Addresses::default() };
+    let nodes = nodes.iter().map(node).collect();
+    tenant(|spec| spec.gateway_type = GatewayType::Centralized(CentralGateway { nodes, ecmp }))
+}
+
 #[test]
 fn a_centralized_subnet_leaves_by_its_active_gateways_and_by_nobody_else() {
-    let central = |ecmp, nodes: &[&str]| {
-        let node =
-            |name: &&str| GatewayNode { node: name.parse().unwrap(), egress: Addresses::default() };
-        let nodes = nodes.iter().map(node).collect();
-        tenant(|spec| spec.gateway_type = GatewayType::Centralized(CentralGateway { nodes, ecmp }))
-    };
     let leaves = |state: &State| {
         let lines = lines(&rows(state), Table::LogicalRouterPolicy, "subnet/tenant");
         let central = lines.into_iter().filter(|line| line.starts_with("29100"));
@@ -450,10 +471,7 @@ fn a_centralized_subnet_leaves_by_its_active_gateways_and_by_nobody_else() {
 #[test]
 fn a_node_is_reached_through_its_own_leg() {
     let mut state = cluster(&[]);
-    let Operation::PutNode(mut spec) = put_node("n1") else { unreachable!() };
-    spec.addresses =
-        ["172.30.0.11", "172.31.0.11", "fd30::11"].map(|it| it.parse().unwrap()).to_vec();
-    apply(&mut state, vec![Operation::PutNode(spec)]);
+    apply(&mut state, vec![put_node_at("n1", &["172.30.0.11", "172.31.0.11", "fd30::11"])]);
     let all = rows(&state);
     let lines = lines(&all, Table::LogicalRouterPolicy, "node/n1");
     let to_node: Vec<_> = lines.iter().filter(|line| line.starts_with("30000")).collect();
