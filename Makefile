@@ -10,7 +10,7 @@ export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
-	bench-cluster bench-watch failover isolation
+	bench-cluster bench-watch failover isolation projection-fuzz
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ mutants: ## The report mutants: deliberate bugs in the state machine, and the te
 
 restore: install build ## The report restore: a backup that is older than the network, with pods running.
 	$(CARGO) test -p atoll-tests --test restore -- --nocapture
+
+projection-fuzz: install build ## The report projection-fuzz: random changes and damage, and a referee. ATOLL_FUZZ_ROUNDS=100 at night.
+	$(CARGO) test -p atoll-tests --test projection_fuzz -- --nocapture
 
 isolation: install build ## The report isolation: who reaches the pods of a private subnet, with real packets.
 	$(CARGO) test -p atoll-tests --test isolation -- --nocapture

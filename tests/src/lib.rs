@@ -10,6 +10,7 @@
 //! * [`mod@bench`]: members and etcd side by side, under the same load.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
+//! * [`referee`]: what a northbound database has to hold, computed a second time.
 //! * [`report`]: what a run saw, for people and for programs.
 //! * [`vectors`]: recorded answers of another allocator, and ours.
 //! * [`wait`] is how a test waits: for a condition, until a deadline, saying what it last saw.
@@ -24,6 +25,7 @@ pub mod histories;
 pub mod lab;
 pub mod people;
 pub mod probe;
+pub mod referee;
 pub mod report;
 pub mod vectors;
 pub mod wait;
