@@ -4,6 +4,8 @@
 
 #[path = "projection/asked.rs"]
 mod asked;
+#[path = "projection/bad_database.rs"]
+mod bad_database;
 mod common;
 
 use atoll_model::{ClusterId, Operation, PodKey, Revision};

@@ -126,13 +126,50 @@ pub(crate) fn put_subnet(name: &str, cidr: &str) -> Operation {
 pub(crate) struct Northbound {
     dir: tempfile::TempDir,
     child: Option<Child>,
+    /// More options of the server.
+    options: Vec<String>,
+    /// Bytes that its file may have.
+    file_bytes: Option<u64>,
 }
 
 impl Northbound {
     pub(crate) fn start() -> Self {
-        let mut server = Self { dir: tempfile::tempdir().unwrap(), child: None };
+        let mut server = Self::prepared();
         server.restart();
         server
+    }
+
+    /// Not started.
+    pub(crate) fn prepared() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, child: None, options: Vec::new(), file_bytes: None }
+    }
+
+    /// Starts on a database of another schema.
+    pub(crate) fn of_schema(schema: &str) -> Self {
+        let mut server = Self::prepared();
+        let path = server.dir.path().join("schema");
+        std::fs::write(&path, schema).unwrap();
+        run(Command::new("ovsdb-tool").arg("create").arg(server.file()).arg(path));
+        server.restart();
+        server
+    }
+
+    /// Starts it again, with these options too.
+    pub(crate) fn restart_with(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|it| (*it).to_owned()).collect();
+        self.restart();
+    }
+
+    /// Starts it again, on a disk that has room for so many bytes of its file.
+    pub(crate) fn restart_on_a_disk_with(&mut self, bytes: Option<u64>) {
+        self.file_bytes = bytes;
+        self.restart();
+    }
+
+    pub(crate) fn appctl(&self, arguments: &[&str]) -> String {
+        let socket = self.dir.path().join("nb.ctl");
+        run(Command::new("ovs-appctl").arg("-t").arg(socket).args(arguments))
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -159,10 +196,17 @@ impl Northbound {
         }
         let in_dir = |name: &str| self.dir.path().join(name).display().to_string();
         let mut server = Command::new("setpriv");
+        server.args(["--pdeathsig", "KILL"]);
+        if let Some(bytes) = self.file_bytes {
+            // Beyond it writes fail, as on a full disk; without the trap the signal would kill it.
+            server.args(["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", "prlimit"]);
+            server.arg(format!("--fsize={bytes}"));
+        }
         server
-            .args(["--pdeathsig", "KILL", "ovsdb-server", "-vconsole:off"])
+            .args(["ovsdb-server", "-vconsole:off"])
             .arg(format!("--remote=p{}", self.endpoint()))
             .arg(format!("--unixctl={}", in_dir("nb.ctl")))
+            .args(&self.options)
             .arg(self.file())
             .env("OVS_RUNDIR", self.dir.path())
             .stdin(Stdio::null());
