@@ -6,7 +6,7 @@ use std::time::Duration;
 use atoll_model::{ChangeSet, Revision};
 
 use super::rows::Rows;
-use super::{History, Moment, PastError, Retention};
+use super::{History, Moment, PastError, Retention, decode_part};
 use crate::machine::disk_test::{Disk, delete_pod, namespace, node, pod};
 use crate::reserve::Reserve;
 
@@ -102,6 +102,33 @@ async fn a_history_stays_below_its_bytes_and_the_oldest_goes_first() {
     let last = come_and_go(&mut again, 500).await;
     assert!(floor(&again) > floor_before);
     is_whole_down_to_the_floor(directory.path(), again, last).await.close().await;
+}
+
+/// The member it comes from keeps more.
+#[tokio::test]
+async fn what_was_dropped_does_not_come_back_with_what_was_missing() {
+    let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let age = Some(Duration::from_millis(100));
+    let mut other = begin(theirs.path(), Retention::default()).await;
+    let mut disk = begin(mine.path(), Retention { age, ..Retention::default() }).await;
+    for disk in [&mut other, &mut disk] {
+        come_and_go(disk, 300).await;
+        disk.snapshot().await;
+    }
+    disk.close().await;
+    // Nothing more goes by age; a snapshot from the leader leaves a gap.
+    let disk = open(mine.path(), Retention::default());
+    let (dropped, last) = (floor(&disk), disk.shown.published.borrow().state.revision());
+    assert!(dropped > Revision(100), "{dropped}");
+    disk.shown.archive.skip_to(last).await.unwrap();
+    assert!(disk.shown.archive.progress().lacks());
+    while disk.shown.archive.progress().lacks() {
+        let (bytes, _) = other.shown.archive.part(floor(&disk)).await.unwrap().unwrap();
+        assert!(disk.shown.archive.take_in(decode_part(&bytes).unwrap()).await.unwrap());
+    }
+    assert_eq!(floor(&disk), dropped);
+    is_whole_down_to_the_floor(mine.path(), disk, last).await.close().await;
+    other.close().await;
 }
 
 #[tokio::test]

@@ -162,13 +162,15 @@ impl Writer {
         Ok(())
     }
 
-    /// The floor sinks once what is above it is durable, and never before.
+    /// The floor sinks once what is above it is durable, and never before; and not below what was
+    /// dropped, whose rows go.
     fn older(&mut self, part: &Part) -> Result<(), HistoryError> {
         intervals::write_older(&self.rows, part)?;
         self.rows.note_bytes()?;
         self.rows.sync()?;
-        self.rows.note(FLOOR, part.above.0)?;
-        self.progress.floor.store(part.above.0, Ordering::Release);
+        let floor = part.above.max(self.progress.dropped());
+        self.rows.note(FLOOR, floor.0)?;
+        self.progress.floor.store(floor.0, Ordering::Release);
         Ok(())
     }
 
