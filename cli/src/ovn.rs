@@ -163,8 +163,16 @@ async fn status(client: &Client, format: Format) -> Result<(), Failure> {
             Ok(())
         }
         Format::Table | Format::Wide => {
-            let titles =
-                ["MEMBER", "CENTRAL", "REVISION", "NB", "PROJECTION", "LAST-PASS", "CONFLICTS"];
+            let titles = [
+                "MEMBER",
+                "CENTRAL",
+                "REVISION",
+                "NB",
+                "PROJECTION",
+                "LAST-PASS",
+                "CONFLICTS",
+                "FOREIGN",
+            ];
             let row = |it: &Member| {
                 let status = &it.status;
                 let of = |what: fn(&Projection) -> String| {
@@ -178,6 +186,7 @@ async fn status(client: &Client, format: Format) -> Result<(), Failure> {
                     of(|it| word(it).to_owned()),
                     of(|it| format!("{:.1?}", Duration::from_micros(it.micros))),
                     of(|it| it.conflicts.to_string()),
+                    foreign(status),
                 ]
             };
             let header = titles.map(ToOwned::to_owned).to_vec();
@@ -188,6 +197,7 @@ async fn status(client: &Client, format: Format) -> Result<(), Failure> {
                 let errors = [
                     status.projection.as_ref().map(|it| &it.error),
                     status.processes.as_ref().map(|it| &it.error),
+                    status.processes.as_ref().map(|it| &it.foreign_error),
                 ];
                 for error in errors.into_iter().flatten().filter(|error| !error.is_empty()) {
                     writeln!(out, "{name}: {error}")?;
@@ -201,6 +211,16 @@ async fn status(client: &Client, format: Format) -> Result<(), Failure> {
             }
             Ok(())
         }
+    }
+}
+
+/// Rows of others, and whether a member that takes over has all of them.
+fn foreign(status: &StatusResponse) -> String {
+    let rows = status.processes.as_ref().and_then(|it| Some((it.foreign_rows?, it.foreign_equal)));
+    match rows {
+        Some((rows, true)) => rows.to_string(),
+        Some((rows, false)) => format!("{rows} (behind)"),
+        None => "-".to_owned(),
     }
 }
 

@@ -149,6 +149,7 @@ pub(crate) fn central_value(it: &CentralProcesses) -> Value {
         "northd": it.northd,
         "healthy": it.healthy,
         "error": it.error,
+        "foreign": { "rows": it.foreign_rows, "equal": it.foreign_equal, "error": it.foreign_error },
     })
 }
 

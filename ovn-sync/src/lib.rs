@@ -18,6 +18,8 @@
 //! * [`Central`]: starts, watches, restarts and stops the three processes, makes their databases,
 //!   and follows the role.
 //!
+//! * [`Carrier`]: copies what others keep in the serving northbound to the members that do not serve.
+//!
 //! # Invariants
 //!
 //! * Observed rows count only when the monitor's first contents are complete.
@@ -40,11 +42,14 @@ mod convert;
 mod pass;
 mod projector;
 
+mod foreign;
+
 mod central;
 
 pub use central::{
     Backup, Central, CentralOptions, CentralRole, CentralStatus, Database, OrderError, Orders,
 };
 pub use convert::{monitored, observe};
+pub use foreign::{Carrier, ForeignSource, ForeignStatus};
 pub use pass::Pending;
 pub use projector::{AskError, Asker, Desired, PassStatus, Projector, Source, SourceGone, Synced};

@@ -5,6 +5,8 @@
 mod common;
 #[path = "central/copies.rs"]
 mod copies;
+#[path = "central/foreign.rs"]
+mod foreign;
 #[path = "central/orders.rs"]
 mod orders;
 

@@ -17,8 +17,8 @@ use atoll_model::{
     Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Outcome, Revision, Txn,
 };
 use atoll_ovn_sync::{
-    Asker, Central, CentralOptions, CentralRole, CentralStatus, Desired, Orders, PassStatus,
-    Projector, Source, SourceGone,
+    Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, Desired, ForeignSource,
+    ForeignStatus, Orders, PassStatus, Projector, Source, SourceGone,
 };
 use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
@@ -41,12 +41,20 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 pub struct LocalCentral {
     processes: watch::Receiver<CentralStatus>,
     projection: watch::Receiver<PassStatus>,
+    foreign: watch::Receiver<ForeignStatus>,
     /// It was chosen to serve, and its NB has not come as far as that choice yet.
     is_behind: Arc<AtomicBool>,
     asker: Asker,
     orders: Orders,
     hand_overs: mpsc::Sender<HandOver>,
-    running: Arc<Mutex<Option<(Central, Projector)>>>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    central: Central,
+    projector: Projector,
+    carrier: Carrier,
 }
 
 /// A member that shall serve, and who wants to know whether it will.
@@ -92,16 +100,18 @@ impl LocalCentral {
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
         let source = StoreSource { published: store.published(), seen: None };
-        let projector = Projector::start(source, nb)?;
+        let projector = Projector::start(source, nb.clone())?;
+        let carrier = Carrier::start(nb)?;
         let (hand_overs, asked) = mpsc::channel(1);
         let local = Self {
             processes: central.status(),
             projection: projector.status(),
+            foreign: carrier.status(),
             is_behind: Arc::default(),
             asker: projector.asker(),
             orders: central.orders(),
             hand_overs,
-            running: Arc::new(Mutex::new(Some((central, projector)))),
+            running: Arc::new(Mutex::new(Some(Running { central, projector, carrier }))),
         };
         tokio::spawn(local.clone().follow(store.clone(), cancel.clone()));
         let (store, credentials) = (store.clone(), credentials.clone());
@@ -126,6 +136,12 @@ impl LocalCentral {
     #[must_use]
     pub fn projection(&self) -> PassStatus {
         self.projection.borrow().clone()
+    }
+
+    /// How the rows of others are carried here.
+    #[must_use]
+    pub fn foreign(&self) -> ForeignStatus {
+        self.foreign.borrow().clone()
     }
 
     /// Asks the projection questions.
@@ -155,16 +171,18 @@ impl LocalCentral {
     /// Stops the projection, then the processes. A second call does nothing.
     pub async fn shutdown(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((central, projector)) = running {
+        if let Some(Running { central, projector, carrier }) = running {
+            carrier.shutdown().await;
             projector.shutdown().await;
             central.shutdown().await;
         }
     }
 
-    fn set_role(&self, role: CentralRole) {
+    fn set_role(&self, role: CentralRole, source: ForeignSource) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((central, _)) = running.as_ref() {
-            central.set_role(role);
+        if let Some(running) = running.as_ref() {
+            running.central.set_role(role);
+            running.carrier.set_source(source);
         }
     }
 
@@ -190,7 +208,11 @@ impl LocalCentral {
                     serves = since;
                 }
                 self.is_behind.store(since.is_some() && since != serves, Ordering::Relaxed);
-                self.set_role(central_role(me, chosen.as_deref(), since == serves));
+                let chosen = chosen.as_deref();
+                self.set_role(
+                    central_role(me, chosen, since == serves),
+                    foreign_source(me, chosen),
+                );
             }
             tokio::select! {
                 changed = published.changed() => if changed.is_err() { return },
@@ -307,6 +329,16 @@ fn central_role(me: MemberId, chosen: Option<&Role>, is_due: bool) -> CentralRol
         Some(_) if is_due => CentralRole::Active,
         // What it has copied so far stays until it serves.
         Some(_) | None => CentralRole::Idle,
+    }
+}
+
+/// From where this member has the rows of others. Its own are the serving ones as soon as it is
+/// chosen: nobody else's are any more.
+fn foreign_source(me: MemberId, chosen: Option<&Role>) -> ForeignSource {
+    match chosen {
+        Some(chosen) if chosen.member != me => ForeignSource::Member(chosen.nb.clone()),
+        Some(_) => ForeignSource::Own,
+        None => ForeignSource::Unknown,
     }
 }
 

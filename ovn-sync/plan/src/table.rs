@@ -149,6 +149,11 @@ impl Table {
         }
     }
 
+    /// Those columns, each with the table that it refers to.
+    pub fn shared_columns(self) -> impl Iterator<Item = (Column, Self)> {
+        self.references().iter().map(|references| (references.column, references.table))
+    }
+
     /// Rows stay without being referred to, and go only when they are deleted. The others are
     /// deleted by taking away the references to them.
     pub(crate) const fn is_root(self) -> bool {

@@ -97,7 +97,7 @@ impl ClusterApi for ClusterService {
         let status = self.store.status();
         let published = self.store.published().borrow().clone();
         let processes = self.central.as_ref().map(|central| {
-            let now = central.processes();
+            let (now, foreign) = (central.processes(), central.foreign());
             CentralProcesses {
                 active: now.active,
                 serving: now.serving,
@@ -109,6 +109,9 @@ impl ClusterApi for ClusterService {
                 error: now.last_error.unwrap_or_default(),
                 nb_remote: now.nb_endpoint,
                 sb_remote: now.sb_endpoint,
+                foreign_rows: foreign.rows.map(|rows| rows as u64),
+                foreign_equal: foreign.equal,
+                foreign_error: foreign.error.unwrap_or_default(),
             }
         });
         let projection = self.central.as_ref().map(|central| {
