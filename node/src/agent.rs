@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::inventory::Teller;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, follow, inventory, leg};
+use crate::{cache, connections, follow, inventory, leg};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -76,6 +76,7 @@ pub async fn run(
     let (node, records) = (config.node.clone(), attached);
     let teller = Teller { node, client: client.clone(), ovs: ovs.clone(), records };
     tasks.spawn(inventory::keep(teller, view.clone(), cancel.clone()));
+    tasks.spawn(connections::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone()));
     tasks.spawn(leg::keep(config.clone(), client, ovs, view, cancel.clone()));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {

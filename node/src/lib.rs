@@ -14,6 +14,7 @@
 //! * [`ovs`]: this node's Open vSwitch;
 //! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
 //! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
+//! * [`connections`]: what a private subnet does not allow any more is ended;
 //! * [`cni`]: the socket on which the CNI plugin asks.
 //!
 //! Invariants:
@@ -33,6 +34,7 @@ pub mod queue;
 pub mod view;
 
 pub mod attach;
+pub mod connections;
 pub mod leg;
 
 pub mod cni;

@@ -157,6 +157,14 @@ impl View {
         }
     }
 
+    /// All allocations that the node needs.
+    pub fn allocations(&self) -> impl Iterator<Item = &Arc<Allocation>> {
+        self.objects.values().filter_map(|object| match object {
+            Object::Allocation(allocation) => Some(allocation),
+            _ => None,
+        })
+    }
+
     /// The allocation of a pod, if it is this very pod's.
     #[must_use]
     pub fn allocation_of(&self, pod: &Pod) -> Option<&Arc<Allocation>> {

@@ -3,6 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+#[path = "isolation/flood.rs"]
+mod flood;
+#[path = "isolation/streams.rs"]
+mod streams;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -139,11 +144,16 @@ async fn becomes(lab: &Lab, pods: &[Pod], rules: Rules) -> Result<usize> {
 /// Requirement A5: the border of a private subnet, as it is drawn, moved and taken away.
 #[tokio::test]
 async fn a_private_subnet_talks_to_itself_its_friends_the_nodes_and_the_outside() {
-    let name = format!("i{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap();
-    let lab = ScopedLab::up(Options { members: 1, nodes: 2, ..Options::new(name) }).await.unwrap();
+    let lab = up(1).await.unwrap();
     let mut report = Report::new("isolation", "make isolation");
     border(&lab, &mut report).await.unwrap();
     report.save().unwrap();
+}
+
+/// A network of two nodes.
+async fn up(members: u8) -> Result<ScopedLab> {
+    let name = format!("i{}", &Uuid::new_v4().simple().to_string()[..8]).parse()?;
+    ScopedLab::up(Options { members, nodes: 2, ..Options::new(name) }).await
 }
 
 async fn border(lab: &Lab, report: &mut Report) -> Result<()> {

@@ -11,6 +11,9 @@
 //! Values are [`Datum`]s in *canonical form* (sets and maps sorted, a set of one element is that
 //! element), so `==` compares what a value means and not how a server happened to write it.
 //!
+//! Beside OVSDB, [`unixctl`] gives commands to the daemons of Open vSwitch and OVN, which speak the
+//! same JSON.
+//!
 //! # Invariants
 //!
 //! * A call has three answers: done, refused, outcome unknown. "Nothing was sent" is told apart
@@ -52,6 +55,8 @@ mod request;
 
 mod client;
 mod monitor;
+
+pub mod unixctl;
 
 #[cfg(test)]
 mod testing;

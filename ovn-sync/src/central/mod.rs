@@ -23,7 +23,6 @@ mod northbound;
 mod orders;
 mod server;
 mod supervisor;
-mod unixctl;
 
 use std::io;
 use std::net::IpAddr;

@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atoll_ovsdb::unixctl::{self, ControlError};
 use atoll_ovsdb::{Client, ConnectError, Endpoint, Operation, Options, Row, TransactError};
 use tokio::time::Instant;
 
 use super::CentralOptions;
 use super::child::Process;
 use super::database::{DatabaseError, DatabaseFile};
-use super::unixctl::{self, ControlError};
 
 /// For one call. Longer than that a database is no use to anybody.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,30 +5,43 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 /// For one command. The daemon answers between two rounds of its main loop.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest answer taken; ours are empty or a line.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Longest answer taken: a table of connections has some 200 bytes for each.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Why a command is not known to be carried out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ControlError {
+pub enum ControlError {
+    /// It did not answer in time, or broke off: the command may be carried out or not.
     #[error("{} does not answer", .socket.display())]
     Unreachable {
+        /// Its control socket.
         socket: PathBuf,
+        /// Why.
         #[source]
         source: io::Error,
     },
+    /// It was not carried out.
     #[error("{command} was refused: {message}")]
-    Refused { command: String, message: String },
+    Refused {
+        /// The command.
+        command: String,
+        /// The daemon's reason.
+        message: String,
+    },
 }
 
-/// Gives one command and returns its output.
-pub(super) async fn command(
+/// Gives one command to the daemon at the control socket `socket` and returns its output.
+///
+/// # Errors
+///
+/// [`ControlError`].
+pub async fn command(
     socket: &Path,
     command: &str,
     arguments: &[&str],
@@ -53,6 +66,9 @@ async fn ask(socket: &Path, command: &str, arguments: &[&str]) -> io::Result<Val
     // The daemon keeps the connection open: the answer ends where its JSON does.
     loop {
         let read = stream.read_buf(&mut answer).await?;
+        if read > 0 && answer.last() != Some(&b'}') && answer.len() < ANSWER_BYTES_MAX {
+            continue;
+        }
         match serde_json::from_slice(&answer) {
             Ok(value) => return Ok(value),
             Err(error) if error.is_eof() && read > 0 && answer.len() < ANSWER_BYTES_MAX => (),

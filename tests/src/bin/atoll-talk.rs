@@ -1,0 +1,118 @@
+//! What pods of the tests say to each other, where `ping` does not do: streams that go the other way
+//! than they were opened, and floods.
+//!
+//! ```text
+//! atoll-talk push udp|tcp PORT            answers the first word of each peer with one every 10 ms
+//! atoll-talk pull udp|tcp ADDRESS:PORT    opens such a stream; a line with the time for each word
+//! atoll-talk flood ADDRESS:PORT RATE SECONDS
+//! atoll-talk hear PORT                    a line with the time for each datagram
+//! ```
+//!
+//! Times are milliseconds since 1970.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+
+const PACE: Duration = Duration::from_millis(10);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["push", "udp", port] => push_udp(&bound(port)?),
+        ["push", "tcp", port] => push_tcp(port),
+        ["pull", "udp", to] => pull_udp(to.parse()?),
+        ["pull", "tcp", to] => pull_tcp(to.parse()?),
+        ["flood", to, rate, seconds] => flood(to.parse()?, rate.parse()?, seconds.parse()?),
+        ["hear", port] => hear(&bound(port)?),
+        _ => bail!("atoll-talk push|pull|flood|hear ...: see its source"),
+    }
+}
+
+/// A socket for both families.
+fn bound(port: &str) -> Result<UdpSocket> {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port.parse()?)).context("cannot listen")
+}
+
+/// A socket of the family of `to`.
+fn towards(to: SocketAddr) -> Result<UdpSocket> {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((any, 0)).context("no socket")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pace is no wait for anything")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn tell() -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    writeln!(std::io::stdout(), "{now}")?;
+    Ok(())
+}
+
+fn push_udp(socket: &UdpSocket) -> Result<()> {
+    let mut word = [0; 64];
+    let (_, peer) = socket.recv_from(&mut word)?;
+    loop {
+        // The kernel tells of an address that is gone; it may come back.
+        let _ = socket.send_to(b"word", peer);
+        pause(PACE);
+    }
+}
+
+fn push_tcp(port: &str) -> Result<()> {
+    let (mut stream, _) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port.parse()?))?.accept()?;
+    stream.set_nodelay(true)?;
+    loop {
+        stream.write_all(b"word")?;
+        pause(PACE);
+    }
+}
+
+fn pull_udp(to: SocketAddr) -> Result<()> {
+    let socket = towards(to)?;
+    socket.send_to(b"open", to)?;
+    hear(&socket)
+}
+
+fn pull_tcp(to: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect(to)?;
+    let mut word = [0; 4096];
+    while stream.read(&mut word)? > 0 {
+        tell()?;
+    }
+    Ok(())
+}
+
+fn hear(socket: &UdpSocket) -> Result<()> {
+    let mut word = [0; 2048];
+    loop {
+        socket.recv_from(&mut word)?;
+        tell()?;
+    }
+}
+
+/// Says at the end how many were sent.
+fn flood(to: SocketAddr, rate: u32, seconds: u64) -> Result<()> {
+    let socket = towards(to)?;
+    let begun = Instant::now();
+    let mut sent: u128 = 0;
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        let due = begun.elapsed().as_micros() * u128::from(rate) / 1_000_000;
+        while sent < due {
+            // What the kernel cannot take now is not sent later.
+            let _ = socket.send_to(b"flood", to);
+            sent += 1;
+        }
+        pause(Duration::from_millis(1));
+    }
+    writeln!(std::io::stdout(), "{sent}")?;
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Streams that were opened before they were forbidden.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::lab::{Lab, Place, Pod, PodOptions};
+use atoll_tests::report::Report;
+use atoll_tests::wait::wait_until;
+use tokio::process::{Child, Command};
+
+use crate::{addresses, subnet, up};
+
+/// No word for this long is the end of a stream that has one every 10 ms.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// From the revocation to the last word.
+const ENDED: Duration = Duration::from_secs(5);
+
+const FRIEND: &str = "  private: true\n  allowSubnets: [10.42.0.0/16, \"fd00:42::/64\"]\n";
+const ALONE: &str = "  private: true\n";
+
+/// A program of the tests in a pod; ends with its value.
+pub(crate) struct Talker {
+    child: Child,
+    output: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Talker {
+    pub(crate) fn start(lab: &Lab, pod: &Pod, arguments: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let output = dir.path().join("said");
+        let space = lab.space(&Place::Pod(pod.name.clone()))?;
+        let mut command: Command = space.command(env!("CARGO_BIN_EXE_atoll-talk"));
+        command.args(arguments).stdin(Stdio::null()).stdout(std::fs::File::create(&output)?);
+        let child = command.kill_on_drop(true).spawn().context("atoll-talk cannot be started")?;
+        Ok(Self { child, output, _dir: dir })
+    }
+
+    /// When it heard a word, in milliseconds since 1970.
+    pub(crate) fn heard(&self) -> Result<Vec<u128>> {
+        times(&self.output)
+    }
+
+    /// What it says at its end.
+    pub(crate) async fn end(mut self) -> Result<String> {
+        ensure!(self.child.wait().await?.success(), "atoll-talk failed");
+        Ok(std::fs::read_to_string(&self.output)?.trim().to_owned())
+    }
+}
+
+fn times(output: &Path) -> Result<Vec<u128>> {
+    let text = std::fs::read_to_string(output)?;
+    // The last line may be half written.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| Ok(line.parse()?)).collect()
+}
+
+pub(crate) fn now() -> Result<u128> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())
+}
+
+pub(crate) async fn pod(lab: &Lab, name: &str, node: u8) -> Result<Pod> {
+    lab.run_pod(PodOptions::new(name.parse()?, node)).await
+}
+
+/// The pod of the private subnet pushes to one who was allowed when the stream was opened: answers,
+/// as far as the rules can tell, which pass for as long as the connection is remembered.
+#[tokio::test]
+async fn a_stream_that_was_opened_before_a_revocation_ends() {
+    let lab = up(1).await.unwrap();
+    let mut report = Report::new("isolation-streams", "make isolation");
+    streams(&lab, &mut report).await.unwrap();
+    report.save().unwrap();
+}
+
+async fn streams(lab: &Lab, report: &mut Report) -> Result<()> {
+    subnet(lab, "red", 41, FRIEND).await?;
+    subnet(lab, "friend", 42, "").await?;
+    let red = pod(lab, "red/a", 1).await?;
+    let friends = [pod(lab, "friend/near", 1).await?, pod(lab, "friend/far", 2).await?];
+    let mut port = 7000;
+    let mut pulls = Vec::new();
+    let mut pushes = Vec::new();
+    for friend in &friends {
+        for address in addresses(&red) {
+            for protocol in ["udp", "tcp"] {
+                port += 1;
+                let what = format!("{protocol} {address} → {}", friend.name);
+                pushes.push(Talker::start(lab, &red, &["push", protocol, &port.to_string()])?);
+                let pull = pull(lab, friend, protocol, address, port).await;
+                pulls.push((what.clone(), pull.context(what)?));
+            }
+        }
+    }
+    let streams = pulls.len();
+
+    let begun = now()?;
+    subnet(lab, "red", 41, ALONE).await?;
+    wait_until(ENDED + SILENCE, "silence", || async {
+        let quiet = now()?.saturating_sub(SILENCE.as_millis());
+        for (what, pull) in &pulls {
+            let last = pull.heard()?.last().copied().unwrap_or_default();
+            ensure!(last < quiet, "{what}: {} ms ago it was heard", now()?.saturating_sub(last));
+        }
+        Ok(())
+    })
+    .await?;
+    let mut last_word = 0;
+    for (_, pull) in &pulls {
+        last_word = last_word.max(pull.heard()?.last().copied().unwrap_or_default());
+    }
+    let slowest = last_word.saturating_sub(begun);
+    report.note(
+        "streams that were opened before the revocation",
+        "streams",
+        f64::from(u32::try_from(streams)?),
+    );
+    report.note(
+        "from the command to the last word of the slowest",
+        "ms",
+        f64::from(u32::try_from(slowest)?),
+    );
+
+    // Allowed again, a new one runs.
+    subnet(lab, "red", 41, FRIEND).await?;
+    let _push = Talker::start(lab, &red, &["push", "udp", "7999"])?;
+    let address = addresses(&red)[0];
+    wait_until(ENDED, "a new stream", || async {
+        pull(lab, &friends[1], "udp", address, 7999).await.map(drop)
+    })
+    .await
+}
+
+/// Opens a stream and waits until it runs.
+async fn pull(lab: &Lab, from: &Pod, protocol: &str, to: IpAddr, port: u16) -> Result<Talker> {
+    let to = SocketAddr::new(to, port).to_string();
+    wait_until(ENDED, "a stream", || async {
+        let pull = Talker::start(lab, from, &["pull", protocol, &to])?;
+        wait_until(Duration::from_secs(1), "its first words", || async {
+            ensure!(pull.heard()?.len() > 5, "{} words", pull.heard()?.len());
+            Ok(())
+        })
+        .await?;
+        Ok(pull)
+    })
+    .await
+}
