@@ -10,7 +10,7 @@ export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
-	bench-cluster bench-watch failover isolation projection-fuzz
+	bench-cluster bench-watch failover isolation qos projection-fuzz
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -61,8 +61,11 @@ restore: install build ## The report restore: a backup that is older than the ne
 projection-fuzz: install build ## The report projection-fuzz: random changes and damage, and a referee. ATOLL_FUZZ_ROUNDS=100 at night.
 	$(CARGO) test -p atoll-tests --test projection_fuzz -- --nocapture
 
-isolation: install build ## The report isolation: who reaches the pods of a private subnet, with real packets.
-	$(CARGO) test -p atoll-tests --test isolation -- --nocapture
+qos: install build ## The report qos: how fast pods send and receive at the rates that are set.
+	$(CARGO) test -p atoll-tests --test qos -- --nocapture
+
+isolation: install build ## The reports isolation*: who reaches the pods of a private subnet, also under a flood.
+	$(CARGO) test -p atoll-tests --test isolation -- --test-threads=1 --nocapture
 
 power-loss: install build forgetful ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
 	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture

@@ -231,6 +231,9 @@ pub(crate) enum Kind {
     /// Nodes.
     #[value(alias = "node")]
     Nodes,
+    /// Rates of pods.
+    #[value(alias = "qosspec", alias = "qosspecs")]
+    Qos,
     /// Allocated addresses with their owners, and those that are kept, drain or cool.
     #[value(alias = "allocation", alias = "alloc")]
     Allocations,

@@ -4,10 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use atoll_api::Client;
 use atoll_api::manifest::{self, Manifest};
 use atoll_api::proto::Kind as ObjectKind;
-use atoll_api::{Client, manifest::API_VERSION};
-use atoll_model::{NodeName, Object, ObjectKey, Operation, Origin, Outcome, Owner, SubnetName};
+use atoll_model::{
+    NodeName, Object, ObjectKey, Operation, Origin, Outcome, Owner, QosName, SubnetName,
+};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -63,12 +65,17 @@ async fn carry_out(
 pub(crate) fn creations(files: &Files) -> Result<Vec<Step>, Failure> {
     let parsed = read_all(&files.files)?.iter().map(manifest::parse).collect::<Result<Vec<_>, _>>();
     let mut steps = Vec::new();
-    for Manifest::Subnet(spec, notes) in parsed.map_err(|error| Failure::Usage(error.into()))? {
-        for note in notes {
-            writeln!(std::io::stderr(), "atollctl: note: {note}")?;
-        }
-        let name = spec.name.to_string();
-        steps.push(("Subnet", name, Operation::PutSubnet(spec, Origin::Api)));
+    for manifest in parsed.map_err(|error| Failure::Usage(error.into()))? {
+        steps.push(match manifest {
+            Manifest::Subnet(spec, notes) => {
+                for note in notes {
+                    writeln!(std::io::stderr(), "atollctl: note: {note}")?;
+                }
+                let name = spec.name.to_string();
+                ("Subnet", name, Operation::PutSubnet(spec, Origin::Api))
+            }
+            Manifest::Qos(spec) => ("QosSpec", spec.name.to_string(), Operation::PutQos(spec)),
+        });
     }
     Ok(steps)
 }
@@ -80,10 +87,11 @@ pub(crate) async fn deletions(client: &Client, deletion: &Deletion) -> Result<Ve
         let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         match value.get("kind").and_then(Value::as_str) {
             Some("Subnet") => steps.push(delete_one(client, Kind::Subnets, name).await?),
+            Some("QosSpec") => steps.push(delete_one(client, Kind::Qos, name).await?),
             Some("IP") => steps.push(delete_one(client, Kind::Ips, name).await?),
             kind => {
                 let kind = kind.unwrap_or("(no kind)");
-                let why = format!("{kind} cannot be deleted here; {API_VERSION} Subnet and IP can");
+                let why = format!("{kind} cannot be deleted here; Subnet, IP and QosSpec can");
                 return Err(Failure::Usage(anyhow::Error::msg(why)));
             }
         }
@@ -113,6 +121,11 @@ async fn delete_one(client: &Client, kind: Kind, name: &str) -> Result<Step, Fai
             let subnet = SubnetName::new(name).map_err(usage)?;
             there_is(client, ObjectKey::Subnet(subnet.clone())).await?;
             ("Subnet", Operation::DeleteSubnet(subnet))
+        }
+        Kind::Qos => {
+            let qos = QosName::new(name).map_err(usage)?;
+            there_is(client, ObjectKey::Qos(qos.clone())).await?;
+            ("QosSpec", Operation::DeleteQos(qos))
         }
         Kind::Nodes => {
             let node = NodeName::new(name).map_err(usage)?;
@@ -213,6 +226,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atoll_api::manifest::API_VERSION;
 
     /// Nobody listens: a manifest that was sent would fail as unreachable.
     #[tokio::test]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use atoll_api::manifest::{ip_object, node_object, subnet_object};
+use atoll_api::manifest::{ip_object, node_object, qos_object, subnet_object};
 use atoll_api::proto::Kind as ObjectKind;
 use atoll_api::{Client, ReadResult};
 use atoll_model::{
-    Allocation, Node, NodeName, Object, Owner, Pod, PodKey, PortName, Subnet, SubnetName,
+    Allocation, Node, NodeName, Object, Owner, Pod, PodKey, PortName, Qos, Subnet, SubnetName,
 };
 use serde_json::Value;
 
@@ -54,6 +54,17 @@ const NODES: &[Column] = &[
     wide("MAC", &["/status/joinMac"]),
 ];
 
+const QOS: &[Column] = &[
+    column("NAME", &["/metadata/name"]),
+    column("INGRESS", &["/spec/ingress/rate"]),
+    column("EGRESS", &["/spec/egress/rate"]),
+    column("PRIORITY", &["/spec/priority"]),
+    column("PODS", &["/spec/pods"]),
+    column("NAMESPACES", &["/spec/namespaces"]),
+    column("SUBNETS", &["/spec/subnets"]),
+    wide("SELECTORS", &["/spec/selectors"]),
+];
+
 pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<(), Failure> {
     if get.kind == Kind::Allocations {
         return allocations::run(client, get.name.as_deref(), &get.filter, format).await;
@@ -65,6 +76,7 @@ pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<()
     }
     let kinds = [ObjectKind::Subnet, ObjectKind::Node, ObjectKind::Pod, ObjectKind::Allocation];
     let wanted = match get.kind {
+        Kind::Qos => &[ObjectKind::Qos][..],
         Kind::Subnets => &kinds[..1],
         Kind::Nodes => &kinds[1..],
         Kind::Ips | Kind::Allocations => &kinds[..],
@@ -74,6 +86,7 @@ pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<()
         Kind::Subnets => (view.subnets(), SUBNETS),
         Kind::Ips | Kind::Allocations => (view.ips(get), IPS),
         Kind::Nodes => (view.nodes(), NODES),
+        Kind::Qos => (view.qos.iter().map(|it| qos_object(it)).collect(), QOS),
     };
     if let Some(name) = &get.name {
         items.retain(|item| item["metadata"]["name"] == name.as_str());
@@ -90,6 +103,7 @@ struct View {
     usage: Vec<atoll_api::proto::SubnetUsage>,
     subnets: BTreeMap<SubnetName, Arc<Subnet>>,
     nodes: Vec<Arc<Node>>,
+    qos: Vec<Arc<Qos>>,
     pods: BTreeMap<PodKey, Arc<Pod>>,
     allocations: BTreeMap<PortName, Arc<Allocation>>,
 }
@@ -100,6 +114,7 @@ impl View {
             usage: read.usage,
             subnets: BTreeMap::new(),
             nodes: Vec::new(),
+            qos: Vec::new(),
             pods: BTreeMap::new(),
             allocations: BTreeMap::new(),
         };
@@ -107,6 +122,7 @@ impl View {
             match object {
                 Object::Subnet(it) => drop(view.subnets.insert(it.spec.name.clone(), it)),
                 Object::Node(it) => view.nodes.push(it),
+                Object::Qos(it) => view.qos.push(it),
                 Object::Pod(it) => drop(view.pods.insert(it.spec.key.clone(), it)),
                 Object::Allocation(it) => drop(view.allocations.insert(it.port.clone(), it)),
                 _ => {}

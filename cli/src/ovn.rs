@@ -162,56 +162,47 @@ async fn status(client: &Client, format: Format) -> Result<(), Failure> {
             members.iter().try_for_each(|it| writeln!(out, "member/{}", it.status.name))?;
             Ok(())
         }
-        Format::Table | Format::Wide => {
-            let titles = [
-                "MEMBER",
-                "CENTRAL",
-                "REVISION",
-                "NB",
-                "PROJECTION",
-                "LAST-PASS",
-                "CONFLICTS",
-                "FOREIGN",
-            ];
-            let row = |it: &Member| {
-                let status = &it.status;
-                let of = |what: fn(&Projection) -> String| {
-                    status.projection.as_ref().map_or("-".to_owned(), what)
-                };
-                vec![
-                    status.name.clone(),
-                    central(status),
-                    status.revision.to_string(),
-                    of(|it| it.revision.to_string()),
-                    of(|it| word(it).to_owned()),
-                    of(|it| format!("{:.1?}", Duration::from_micros(it.micros))),
-                    of(|it| it.conflicts.to_string()),
-                    foreign(status),
-                ]
-            };
-            let header = titles.map(ToOwned::to_owned).to_vec();
-            rows(header, members.iter().map(row).collect())?;
-            let mut out = std::io::stdout().lock();
-            for it in &members {
-                let (name, status) = (&it.status.name, &it.status);
-                let errors = [
-                    status.projection.as_ref().map(|it| &it.error),
-                    status.processes.as_ref().map(|it| &it.error),
-                    status.processes.as_ref().map(|it| &it.foreign_error),
-                ];
-                for error in errors.into_iter().flatten().filter(|error| !error.is_empty()) {
-                    writeln!(out, "{name}: {error}")?;
-                }
-                if status.projection.as_ref().is_some_and(|it| it.stopped.is_some()) {
-                    writeln!(
-                        out,
-                        "{name}: look at `atollctl ovn diff {name}`, then `sync --accept`"
-                    )?;
-                }
-            }
-            Ok(())
+        Format::Table | Format::Wide => status_table(&members),
+    }
+}
+
+fn status_table(members: &[Member]) -> Result<(), Failure> {
+    let titles =
+        ["MEMBER", "CENTRAL", "REVISION", "NB", "PROJECTION", "LAST-PASS", "CONFLICTS", "FOREIGN"];
+    let row = |it: &Member| {
+        let status = &it.status;
+        let of = |what: fn(&Projection) -> String| {
+            status.projection.as_ref().map_or("-".to_owned(), what)
+        };
+        vec![
+            status.name.clone(),
+            central(status),
+            status.revision.to_string(),
+            of(|it| it.revision.to_string()),
+            of(|it| word(it).to_owned()),
+            of(|it| format!("{:.1?}", Duration::from_micros(it.micros))),
+            of(|it| it.conflicts.to_string()),
+            foreign(status),
+        ]
+    };
+    let header = titles.map(ToOwned::to_owned).to_vec();
+    rows(header, members.iter().map(row).collect())?;
+    let mut out = std::io::stdout().lock();
+    for it in members {
+        let (name, status) = (&it.status.name, &it.status);
+        let errors = [
+            status.projection.as_ref().map(|it| &it.error),
+            status.processes.as_ref().map(|it| &it.error),
+            status.processes.as_ref().map(|it| &it.foreign_error),
+        ];
+        for error in errors.into_iter().flatten().filter(|error| !error.is_empty()) {
+            writeln!(out, "{name}: {error}")?;
+        }
+        if status.projection.as_ref().is_some_and(|it| it.stopped.is_some()) {
+            writeln!(out, "{name}: look at `atollctl ovn diff {name}`, then `sync --accept`")?;
         }
     }
+    Ok(())
 }
 
 /// Rows of others, and whether a member that takes over has all of them.

@@ -12,6 +12,7 @@
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`referee`]: what a northbound database has to hold, computed a second time.
 //! * [`report`]: what a run saw, for people and for programs.
+//! * [`talk`]: streams and floods of pods.
 //! * [`vectors`]: recorded answers of another allocator, and ours.
 //! * [`wait`] is how a test waits: for a condition, until a deadline, saying what it last saw.
 //!
@@ -27,5 +28,6 @@ pub mod people;
 pub mod probe;
 pub mod referee;
 pub mod report;
+pub mod talk;
 pub mod vectors;
 pub mod wait;

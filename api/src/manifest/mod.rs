@@ -1,4 +1,4 @@
-//! The `kubeovn.io/v1` forms of Subnet and IP: what a person writes, and what `kubectl` shows.
+//! The `kubeovn.io/v1` forms of Subnet and IP and the `atoll.io/v1` form of QosSpec: what a person writes, and what `kubectl` shows.
 //!
 //! Every field of kube-ovn's schema is known here. One that is not implemented is accepted only
 //! with the value that means what Atoll does anyway, and refused by name otherwise; a field in
@@ -8,17 +8,19 @@
 mod acl;
 mod ip;
 mod list;
+mod qos;
 mod selector;
 mod subnet;
 
 pub use ip::ip_object;
 pub use list::{list, node_object};
+pub use qos::{ATOLL_VERSION, qos_object};
 pub use subnet::subnet_object;
 
-use atoll_model::SubnetSpec;
+use atoll_model::{QosSpec, SubnetSpec};
 use serde_json::Value;
 
-/// Group and version of both objects.
+/// Group and version of Subnet and IP.
 pub const API_VERSION: &str = "kubeovn.io/v1";
 
 /// Why a manifest is refused.
@@ -28,7 +30,9 @@ pub enum ManifestError {
     #[error("not a manifest: {0}")]
     Shape(String),
     /// Some other kind of object.
-    #[error("{api_version} {kind} is not known here; known are {API_VERSION} Subnet and IP")]
+    #[error(
+        "{api_version} {kind} is not known here; known are {API_VERSION} Subnet and IP, and {ATOLL_VERSION} QosSpec"
+    )]
     Kind {
         /// Its `apiVersion`.
         api_version: String,
@@ -70,6 +74,8 @@ pub enum ManifestError {
 pub enum Manifest {
     /// A subnet, and what was adjusted in reading it (normalised host bits, chosen gateways).
     Subnet(SubnetSpec, Vec<String>),
+    /// Rates of pods.
+    Qos(QosSpec),
 }
 
 /// Reads one manifest.
@@ -88,6 +94,7 @@ pub fn parse(value: &Value) -> Result<Manifest, ManifestError> {
     }
     match (api_version, kind) {
         (API_VERSION, "Subnet") => subnet::parse(value),
+        (ATOLL_VERSION, "QosSpec") => qos::parse(value),
         (API_VERSION, "IP") => Err(ManifestError::NotImplemented {
             object: format!("IP {}", text("/metadata/name")),
             field: "kind".to_owned(),

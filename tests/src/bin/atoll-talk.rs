@@ -4,7 +4,7 @@
 //! ```text
 //! atoll-talk push udp|tcp PORT            answers the first word of each peer with one every 10 ms
 //! atoll-talk pull udp|tcp ADDRESS:PORT    opens such a stream; a line with the time for each word
-//! atoll-talk flood ADDRESS:PORT RATE SECONDS
+//! atoll-talk flood ADDRESS:PORT RATE SECONDS BYTES
 //! atoll-talk hear PORT                    a line with the time for each datagram
 //! ```
 //!
@@ -26,7 +26,9 @@ fn main() -> Result<()> {
         ["push", "tcp", port] => push_tcp(port),
         ["pull", "udp", to] => pull_udp(to.parse()?),
         ["pull", "tcp", to] => pull_tcp(to.parse()?),
-        ["flood", to, rate, seconds] => flood(to.parse()?, rate.parse()?, seconds.parse()?),
+        ["flood", to, rate, seconds, bytes] => {
+            flood(to.parse()?, rate.parse()?, seconds.parse()?, bytes.parse()?)
+        }
         ["hear", port] => hear(&bound(port)?),
         _ => bail!("atoll-talk push|pull|flood|hear ...: see its source"),
     }
@@ -100,15 +102,15 @@ fn hear(socket: &UdpSocket) -> Result<()> {
 }
 
 /// Says at the end how many were sent.
-fn flood(to: SocketAddr, rate: u32, seconds: u64) -> Result<()> {
+fn flood(to: SocketAddr, rate: u32, seconds: u64, bytes: usize) -> Result<()> {
     let socket = towards(to)?;
     let begun = Instant::now();
-    let mut sent: u128 = 0;
+    let (word, mut sent) = (vec![0; bytes], 0_u128);
     while begun.elapsed() < Duration::from_secs(seconds) {
         let due = begun.elapsed().as_micros() * u128::from(rate) / 1_000_000;
         while sent < due {
             // What the kernel cannot take now is not sent later.
-            let _ = socket.send_to(b"flood", to);
+            let _ = socket.send_to(&word, to);
             sent += 1;
         }
         pause(Duration::from_millis(1));

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Pod};
 use atoll_tests::report::Report;
+use atoll_tests::talk::Talker;
 use atoll_tests::wait::wait_until;
 
-use crate::streams::{Talker, pod};
+use crate::streams::pod;
 use crate::{addresses, subnet, up};
 
 /// Packets a second, from each of two pods.
@@ -101,7 +102,7 @@ async fn private(lab: &Lab, change: u32) -> Result<()> {
 fn begin(lab: &Lab, from: &Pod, to: &Pod, rate: u32, time: Duration) -> Result<Talker> {
     let to = SocketAddr::new(addresses(to)[0], PORT).to_string();
     let (rate, time) = (rate.to_string(), time.as_secs().to_string());
-    Talker::start(lab, from, &["flood", &to, &rate, &time])
+    Talker::start(lab, from, &["flood", &to, &rate, &time, "16"])
 }
 
 async fn serving(lab: &Lab) -> Result<u8> {

@@ -1,15 +1,13 @@
 //! Streams that were opened before they were forbidden.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::lab::{Lab, Place, Pod, PodOptions};
+use atoll_tests::lab::{Lab, Pod, PodOptions};
 use atoll_tests::report::Report;
+use atoll_tests::talk::{Talker, now};
 use atoll_tests::wait::wait_until;
-use tokio::process::{Child, Command};
 
 use crate::{addresses, subnet, up};
 
@@ -21,47 +19,6 @@ const ENDED: Duration = Duration::from_secs(5);
 
 const FRIEND: &str = "  private: true\n  allowSubnets: [10.42.0.0/16, \"fd00:42::/64\"]\n";
 const ALONE: &str = "  private: true\n";
-
-/// A program of the tests in a pod; ends with its value.
-pub(crate) struct Talker {
-    child: Child,
-    output: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl Talker {
-    pub(crate) fn start(lab: &Lab, pod: &Pod, arguments: &[&str]) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let output = dir.path().join("said");
-        let space = lab.space(&Place::Pod(pod.name.clone()))?;
-        let mut command: Command = space.command(env!("CARGO_BIN_EXE_atoll-talk"));
-        command.args(arguments).stdin(Stdio::null()).stdout(std::fs::File::create(&output)?);
-        let child = command.kill_on_drop(true).spawn().context("atoll-talk cannot be started")?;
-        Ok(Self { child, output, _dir: dir })
-    }
-
-    /// When it heard a word, in milliseconds since 1970.
-    pub(crate) fn heard(&self) -> Result<Vec<u128>> {
-        times(&self.output)
-    }
-
-    /// What it says at its end.
-    pub(crate) async fn end(mut self) -> Result<String> {
-        ensure!(self.child.wait().await?.success(), "atoll-talk failed");
-        Ok(std::fs::read_to_string(&self.output)?.trim().to_owned())
-    }
-}
-
-fn times(output: &Path) -> Result<Vec<u128>> {
-    let text = std::fs::read_to_string(output)?;
-    // The last line may be half written.
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| Ok(line.parse()?)).collect()
-}
-
-pub(crate) fn now() -> Result<u128> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())
-}
 
 pub(crate) async fn pod(lab: &Lab, name: &str, node: u8) -> Result<Pod> {
     lab.run_pod(PodOptions::new(name.parse()?, node)).await

@@ -1,0 +1,138 @@
+//! How fast pods send and receive: with real packets, set and changed while they talk. Needs root.
+
+#![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::lab::{Lab, Options, Pod, PodOptions, ScopedLab};
+use atoll_tests::people::atollctl;
+use atoll_tests::report::Report;
+use atoll_tests::talk::{Talker, now};
+use atoll_tests::wait::wait_until;
+use uuid::Uuid;
+
+/// Of a datagram, without and with its headers: the rate counts frames.
+const BYTES: u32 = 1_000;
+const FRAME: u32 = BYTES + 8 + 20 + 14;
+
+/// What is offered, in packets a second: 80 Mbit/s.
+const OFFERED: u32 = 10_000;
+
+const PORT: u16 = 9_000;
+
+/// A limit may be exceeded by this share, and missed by that.
+const ABOVE: f64 = 0.05;
+const BELOW: f64 = 0.15;
+
+/// What is counted: after the burst, which is at most a second's worth, is used up.
+const WARM_UP: Duration = Duration::from_secs(2);
+const MEASURED: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
+    let name = format!("q{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap();
+    let lab = ScopedLab::up(Options { members: 1, nodes: 2, ..Options::new(name) }).await.unwrap();
+    let mut report = Report::new("qos", "make qos");
+    rates(&lab, &mut report).await.unwrap();
+    report.save().unwrap();
+}
+
+async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
+    let run = |name: &'static str, node| async move {
+        lab.run_pod(PodOptions::new(name.parse()?, node)).await
+    };
+    let limited = run("shop/limited", 1).await?;
+    let beside = run("shop/beside", 1).await?;
+    let far = run("shop/far", 2).await?;
+    let mut flows = [
+        Flow::start(lab, "received from another node", &far, &limited, PORT)?,
+        Flow::start(lab, "sent to another node", &limited, &far, PORT)?,
+        Flow::start(lab, "received on the same node", &beside, &limited, PORT + 1)?,
+    ];
+    // Without a limit most of it arrives, or the rest would show nothing.
+    let open = flows[1].measure().await?;
+    ensure!(open > 45.0, "{open:.1} Mbit/s of 80 without a limit");
+    report.note("sent without a limit", "Mbit/s", open);
+
+    for (ingress, egress) in [(20, 10), (5, 30), (40, 2)] {
+        limit(lab, Some((ingress, egress))).await?;
+        let received = [flows[0].measure().await?, flows[2].measure().await?];
+        check(report, "received, from both", ingress, received[0] + received[1])?;
+        check(report, "sent", egress, flows[1].measure().await?)?;
+    }
+
+    limit(lab, None).await?;
+    let freed = flows[1].measure().await?;
+    ensure!(freed > 45.0, "{freed:.1} Mbit/s after the limit was taken away");
+    report.note("sent after the limit was taken away", "Mbit/s", freed);
+    for flow in &mut flows {
+        flow.measure().await.with_context(|| flow.what)?;
+    }
+    Ok(())
+}
+
+fn check(report: &mut Report, what: &str, set: u32, measured: f64) -> Result<()> {
+    let set_to = f64::from(set);
+    report.note(&format!("{what}: set to {set}"), "Mbit/s", measured);
+    ensure!(measured <= set_to * (1.0 + ABOVE), "{what}: {measured:.2} Mbit/s at a limit of {set}");
+    ensure!(measured >= set_to * (1.0 - BELOW), "{what}: {measured:.2} Mbit/s at a limit of {set}");
+    Ok(())
+}
+
+/// Sets the pod's rates, in Mbit/s, as a person would, and waits until OVN has them.
+async fn limit(lab: &Lab, rates: Option<(u32, u32)>) -> Result<()> {
+    let manifest = |(ingress, egress): (u32, u32)| {
+        format!(
+            "apiVersion: atoll.io/v1\nkind: QosSpec\nmetadata: {{ name: gold }}\nspec:\n  \
+             ingress: {{ rate: {ingress}, burst: 1 }}\n  egress: {{ rate: {egress}, burst: 1 }}\n  \
+             pods: [shop/limited]\n"
+        )
+    };
+    let said = match rates {
+        Some(rates) => atollctl(lab, &["create", "-f", "-"], &manifest(rates)).await?,
+        None => atollctl(lab, &["delete", "qos", "gold"], "").await?,
+    };
+    ensure!(said.status == 0, "atollctl: {}", said.err);
+    let shown = atollctl(lab, &["get", "qos", "-o", "name"], "").await?;
+    ensure!(shown.out.contains("gold") == rates.is_some(), "atollctl get qos: {}", shown.out);
+    Ok(())
+}
+
+/// A flood from a pod to another, and what arrives.
+struct Flow {
+    what: &'static str,
+    _flood: Talker,
+    ears: Talker,
+}
+
+impl Flow {
+    fn start(lab: &Lab, what: &'static str, from: &Pod, to: &Pod, port: u16) -> Result<Self> {
+        let ears = Talker::start(lab, to, &["hear", &port.to_string()])?;
+        let to = SocketAddr::new(address(to)?, port).to_string();
+        let [rate, bytes] = [OFFERED, BYTES].map(|number| number.to_string());
+        // Longer than the test: it ends with its value.
+        let _flood = Talker::start(lab, from, &["flood", &to, &rate, "600", &bytes])?;
+        Ok(Self { what, _flood, ears })
+    }
+
+    /// Mbit/s that arrive, from a while on.
+    async fn measure(&mut self) -> Result<f64> {
+        let begin = now()? + WARM_UP.as_millis();
+        let end = begin + MEASURED.as_millis();
+        wait_until(WARM_UP + MEASURED + Duration::from_secs(5), "the time to pass", || async {
+            ensure!(now()? > end, "{} ms are left", end - now()?);
+            Ok(())
+        })
+        .await?;
+        let heard = self.ears.heard()?.into_iter().filter(|at| (begin..end).contains(at)).count();
+        let bits = f64::from(u32::try_from(heard)?) * f64::from(FRAME) * 8.0;
+        Ok(bits / MEASURED.as_secs_f64() / 1e6)
+    }
+}
+
+fn address(pod: &Pod) -> Result<IpAddr> {
+    let text = pod.addresses.first().context("it has no address")?;
+    Ok(text.split('/').next().unwrap_or_default().parse()?)
+}
