@@ -353,6 +353,13 @@ fn number(decimal: &str) -> Value {
 mod tests {
     use super::*;
 
+    fn good(spec: Value) -> (SubnetSpec, Vec<String>) {
+        match read(spec).unwrap() {
+            Manifest::Subnet(spec, notes) => (spec, notes),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn read(spec: Value) -> Result<Manifest, ManifestError> {
         parse(&json!({
             "apiVersion": API_VERSION, "kind": "Subnet",
@@ -366,16 +373,14 @@ mod tests {
 
     #[test]
     fn the_shortest_manifest_gets_its_gateways_chosen() {
-        let Manifest::Subnet(spec, notes) =
-            read(json!({ "cidrBlock": "10.1.0.0/16,fd00:1::/64" })).unwrap();
+        let (spec, notes) = good(json!({ "cidrBlock": "10.1.0.0/16,fd00:1::/64" }));
         assert_eq!(spec.gateways().to_string(), "10.1.0.1,fd00:1::1");
         assert!(notes.is_empty());
     }
 
     #[test]
     fn host_bits_are_normalised_and_said() {
-        let Manifest::Subnet(spec, notes) =
-            read(json!({ "cidrBlock": "10.1.2.3/16", "gateway": "10.1.0.254" })).unwrap();
+        let (spec, notes) = good(json!({ "cidrBlock": "10.1.2.3/16", "gateway": "10.1.0.254" }));
         assert_eq!(spec.nets[0].cidr.to_string(), "10.1.0.0/16");
         assert_eq!(notes, ["Subnet blue: 10.1.2.3/16 has host bits; taken as 10.1.0.0/16"]);
     }
@@ -419,7 +424,7 @@ mod tests {
             "gatewayType": "distributed", "gatewayNode": "", "allowSubnets": [], "enableLb": null,
             "excludeIps": ["10.1.0.1", "10.1.0.9..10.1.0.20"], "protocol": "IPv4",
         });
-        let Manifest::Subnet(spec, _) = read(spec).unwrap();
+        let (spec, _) = good(spec);
         assert_eq!(spec.excluded.len(), 1, "the gateway itself needs no exclusion");
     }
 
@@ -429,11 +434,10 @@ mod tests {
             { "direction": "from-lport", "priority": 1002, "match": "ip4", "action": "allow-related" },
             { "direction": "to-lport", "priority": 1, "match": "tcp.dst == 25", "action": "drop" },
         ]);
-        let Manifest::Subnet(spec, notes) = read(json!({
+        let (spec, notes) = good(json!({
             "cidrBlock": "10.1.0.0/16", "private": true, "acls": acls,
             "allowSubnets": ["10.2.0.1/16", "fd02::/64"],
-        }))
-        .unwrap();
+        }));
         assert_eq!(notes, ["Subnet blue: 10.2.0.1/16 has host bits; taken as 10.2.0.0/16"]);
         let allowed: Vec<String> = spec.allow_subnets.iter().map(ToString::to_string).collect();
         assert_eq!((spec.private, allowed), (true, vec!["10.2.0.0/16".into(), "fd02::/64".into()]));
@@ -468,8 +472,8 @@ mod tests {
                 { "key": "y", "operator": "DoesNotExist" },
             ] },
         ]);
-        let Manifest::Subnet(spec, _) =
-            read(json!({ "cidrBlock": "10.1.0.0/16", "namespaceSelectors": selectors })).unwrap();
+        let (spec, _) =
+            good(json!({ "cidrBlock": "10.1.0.0/16", "namespaceSelectors": selectors }));
         assert_eq!(spec.namespace_selectors.len(), 2);
         let written: Vec<Value> = spec.namespace_selectors.iter().map(selector::json).collect();
         assert_eq!(Value::from(written), selectors);
@@ -488,8 +492,7 @@ mod tests {
         let spare = expression(json!({ "key": "a", "operator": "Exists", "values": ["b"] }));
         assert!(spare.contains("Exists and DoesNotExist of label a take no value"), "{spare}");
         assert!(refused(json!({ "labels": {} })).contains("unknown field `labels`"));
-        let Manifest::Subnet(spec, _) =
-            read(json!({ "cidrBlock": "10.1.0.0/16", "namespaceSelectors": null })).unwrap();
+        let (spec, _) = good(json!({ "cidrBlock": "10.1.0.0/16", "namespaceSelectors": null }));
         assert!(spec.namespace_selectors.is_empty());
     }
 }
