@@ -10,7 +10,7 @@ export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
-	bench-cluster bench-watch failover isolation qos projection-fuzz
+	bench-cluster bench-watch failover isolation qos projection-fuzz central-failover
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,10 @@ restore: install build ## The report restore: a backup that is older than the ne
 
 projection-fuzz: install build ## The report projection-fuzz: random changes and damage, and a referee. ATOLL_FUZZ_ROUNDS=100 at night.
 	$(CARGO) test -p atoll-tests --test projection_fuzz -- --nocapture
+
+central-failover: install build ## The report central-failover: 20 kills, freezes, cuts and moves of the serving ovn-central.
+	ATOLL_FAILOVER_ROUNDS=20 \
+		$(CARGO) test -p atoll-tests --test central_failover -- --nocapture
 
 qos: install build ## The report qos: how fast pods send and receive at the rates that are set.
 	$(CARGO) test -p atoll-tests --test qos -- --nocapture

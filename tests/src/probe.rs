@@ -48,9 +48,18 @@ impl Flow {
     ///
     /// `ping` cannot be started.
     pub fn start(space: &Space, target: &str) -> Result<Self> {
+        Self::start_every(INTERVAL, space, target)
+    }
+
+    /// Starts probing `target` from `space`, every `interval`, which is less than a second.
+    ///
+    /// # Errors
+    ///
+    /// `ping` cannot be started.
+    pub fn start_every(interval: Duration, space: &Space, target: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let output = dir.path().join("ping");
-        let interval = format!("0.{:03}", INTERVAL.as_millis());
+        let interval = format!("0.{:03}", interval.subsec_millis());
         let child = space
             .command("ping")
             .args(["-n", "-D", "-O", "-W", "1", "-i", &interval, target])

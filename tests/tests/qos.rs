@@ -22,9 +22,12 @@ const OFFERED: u32 = 10_000;
 
 const PORT: u16 = 9_000;
 
-/// A limit may be exceeded by this share, and missed by that.
-const ABOVE: f64 = 0.05;
-const BELOW: f64 = 0.15;
+/// A limit may be exceeded by so many per cent, and missed by that.
+const ABOVE: u64 = 5;
+const BELOW: u64 = 15;
+
+/// Without a limit so many kbit/s of the 80,000 that are offered arrive at least.
+const OPEN: u64 = 45_000;
 
 /// What is counted: after the burst, which is at most a second's worth, is used up.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -53,8 +56,8 @@ async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
     ];
     // Without a limit most of it arrives, or the rest would show nothing.
     let open = flows[1].measure().await?;
-    ensure!(open > 45.0, "{open:.1} Mbit/s of 80 without a limit");
-    report.note("sent without a limit", "Mbit/s", open);
+    ensure!(open > OPEN, "{open} kbit/s without a limit");
+    report.note("sent without a limit", "kbit/s", to_f64(open));
 
     for (ingress, egress) in [(20, 10), (5, 30), (40, 2)] {
         limit(lab, Some((ingress, egress))).await?;
@@ -65,20 +68,24 @@ async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
 
     limit(lab, None).await?;
     let freed = flows[1].measure().await?;
-    ensure!(freed > 45.0, "{freed:.1} Mbit/s after the limit was taken away");
-    report.note("sent after the limit was taken away", "Mbit/s", freed);
+    ensure!(freed > OPEN, "{freed} kbit/s after the limit was taken away");
+    report.note("sent after the limit was taken away", "kbit/s", to_f64(freed));
     for flow in &mut flows {
         flow.measure().await.with_context(|| flow.what)?;
     }
     Ok(())
 }
 
-fn check(report: &mut Report, what: &str, set: u32, measured: f64) -> Result<()> {
-    let set_to = f64::from(set);
-    report.note(&format!("{what}: set to {set}"), "Mbit/s", measured);
-    ensure!(measured <= set_to * (1.0 + ABOVE), "{what}: {measured:.2} Mbit/s at a limit of {set}");
-    ensure!(measured >= set_to * (1.0 - BELOW), "{what}: {measured:.2} Mbit/s at a limit of {set}");
+fn check(report: &mut Report, what: &str, mbit: u32, kbit: u64) -> Result<()> {
+    let percent = u64::from(mbit) * 10;
+    report.note(&format!("{what}: set to {mbit} Mbit/s"), "kbit/s", to_f64(kbit));
+    let fits = percent * (100 - BELOW)..=percent * (100 + ABOVE);
+    ensure!(fits.contains(&kbit), "{what}: {kbit} kbit/s at a limit of {mbit} Mbit/s");
     Ok(())
+}
+
+fn to_f64(kbit: u64) -> f64 {
+    f64::from(u32::try_from(kbit).unwrap_or(u32::MAX))
 }
 
 /// Sets the pod's rates, in Mbit/s, as a person would, and waits until OVN has them.
@@ -117,8 +124,8 @@ impl Flow {
         Ok(Self { what, _flood, ears })
     }
 
-    /// Mbit/s that arrive, from a while on.
-    async fn measure(&mut self) -> Result<f64> {
+    /// Kbit/s that arrive, from a while on.
+    async fn measure(&mut self) -> Result<u64> {
         let begin = now()? + WARM_UP.as_millis();
         let end = begin + MEASURED.as_millis();
         wait_until(WARM_UP + MEASURED + Duration::from_secs(5), "the time to pass", || async {
@@ -127,8 +134,8 @@ impl Flow {
         })
         .await?;
         let heard = self.ears.heard()?.into_iter().filter(|at| (begin..end).contains(at)).count();
-        let bits = f64::from(u32::try_from(heard)?) * f64::from(FRAME) * 8.0;
-        Ok(bits / MEASURED.as_secs_f64() / 1e6)
+        let bits = u64::try_from(heard)? * u64::from(FRAME) * 8;
+        Ok(bits / u64::try_from(MEASURED.as_millis())?)
     }
 }
 

@@ -1,0 +1,107 @@
+//! What happens to the serving ovn-central.
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::lab::{FaultTarget, FaultVerb, Lab};
+use atoll_tests::people::atollctl;
+
+use crate::{Whole, whole};
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) what: &'static str,
+    kind: Kind,
+    /// Another member serves afterwards, or may.
+    pub(crate) moves: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The member with all its processes: what, and how it is undone.
+    Member(FaultVerb, FaultVerb),
+    /// Its databases and northd alone.
+    Processes,
+    /// The raft leader, which does not serve.
+    Leader,
+    HandOver,
+}
+
+pub(crate) const EVENTS: [Event; 6] = [
+    Event {
+        what: "serving member killed",
+        kind: Kind::Member(FaultVerb::Kill, FaultVerb::Restart),
+        moves: true,
+    },
+    Event {
+        what: "serving member frozen",
+        kind: Kind::Member(FaultVerb::Stop, FaultVerb::Cont),
+        moves: true,
+    },
+    Event {
+        what: "serving member cut off",
+        kind: Kind::Member(FaultVerb::Cut, FaultVerb::Heal),
+        moves: true,
+    },
+    Event { what: "ovn-central of the serving member killed", kind: Kind::Processes, moves: true },
+    Event { what: "raft leader alone killed", kind: Kind::Leader, moves: false },
+    Event { what: "handed over", kind: Kind::HandOver, moves: true },
+];
+
+impl Event {
+    /// What has to be so before: a leader that is killed alone does not serve.
+    pub(crate) async fn prepare(&self, lab: &Lab) -> Result<Whole> {
+        let now = whole(lab).await?;
+        if self.kind == Kind::Leader && now.leader == now.serving {
+            hand_over(lab, &now.serving).await?;
+            return whole(lab).await;
+        }
+        Ok(now)
+    }
+
+    /// Makes it happen; the member that has to be brought back.
+    pub(crate) async fn happen(&self, lab: &Lab, now: &Whole) -> Result<u8> {
+        let serving = index(&now.serving)?;
+        match self.kind {
+            Kind::Member(verb, _) => {
+                lab.fault(verb, FaultTarget::Member(serving)).await?;
+                Ok(serving)
+            }
+            Kind::Processes => {
+                lab.fault(FaultVerb::Kill, FaultTarget::Central(serving)).await?;
+                Ok(serving)
+            }
+            Kind::Leader => {
+                ensure!(now.leader != now.serving, "the leader serves as well");
+                let leader = index(&now.leader)?;
+                lab.fault(FaultVerb::Kill, FaultTarget::Member(leader)).await?;
+                Ok(leader)
+            }
+            Kind::HandOver => {
+                hand_over(lab, &now.serving).await?;
+                Ok(serving)
+            }
+        }
+    }
+
+    /// Undoes what does not pass by itself.
+    pub(crate) async fn end(&self, lab: &Lab, member: u8) -> Result<()> {
+        let undo = match self.kind {
+            Kind::Member(_, undo) => undo,
+            Kind::Leader => FaultVerb::Restart,
+            Kind::Processes | Kind::HandOver => return Ok(()),
+        };
+        lab.fault(undo, FaultTarget::Member(member)).await
+    }
+}
+
+async fn hand_over(lab: &Lab, serving: &str) -> Result<()> {
+    let next = lab.members().map(|it| it.name()).find(|name| name != serving);
+    let next = next.context("there is no other member")?;
+    let said = atollctl(lab, &["ovn", "hand-over", &next], "").await?;
+    ensure!(said.status == 0, "atollctl ovn hand-over: {}", said.err);
+    Ok(())
+}
+
+fn index(name: &str) -> Result<u8> {
+    Ok(name.trim_start_matches('m').parse()?)
+}
