@@ -33,6 +33,13 @@ const SOON: Duration = Duration::from_millis(50);
 /// often pods come and go.
 const VERIFY_EVERY: Duration = Duration::from_secs(60);
 
+/// How long the node stays with the southbound that it has until the next one answers. A refused
+/// connection costs `ovn-controller` a second before it tries again.
+const NEXT_SOUTHBOUND: Duration = Duration::from_secs(3);
+
+/// How long one try to reach it takes.
+const REACH: Duration = Duration::from_millis(200);
+
 /// How long a pass waits for Open vSwitch.
 const OVS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,7 +53,8 @@ pub async fn keep(
 ) {
     let (firewall, verified) = (Firewall::new(), Instant::now());
     let new_chassis = uuid::Uuid::new_v4().to_string();
-    let mut keeper = Keeper { config, client, firewall, verified, new_chassis };
+    let awaited = None;
+    let mut keeper = Keeper { config, client, firewall, verified, new_chassis, awaited };
     let mut last_error = String::new();
     loop {
         let session = tokio::select! {
@@ -81,6 +89,8 @@ struct Keeper {
     /// This node's chassis name if it has none yet: one for all passes, because a pass may come
     /// before the replica shows what the last one wrote.
     new_chassis: String,
+    /// The southbound that is about to serve, and since when it is waited for.
+    awaited: Option<(String, Instant)>,
 }
 
 impl Keeper {
@@ -116,10 +126,11 @@ impl Keeper {
             mac: allocation.mac,
             mtu: self.config.mtu,
         });
+        let (remote, is_reached) = self.southbound(view, settings::remote(&replica)).await;
         let desired = Settings {
             chassis: chassis.clone(),
             hostname: self.config.node.to_string(),
-            remote: view.central().map(|central| central.sb.clone()),
+            remote,
             encap: self.config.encap_ip,
             datapath_type: self.config.datapath_type.clone(),
             leg,
@@ -135,7 +146,25 @@ impl Keeper {
         };
         // Last: a store that is away must not keep the node from its own leg.
         self.register(view, chassis).await?;
-        configured
+        Ok(configured? && is_reached)
+    }
+
+    /// The southbound to follow now; false if another one has to be followed as soon as it answers.
+    async fn southbound(&mut self, view: &View, now: Option<String>) -> (Option<String>, bool) {
+        let chosen = view.central().map(|central| central.sb.clone());
+        let next = chosen.clone().filter(|next| now.is_some() && now.as_ref() != Some(next));
+        let Some(next) = next else {
+            self.awaited = None;
+            return (chosen, true);
+        };
+        if self.awaited.as_ref().is_none_or(|(awaited, _)| *awaited != next) {
+            self.awaited = Some((next.clone(), Instant::now()));
+        }
+        let is_late = |(_, since): &(String, Instant)| since.elapsed() > NEXT_SOUTHBOUND;
+        if answers(&next).await || self.awaited.as_ref().is_some_and(is_late) {
+            return (chosen, true);
+        }
+        (now, false)
     }
 
     /// False while Open vSwitch has not made `ovn0`.
@@ -203,6 +232,14 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Whether somebody listens at an OVSDB remote; one that cannot be asked counts as answering.
+async fn answers(remote: &str) -> bool {
+    let address = remote.split_once(':').and_then(|(_, address)| address.parse().ok());
+    let Some(address) = address else { return true };
+    let connect = tokio::net::TcpStream::connect::<std::net::SocketAddr>(address);
+    matches!(tokio::time::timeout(REACH, connect).await, Ok(Ok(_)))
 }
 
 fn with_prefixes(addresses: Addresses, subnet: &Subnet) -> anyhow::Result<Vec<IpNetwork>> {

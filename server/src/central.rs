@@ -24,6 +24,7 @@ use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::config::CentralConfig;
@@ -242,6 +243,8 @@ impl LocalCentral {
                 tokio::select! {
                     _ = tick.tick() => {}
                     Some(HandOver { to, done }) = hand_overs.recv() => {
+                        // Who ordered it may have seen more than was heard here last.
+                        self.ask(&store, reign).await;
                         // Who asked may have gone.
                         let _ = done.send(hand_over(&store, &mut reign.healths, to).await);
                     }
@@ -281,8 +284,12 @@ impl LocalCentral {
         let calls: Vec<_> = others
             .filter_map(|member| Some(ask_member(member.id, reign.client(&member.address)?)))
             .collect();
-        for report in futures::future::join_all(calls).await.into_iter().flatten() {
-            reign.healths.heard(Instant::now(), report);
+        for (member, answer) in futures::future::join_all(calls).await {
+            match answer {
+                Answer::Report(report) => reign.healths.heard(Instant::now(), report),
+                Answer::Refused => reign.healths.refused(Instant::now(), member),
+                Answer::Nothing => {}
+            }
         }
     }
 }
@@ -366,10 +373,44 @@ impl Reign {
     }
 }
 
-/// One member's report; `None` if it does not answer in time.
-async fn ask_member(member: MemberId, mut client: ClusterClient<Channel>) -> Option<Report> {
-    let answer = tokio::time::timeout(ASK_EVERY, client.status(StatusRequest {})).await;
-    report(member, answer.ok()?.ok()?.into_inner())
+/// What became of a question.
+enum Answer {
+    Report(Report),
+    /// The machine says that nobody listens there.
+    Refused,
+    /// None in time, or none that is of use.
+    Nothing,
+}
+
+async fn ask_member(member: MemberId, mut client: ClusterClient<Channel>) -> (MemberId, Answer) {
+    let ask = async {
+        match client.status(StatusRequest {}).await {
+            // The connection had ended with the member: only the next one tells how it is.
+            Err(status) if status.code() == Code::Unavailable && !is_refused(&status) => {
+                client.status(StatusRequest {}).await
+            }
+            answer => answer,
+        }
+    };
+    let answer = match tokio::time::timeout(ASK_EVERY, ask).await {
+        Ok(Ok(answer)) => report(member, answer.into_inner()).map(Answer::Report),
+        Ok(Err(status)) if is_refused(&status) => Some(Answer::Refused),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    (member, answer.unwrap_or(Answer::Nothing))
+}
+
+/// Whether a call failed because its connection was refused.
+fn is_refused(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|it| it.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// What `member` says; `None` if somebody else answers at its address, as one whose disk was wiped

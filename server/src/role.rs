@@ -1,10 +1,11 @@
 //! Which member's ovn-central serves the nodes: a pure, sticky choice, made by the raft leader.
 //!
-//! It changes only when the serving member cannot be heard for [`UNHEARD`], or says that its central
-//! does not work: for [`BROKEN`], or if it did serve and another member has a copy of its
+//! It changes only when the serving member cannot be heard for [`UNHEARD`], when its machine says that
+//! nobody listens there any more and another member has a copy of its southbound, or when it says that its
+//! central does not work: for [`BROKEN`], or if it did serve and another member has a copy of its
 //! southbound, for [`BROKEN_BESIDE_A_COPY`]. A raft leader change alone moves nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use atoll_model::{Central, MemberId, MemberName};
@@ -43,6 +44,8 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub struct Healths {
     members: BTreeMap<MemberId, Health>,
+    /// Whose machines refuse connections: the member has ended, and its central with it.
+    gone: BTreeSet<MemberId>,
     since: Option<Instant>,
     appointed: Option<(MemberId, Instant)>,
 }
@@ -60,6 +63,7 @@ impl Healths {
     /// Takes in one member's report.
     pub fn heard(&mut self, now: Instant, report: Report) {
         self.since.get_or_insert(now);
+        self.gone.remove(&report.member);
         let before = self.members.get(&report.member);
         let latest = |is_so: bool, last: fn(&Health) -> Option<Instant>| {
             if is_so { Some(now) } else { before.and_then(last) }
@@ -67,6 +71,12 @@ impl Healths {
         let healthy = latest(report.healthy, |it| it.healthy);
         let served = latest(report.healthy && report.serving, |it| it.served);
         self.members.insert(report.member, Health { heard: now, healthy, served, report });
+    }
+
+    /// Notes that nobody listens at a member's address. That is no silence: its machine answers.
+    pub fn refused(&mut self, now: Instant, member: MemberId) {
+        self.since.get_or_insert(now);
+        self.gone.insert(member);
     }
 
     /// Notes that a member was given the role: it has to start before it can be healthy.
@@ -94,13 +104,17 @@ impl Healths {
                 true => BROKEN_BESIDE_A_COPY,
                 false => BROKEN,
             };
-            if heard && within(healthy, patience) {
+            let gone = self.gone.contains(&serving.member) && self.has_copy(now, serving.member);
+            if heard && !gone && within(healthy, patience) {
                 // It may have come back under another address.
                 let report = health.map(|health| &health.report).filter(|it| it.healthy);
                 return report.filter(|it| it.nb != serving.nb || it.sb != serving.sb);
             }
         }
-        let fit = |health: &&Health| health.report.healthy && within(health.heard, UNHEARD);
+        let fit = |health: &&Health| {
+            let listens = !self.gone.contains(&health.report.member);
+            listens && health.report.healthy && within(health.heard, UNHEARD)
+        };
         let fit = self.members.values().filter(fit).map(|health| &health.report);
         fit.min_by_key(|report| !report.copying)
     }
@@ -134,7 +148,8 @@ impl Healths {
         let others = self.members.iter().filter(|(member, _)| **member != serving);
         others.map(|(_, health)| health).any(|health| {
             let heard = now.duration_since(health.heard) < UNHEARD;
-            heard && health.report.healthy && health.report.copying
+            let listens = !self.gone.contains(&health.report.member);
+            listens && heard && health.report.healthy && health.report.copying
         })
     }
 }
@@ -255,6 +270,34 @@ mod tests {
         assert_eq!(healths.choose(broken, Some(&serving(2))).unwrap().member, MemberId(3));
         healths.heard(broken, Report { copying: true, ..report(3, false) });
         assert_eq!(healths.choose(broken, Some(&serving(2))), None, "nobody has a copy");
+    }
+
+    /// A member that was killed need not be waited for; one that is alone is.
+    #[test]
+    fn a_member_that_has_ended_is_replaced_at_once_by_a_copy() {
+        let start = Instant::now();
+        let mut healths = beside_a_copy(start);
+        healths.refused(start, MemberId(2));
+        assert_eq!(healths.choose(start, Some(&serving(2))).unwrap().member, MemberId(3));
+        // It is back before anybody took over.
+        healths.heard(start, Report { serving: true, ..report(2, true) });
+        assert_eq!(healths.choose(start, Some(&serving(2))), None);
+        healths.refused(start, MemberId(2));
+        healths.refused(start, MemberId(3));
+        assert_eq!(healths.choose(start, Some(&serving(2))), None, "nobody has a copy");
+        let late = start + UNHEARD * 2;
+        healths.heard(late, report(1, true));
+        assert_eq!(healths.choose(late, Some(&serving(2))).unwrap().member, MemberId(1));
+    }
+
+    /// A fresh leader, too, who has heard of nobody but itself.
+    #[test]
+    fn a_fresh_leader_with_a_copy_need_not_wait_for_a_member_that_has_ended() {
+        let start = Instant::now();
+        let mut healths = Healths::default();
+        healths.heard(start, Report { copying: true, ..report(1, true) });
+        healths.refused(start, MemberId(2));
+        assert_eq!(healths.choose(start, Some(&serving(2))).unwrap().member, MemberId(1));
     }
 
     /// One question that was answered late moved every node to another southbound.

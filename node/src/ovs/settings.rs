@@ -45,6 +45,13 @@ pub fn chassis(replica: &Replica) -> Option<ChassisName> {
     ChassisName::new(root.get("external_ids")?.get("system-id")?).ok()
 }
 
+/// The southbound that `ovn-controller` follows.
+#[must_use]
+pub fn remote(replica: &Replica) -> Option<String> {
+    let (_, root) = replica.rows("Open_vSwitch").next()?;
+    root.get("external_ids")?.get("ovn-remote").map(str::to_owned)
+}
+
 /// The operations that bring Open vSwitch to `desired`; none if it is there.
 #[must_use]
 pub fn plan(desired: &Settings, replica: &Replica) -> Vec<Operation> {

@@ -10,7 +10,8 @@
 //!    made anew; what was there is moved aside.
 //! 3. On the active member: once the northbound database carries the projection's marker, northd
 //!    is started; once it has finished a pass over it (`nb_cfg` is raised once, northd copies it
-//!    to `sb_cfg` when the southbound database has everything), both are opened to the network.
+//!    to `sb_cfg` when the southbound database has everything), both are opened to the network. A
+//!    southbound that was a whole copy is opened at once.
 //! 4. On the other members the southbound database is an OVSDB backup of the serving one: whoever is
 //!    made active next has all that nodes have written there, and the datapaths keep their UUIDs, so
 //!    that running traffic loses nothing. A copy ends before northd is started.

@@ -78,6 +78,8 @@ pub(super) struct Server {
     copies: Option<String>,
     /// It said that it has had all of that one's contents.
     copying: bool,
+    /// It was such a copy when it was made a database of its own: nodes may meet it.
+    whole: bool,
     /// Whether the last write succeeded.
     pub(super) writes: bool,
 }
@@ -108,6 +110,7 @@ impl Server {
             open_after: Instant::now(),
             copies: None,
             copying: false,
+            whole: false,
             writes: false,
         }
     }
@@ -129,6 +132,11 @@ impl Server {
         self.copying
     }
 
+    /// Whether it began with all that the one that served before had.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Where it listens while it is open.
     pub(super) fn endpoint(&self) -> String {
         self.network().to_string()
@@ -145,6 +153,7 @@ impl Server {
         self.open = false;
         self.copies = None;
         self.copying = false;
+        self.whole = false;
         self.writes = false;
     }
 
@@ -217,7 +226,7 @@ impl Server {
         unixctl::command(&self.control, "ovsdb-server/set-active-ovsdb-server", &[remote]).await?;
         // Whatever becomes of the command: it may be carried out although its answer is lost. If it
         // was not, the next probe says so.
-        self.copies = Some(remote.to_owned());
+        (self.copies, self.whole) = (Some(remote.to_owned()), false);
         unixctl::command(&self.control, "ovsdb-server/connect-active-ovsdb-server", &[]).await?;
         tracing::info!(database = self.kind.database, of = remote, "a copy");
         // The server drops everybody who is connected, in case they meant to write.
@@ -233,6 +242,7 @@ impl Server {
         let command = "ovsdb-server/disconnect-active-ovsdb-server";
         unixctl::command(&self.control, command, &[]).await?;
         tracing::info!(database = self.kind.database, "no copy any more");
+        self.whole = self.copying;
         (self.copies, self.copying, self.client) = (None, false, None);
         Ok(())
     }

@@ -184,6 +184,11 @@ impl Supervisor {
     /// From two databases that are up to a southbound that serves.
     async fn activate(&mut self) -> Result<(), ActivateError> {
         self.sb.stand_alone().await.map_err(ActivateError::Copy)?;
+        if self.sb.is_whole() {
+            // Nodes find what they had; northd has nothing to add that they could miss meanwhile.
+            self.gate = Gate::Passed;
+            self.sb.open().await?;
+        }
         let (Some(nb), true) = (self.nb.client(), self.sb.is_up()) else { return Ok(()) };
         let nb = nb.clone();
         if !self.projected {

@@ -17,6 +17,8 @@ pub(crate) struct Event {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// Nothing: what the machine alone does to the figures.
+    Nothing,
     /// The member with all its processes: what, and how it is undone.
     Member(FaultVerb, FaultVerb),
     /// Its databases and northd alone.
@@ -26,7 +28,8 @@ enum Kind {
     HandOver,
 }
 
-pub(crate) const EVENTS: [Event; 6] = [
+pub(crate) const EVENTS: [Event; 7] = [
+    Event { what: "nothing", kind: Kind::Nothing, moves: false },
     Event {
         what: "serving member killed",
         kind: Kind::Member(FaultVerb::Kill, FaultVerb::Restart),
@@ -76,6 +79,7 @@ impl Event {
                 lab.fault(FaultVerb::Kill, FaultTarget::Member(leader)).await?;
                 Ok(leader)
             }
+            Kind::Nothing => Ok(serving),
             Kind::HandOver => {
                 hand_over(lab, &now.serving).await?;
                 Ok(serving)
@@ -88,7 +92,7 @@ impl Event {
         let undo = match self.kind {
             Kind::Member(_, undo) => undo,
             Kind::Leader => FaultVerb::Restart,
-            Kind::Processes | Kind::HandOver => return Ok(()),
+            Kind::Nothing | Kind::Processes | Kind::HandOver => return Ok(()),
         };
         lab.fault(undo, FaultTarget::Member(member)).await
     }
