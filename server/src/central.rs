@@ -22,9 +22,9 @@ use atoll_ovn_sync::{
 };
 use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::config::CentralConfig;
@@ -282,7 +282,10 @@ impl LocalCentral {
         // A learner may be far behind: only who counts may serve.
         let others = status.members.iter().filter(|it| it.id != status.id && it.voter);
         let calls: Vec<_> = others
-            .filter_map(|member| Some(ask_member(member.id, reign.client(&member.address)?)))
+            .filter_map(|member| {
+                let client = reign.client(&member.address)?;
+                Some(ask_member(member.id, member.address.clone(), client))
+            })
             .collect();
         for (member, answer) in futures::future::join_all(calls).await {
             match answer {
@@ -382,35 +385,26 @@ enum Answer {
     Nothing,
 }
 
-async fn ask_member(member: MemberId, mut client: ClusterClient<Channel>) -> (MemberId, Answer) {
+async fn ask_member(
+    member: MemberId,
+    address: String,
+    mut client: ClusterClient<Channel>,
+) -> (MemberId, Answer) {
     let ask = async {
         match client.status(StatusRequest {}).await {
-            // The connection had ended with the member: only the next one tells how it is.
-            Err(status) if status.code() == Code::Unavailable && !is_refused(&status) => {
-                client.status(StatusRequest {}).await
-            }
-            answer => answer,
+            Ok(answer) => report(member, answer.into_inner()).map(Answer::Report),
+            // The channel does not tell a refused connection from a lost one.
+            Err(_) => is_refused(&address).await.then_some(Answer::Refused),
         }
     };
-    let answer = match tokio::time::timeout(ASK_EVERY, ask).await {
-        Ok(Ok(answer)) => report(member, answer.into_inner()).map(Answer::Report),
-        Ok(Err(status)) if is_refused(&status) => Some(Answer::Refused),
-        Ok(Err(_)) | Err(_) => None,
-    };
-    (member, answer.unwrap_or(Answer::Nothing))
+    let answer = tokio::time::timeout(ASK_EVERY, ask).await;
+    (member, answer.ok().flatten().unwrap_or(Answer::Nothing))
 }
 
-/// Whether a call failed because its connection was refused.
-fn is_refused(status: &tonic::Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|it| it.kind() == std::io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+/// Whether the machine at `address` says that nobody listens there.
+async fn is_refused(address: &str) -> bool {
+    let connected = TcpStream::connect(address).await;
+    connected.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// What `member` says; `None` if somebody else answers at its address, as one whose disk was wiped
@@ -528,5 +522,18 @@ mod tests {
         };
         assert!(report(MemberId(7), answer(7)).is_some_and(|report| report.healthy));
         assert_eq!(report(MemberId(7), answer(8)), None);
+    }
+
+    /// Its machine answers for it.
+    #[tokio::test]
+    async fn a_machine_on_which_nobody_listens_refuses() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let endpoint: ApiEndpoint = address.to_string().parse().unwrap();
+        let client = endpoint.connect_lazy(&Credentials::insecure_dev(), KEEPALIVE);
+        let address = address.to_string();
+        let (_, answer) = ask_member(MemberId(1), address, ClusterClient::new(client)).await;
+        assert!(matches!(answer, Answer::Refused));
     }
 }

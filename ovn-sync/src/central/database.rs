@@ -43,18 +43,18 @@ impl DatabaseFile {
     /// Makes sure that there is a file with our schema. With `suspicious`, reads all of it first.
     ///
     /// Both databases can be made again from what others hold, so nothing is mended here: what
-    /// cannot be read is moved aside.
-    pub(super) async fn prepare(&self, suspicious: bool) -> Result<(), DatabaseError> {
+    /// cannot be read is moved aside. Says whether the file is the one that was there.
+    pub(super) async fn prepare(&self, suspicious: bool) -> Result<bool, DatabaseError> {
         if self.path.exists() {
             match self.open(suspicious).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err(error @ DatabaseError::Failed { .. }) => self.move_aside(&error)?,
                 Err(error) => return Err(error),
             }
         }
         tracing::info!(database = self.name, path = %self.path.display(), "new database");
         tool("create", &[self.path.as_os_str(), self.schema.as_os_str()]).await?;
-        Ok(())
+        Ok(false)
     }
 
     /// Reads the file as the server would, and brings it to our schema.

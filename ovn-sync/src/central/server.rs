@@ -78,7 +78,8 @@ pub(super) struct Server {
     copies: Option<String>,
     /// It said that it has had all of that one's contents.
     copying: bool,
-    /// It was such a copy when it was made a database of its own: nodes may meet it.
+    /// It was such a copy when it was made a database of its own, or nodes were served from its file
+    /// before: they may meet it.
     whole: bool,
     /// Whether the last write succeeded.
     pub(super) writes: bool,
@@ -132,7 +133,7 @@ impl Server {
         self.copying
     }
 
-    /// Whether it began with all that the one that served before had.
+    /// Whether nodes may meet it as it is: it has all that was served before.
     pub(super) fn is_whole(&self) -> bool {
         self.whole
     }
@@ -149,11 +150,12 @@ impl Server {
     /// The process has ended.
     pub(super) fn ended(&mut self) {
         self.suspicious = !self.is_up();
+        // What nodes were served from, they may meet again.
+        self.whole |= self.open;
         self.client = None;
         self.open = false;
         self.copies = None;
         self.copying = false;
-        self.whole = false;
         self.writes = false;
     }
 
@@ -161,7 +163,7 @@ impl Server {
     pub(super) async fn discard(&mut self) -> Result<(), DatabaseError> {
         self.process.stop().await;
         self.ended();
-        self.suspicious = false;
+        (self.suspicious, self.whole) = (false, false);
         self.file.discard()
     }
 
@@ -171,7 +173,7 @@ impl Server {
             return Ok(());
         }
         if self.process.is_due() {
-            self.file.prepare(self.suspicious).await?;
+            self.whole &= self.file.prepare(self.suspicious).await?;
             self.process.start().map_err(ServerError::Start)?;
         }
         // Before it has made its socket there is nothing to connect to, which is no error yet.

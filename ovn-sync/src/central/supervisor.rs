@@ -184,7 +184,7 @@ impl Supervisor {
     /// From two databases that are up to a southbound that serves.
     async fn activate(&mut self) -> Result<(), ActivateError> {
         self.sb.stand_alone().await.map_err(ActivateError::Copy)?;
-        if self.sb.is_whole() {
+        if self.sb.is_up() && self.sb.is_whole() {
             // Nodes find what they had; northd has nothing to add that they could miss meanwhile.
             self.gate = Gate::Passed;
             self.sb.open().await?;
