@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use atoll_model::{ChangeSet, Revision, SubnetName};
 use sled::IVec;
@@ -28,6 +29,12 @@ const LAST_PART: u32 = 1 << 31;
 /// sled's own default is 1 GiB.
 const CACHE_BYTES: u64 = 64 << 20;
 
+/// How long sled may take to give back its lock; it takes milliseconds.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// Between two looks at it.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
 /// Where [`Rows::bytes`] is noted.
 const BYTES: &str = "bytes";
 
@@ -47,7 +54,7 @@ impl Rows {
         let opened = catch_unwind(AssertUnwindSafe(|| -> sled::Result<_> {
             // The writer flushes. sled would do it twice a second, also with nothing to flush.
             let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
-            let db = config.flush_every_ms(None).open()?;
+            let db = open_unlocked(&config.flush_every_ms(None))?;
             let (changes, intervals) = (db.open_tree("changes")?, db.open_tree("intervals")?);
             Ok((db, changes, intervals))
         }));
@@ -461,6 +468,27 @@ fn seal(body: &[u8]) -> Vec<u8> {
 }
 
 /// The format and the body of a value that checks out.
+/// Opens the database once its lock is free.
+///
+/// Nobody else can have it, the whole directory is ours; but sled gives it back from a thread of its
+/// own, some time after the last handle was dropped.
+fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    let begun = Instant::now();
+    loop {
+        match config.open() {
+            // sled tells its kind by the text alone.
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && begun.elapsed() < RELEASE =>
+            {
+                #[expect(clippy::disallowed_methods, reason = "sled tells nobody of its locks")]
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 fn open<'a>(value: &'a IVec, row: &str) -> Result<(u8, &'a [u8]), HistoryError> {
     let (prefix, body) =
         value.split_at_checked(PREFIX).ok_or_else(|| damaged(row, "its length"))?;
