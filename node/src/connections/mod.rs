@@ -71,15 +71,25 @@ pub async fn keep(
     cancel: CancellationToken,
 ) {
     let mut last: Option<BTreeMap<SubnetName, Border>> = None;
-    let mut settled = Instant::now();
+    let (mut settled, mut due) = (Instant::now(), Instant::now());
     let mut last_error = String::new();
     loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            changed = views.changed() => if changed.is_err() { return },
+            () = cancel.cancelled() => return,
+        }
         let view = views.borrow_and_update().clone();
         let now = borders(&view);
         if last.as_ref() != Some(&now) {
-            settled = Instant::now() + SETTLING;
+            (settled, due) = (Instant::now() + SETTLING, Instant::now());
         }
-        let guarded = guarded(last.insert(now), pods(&view, &config.node));
+        let borders = last.insert(now);
+        // Pods come and go far more often than borders move.
+        if Instant::now() < due {
+            continue;
+        }
+        let guarded = guarded(borders, pods(&view, &config.node));
         drop(view);
         let looked = tokio::select! {
             looked = look(&config.ovs_db, &ovs, &guarded) => looked,
@@ -96,11 +106,7 @@ pub async fn keep(
             }
         }
         let is_settling = !guarded.is_empty() && Instant::now() < settled;
-        tokio::select! {
-            () = tokio::time::sleep(if is_settling { SOON } else { PERIOD }) => {}
-            changed = views.changed() => if changed.is_err() { return },
-            () = cancel.cancelled() => return,
-        }
+        due = Instant::now() + if is_settling { SOON } else { PERIOD };
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_ovn_plan::{CLUSTER_KEY, Table, VENDOR, VENDOR_KEY};
 use atoll_ovsdb::{
-    ColumnType, Condition, DatabaseSchema, Datum, Function, MonitoredTable, Replica, Row,
+    Atom, ColumnType, Condition, DatabaseSchema, Datum, Function, MonitoredTable, Replica, Row,
 };
 use uuid::Uuid;
 
@@ -145,8 +145,14 @@ impl Contents {
         }
         for (column, target) in table.shared_columns() {
             let Some(members) = row.get(column) else { continue };
-            let theirs = |member: &Uuid| self.rows.contains_key(&(target.name().into(), *member));
-            let theirs: BTreeSet<Uuid> = members.uuids().filter(theirs).collect();
+            // Few, while the members are all pods.
+            let first = (target.name().to_owned(), Uuid::nil());
+            let rows =
+                self.rows.range(first..).take_while(|((table, _), _)| *table == target.name());
+            let theirs = rows.map(|((_, uuid), _)| *uuid);
+            let theirs: BTreeSet<Uuid> = theirs
+                .filter(|row| members.atoms().binary_search(&Atom::Uuid(*row)).is_ok())
+                .collect();
             if !theirs.is_empty() {
                 self.members.insert((key.clone(), column.to_owned()), theirs);
             }

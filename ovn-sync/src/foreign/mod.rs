@@ -189,23 +189,20 @@ async fn session(
     status: &watch::Sender<ForeignStatus>,
     backoff: &mut Backoff,
 ) -> Result<Infallible, CarryError> {
-    let is_serving = match source {
+    let own = Client::connect(own).await?;
+    let own_schema = own.get_schema(DATABASE).await?;
+    let remote = match source {
         ForeignSource::Unknown => std::future::pending().await,
-        ForeignSource::Own => true,
-        ForeignSource::Member(_) => false,
-    };
-    let serving: Endpoint = match source {
+        ForeignSource::Own => {
+            let columns = Columns::common(&own_schema, &own_schema);
+            let own = Side::new(own, &columns).await?;
+            return serve(own, &columns, status, backoff).await;
+        }
         ForeignSource::Member(remote) => remote.parse()?,
-        ForeignSource::Unknown | ForeignSource::Own => own.clone(),
     };
-    let [own, serving] = [Client::connect(own).await?, Client::connect(&serving).await?];
-    let [own_schema, serving_schema] =
-        [own.get_schema(DATABASE).await?, serving.get_schema(DATABASE).await?];
-    let columns = Columns::common(&own_schema, &serving_schema);
+    let serving = Client::connect(&remote).await?;
+    let columns = Columns::common(&own_schema, &serving.get_schema(DATABASE).await?);
     let own = Side::new(own, &columns).await?;
-    if is_serving {
-        return serve(own, &columns, status, backoff).await;
-    }
     let serving = Side::new(serving, &columns).await?;
     follow(own, serving, &columns, status, backoff).await
 }
