@@ -5,27 +5,27 @@
 //! copies of its. The raft leader watches all
 //! members and moves the role ([`crate::role`]).
 
+mod ask;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use atoll_api::proto::cluster_client::ClusterClient;
-use atoll_api::proto::{StatusRequest, StatusResponse};
 use atoll_api::{Credentials, Endpoint as ApiEndpoint};
-use atoll_model::{
-    Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Outcome, Revision, Txn,
-};
+use atoll_model::{Actor, Central as Role, Lineage, MemberId, Operation, Outcome, Revision, Txn};
 use atoll_ovn_sync::{
     Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, Desired, ForeignSource,
     ForeignStatus, Orders, PassStatus, Projector, Source, SourceGone,
 };
 use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+
+use ask::{Answer, ask_member};
 
 use crate::config::CentralConfig;
 use crate::role::{Healths, NotFit, Report};
@@ -376,52 +376,6 @@ impl Reign {
     }
 }
 
-/// What became of a question.
-enum Answer {
-    Report(Report),
-    /// The machine says that nobody listens there.
-    Refused,
-    /// None in time, or none that is of use.
-    Nothing,
-}
-
-async fn ask_member(
-    member: MemberId,
-    address: String,
-    mut client: ClusterClient<Channel>,
-) -> (MemberId, Answer) {
-    let ask = async {
-        match client.status(StatusRequest {}).await {
-            Ok(answer) => report(member, answer.into_inner()).map(Answer::Report),
-            // The channel does not tell a refused connection from a lost one.
-            Err(_) => is_refused(&address).await.then_some(Answer::Refused),
-        }
-    };
-    let answer = tokio::time::timeout(ASK_EVERY, ask).await;
-    (member, answer.ok().flatten().unwrap_or(Answer::Nothing))
-}
-
-/// Whether the machine at `address` says that nobody listens there.
-async fn is_refused(address: &str) -> bool {
-    let connected = TcpStream::connect(address).await;
-    connected.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-}
-
-/// What `member` says; `None` if somebody else answers at its address, as one whose disk was wiped
-/// does until it is taken in again: it knows of no role, and would never serve.
-fn report(member: MemberId, answer: StatusResponse) -> Option<Report> {
-    let processes = answer.processes.filter(|_| answer.id == member.0)?;
-    Some(Report {
-        member,
-        name: MemberName::new(&answer.name).ok()?,
-        nb: processes.nb_remote,
-        sb: processes.sb_remote,
-        healthy: processes.healthy,
-        serving: processes.serving,
-        copying: processes.copying,
-    })
-}
-
 async fn move_role(store: &Store, healths: &mut Healths) {
     let choose = |healths: &Healths, now: &Published| {
         let serving = now.state.central().map(AsRef::as_ref);
@@ -492,7 +446,7 @@ async fn appoint(store: &Store, report: &Report) -> Result<(), HandOverError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atoll_api::proto::CentralProcesses;
+    use atoll_model::MemberName;
 
     #[test]
     fn a_member_serves_once_its_northbound_is_there_and_copies_who_else_was_chosen() {
@@ -509,31 +463,5 @@ mod tests {
         assert_eq!(role(Some(&chosen(1)), true), CentralRole::Active);
         let copy = CentralRole::Copy("tcp:10.0.0.2:6642".to_owned());
         assert_eq!(role(Some(&chosen(2)), true), copy);
-    }
-
-    /// The role went to a member that had lost its disk and was in no cluster: nobody served.
-    #[test]
-    fn somebody_else_at_a_members_address_is_no_candidate() {
-        let answer = |id| StatusResponse {
-            id,
-            name: "m2".to_owned(),
-            processes: Some(CentralProcesses { healthy: true, ..CentralProcesses::default() }),
-            ..StatusResponse::default()
-        };
-        assert!(report(MemberId(7), answer(7)).is_some_and(|report| report.healthy));
-        assert_eq!(report(MemberId(7), answer(8)), None);
-    }
-
-    /// Its machine answers for it.
-    #[tokio::test]
-    async fn a_machine_on_which_nobody_listens_refuses() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let endpoint: ApiEndpoint = address.to_string().parse().unwrap();
-        let client = endpoint.connect_lazy(&Credentials::insecure_dev(), KEEPALIVE);
-        let address = address.to_string();
-        let (_, answer) = ask_member(MemberId(1), address, ClusterClient::new(client)).await;
-        assert!(matches!(answer, Answer::Refused));
     }
 }
