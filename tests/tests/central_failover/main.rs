@@ -77,9 +77,10 @@ async fn suffer(
     report: &mut Report,
 ) -> Result<()> {
     let traffic = Traffic::start(lab, pods).await?;
-    let mut first_answers = Vec::new();
+    let (mut first_answers, mut led) = (Vec::new(), 0);
     for round in 0..rounds {
         let before = event.prepare(lab).await?;
+        led += u64::from(before.leader == before.serving);
         let begun = Instant::now();
         let member = event.happen(lab, &before).await?;
         first_answers.push(new_pod(lab, begun).await.with_context(|| format!("round {round}"))?);
@@ -98,6 +99,7 @@ async fn suffer(
     let what = event.what;
     let zero = Target::Exactly(0.0);
     report.note(&format!("{what}: rounds"), "rounds", f64::from(rounds));
+    report.note(&format!("{what}: rounds in which the serving member led"), "rounds", to_f64(led));
     report.note(&format!("{what}: probes sent"), "probes", to_f64(seen.probes.sent));
     report.claim(&format!("{what}: probes lost"), "probes", to_f64(seen.probes.lost), zero);
     report.details(seen.probes.missing.clone());
