@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::lab::Lab;
+use atoll_tests::lab::{Lab, Member};
 use tokio::process::Command;
 
 use crate::Dice;
@@ -23,8 +23,8 @@ const OURS: [&str; 9] = [
 /// What was done, and what others own since.
 #[derive(Debug, Default)]
 pub(crate) struct Damages {
-    /// By member: `TABLE NAME`.
-    foreign: BTreeMap<String, BTreeSet<String>>,
+    /// `TABLE NAME`, in the serving database and so in each.
+    foreign: BTreeSet<String>,
     counts: BTreeMap<&'static str, usize>,
     next: usize,
 }
@@ -39,8 +39,8 @@ async fn nbctl(database: &str, words: &[&str]) -> Result<String> {
 }
 
 impl Damages {
-    pub(crate) fn foreign(&self, member: &str) -> BTreeSet<String> {
-        self.foreign.get(member).cloned().unwrap_or_default()
+    pub(crate) fn foreign(&self) -> &BTreeSet<String> {
+        &self.foreign
     }
 
     pub(crate) fn told(&self) -> String {
@@ -48,17 +48,11 @@ impl Damages {
         all.collect::<Vec<_>>().join(", ")
     }
 
-    fn add_foreign(&mut self, member: &str, row: String) {
-        self.foreign.entry(member.to_owned()).or_default().insert(row);
-    }
-
-    /// An ACL of an operator, in every database: it must be there in the end.
+    /// An ACL of an operator, in the serving database: it must be in each in the end.
     pub(crate) async fn operators_rule(&mut self, lab: &Lab) -> Result<()> {
-        for member in lab.members() {
-            let (nb, condition) = (member.databases().0, "udp.dst == 5353");
-            nbctl(&nb, &["acl-add", "ovn-default", "to-lport", "500", condition, "drop"]).await?;
-            self.add_foreign(&member.name(), format!("ACL 500 {condition}"));
-        }
+        let (nb, condition) = (serving(lab).await?.databases().0, "udp.dst == 5353");
+        nbctl(&nb, &["acl-add", "ovn-default", "to-lport", "500", condition, "drop"]).await?;
+        self.foreign.insert(format!("ACL 500 {condition}"));
         Ok(())
     }
 
@@ -79,10 +73,18 @@ impl Damages {
             2 => rename(&nb, table, uuid).await,
             3 => duplicate(&nb, self.next).await,
             4 => unmark(&nb, table, uuid).await,
-            _ => lookalike(&nb, self.next, dice).await.map(|row| {
-                self.add_foreign(&member.name(), row);
-                "foreign lookalikes"
-            }),
+            // What others have is what the serving database has; the rest follows it.
+            _ => {
+                let serves = serving(lab).await?.name() == member.name();
+                let done = lookalike(&nb, self.next, dice).await;
+                done.map(|row| match serves {
+                    true => {
+                        self.foreign.insert(row);
+                        "foreign lookalikes"
+                    }
+                    false => "lookalikes in a copy",
+                })
+            }
         };
         let what = match done {
             // Its row was healed away, or had not come back from the damage before.
@@ -92,6 +94,12 @@ impl Damages {
         *self.counts.entry(what).or_default() += 1;
         Ok(())
     }
+}
+
+async fn serving(lab: &Lab) -> Result<Member> {
+    let central = lab.store()?.status().await?.central.context("nobody serves")?;
+    let mut members = lab.members();
+    members.find(|member| member.name() == central.member).context("a stranger serves")
 }
 
 fn too_late(error: &anyhow::Error) -> bool {

@@ -70,8 +70,11 @@ async fn equal(lab: &Lab, damages: &Damages) -> Result<()> {
         let (held, theirs) = held_by(&member.databases().0).await?;
         let differ = differences(&expected, &held);
         ensure!(differ.is_empty(), "{}: {}", member.name(), differ.join("\n"));
-        let lost: Vec<_> = damages.foreign(&member.name()).difference(&theirs).cloned().collect();
+        let wanted = damages.foreign();
+        let [lost, strays] = [(wanted, &theirs), (&theirs, wanted)]
+            .map(|(one, other)| one.difference(other).cloned().collect::<Vec<_>>());
         ensure!(lost.is_empty(), "{}: others' rows are gone: {lost:?}", member.name());
+        ensure!(strays.is_empty(), "{}: rows of nobody's: {strays:?}", member.name());
     }
     Ok(())
 }
@@ -118,6 +121,8 @@ async fn databases_hold_what_a_second_computation_says_whatever_happens_to_them(
             damages.one(&lab, &mut dice).await.unwrap();
         }
         if round.is_multiple_of(KILLS) {
+            // What others wrote a moment before its database is gone is nowhere else yet.
+            slowest = slowest.max(converge(&lab, &damages, BACK).await.unwrap());
             kill(&lab, kills).await.unwrap();
             kills += 1;
             after_kill = after_kill.max(converge(&lab, &damages, BACK).await.unwrap());
