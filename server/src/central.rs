@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use atoll_api::proto::cluster_client::ClusterClient;
 use atoll_api::{Credentials, Endpoint as ApiEndpoint};
-use atoll_model::{Actor, Central as Role, Lineage, MemberId, Operation, Outcome, Revision, Txn};
+use atoll_model::{
+    Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Outcome, Revision, Txn,
+};
 use atoll_ovn_sync::{
     Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, Desired, ForeignSource,
     ForeignStatus, Orders, PassStatus, Projector, Source, SourceGone,
@@ -33,6 +35,10 @@ use crate::role::{Healths, NotFit, Report};
 /// How often the raft leader asks the members for their central's health: four answers fit into
 /// [`crate::role::UNHEARD`].
 const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long the serving member keeps its answer back unless nodes lose its southbound: the leader
+/// hears of that at once, and asks no more often.
+const LISTEN: Duration = Duration::from_millis(450);
 
 /// A dead member is noticed by its silence; this only frees its connection.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -131,6 +137,14 @@ impl LocalCentral {
             now.last_error = Some(why.to_owned());
         }
         now
+    }
+
+    /// Waits until nodes lose the southbound that serves them here, or for `most`.
+    pub async fn listen(&self, most: Duration) {
+        let mut processes = self.processes.clone();
+        let lost = processes.wait_for(|now| now.interrupted);
+        // Either is a reason to answer.
+        let _ = tokio::time::timeout(most, lost).await;
     }
 
     /// How the last pass of the projection went.
@@ -238,17 +252,25 @@ impl LocalCentral {
         loop {
             if leadership.borrow_and_update().is_leader {
                 let reign = reign.get_or_insert_with(|| Reign::new(credentials.clone()));
-                self.ask(&store, reign).await;
-                move_role(&store, &mut reign.healths).await;
-                tokio::select! {
-                    _ = tick.tick() => {}
-                    Some(HandOver { to, done }) = hand_overs.recv() => {
-                        // Who ordered it may have seen more than was heard here last.
-                        self.ask(&store, reign).await;
-                        // Who asked may have gone.
-                        let _ = done.send(hand_over(&store, &mut reign.healths, to).await);
+                let ordered = tokio::select! {
+                    heard = self.ask(&store, reign, LISTEN) => {
+                        reign.take_in(heard);
+                        move_role(&store, &mut reign.healths).await;
+                        tokio::select! {
+                            _ = tick.tick() => None,
+                            ordered = hand_overs.recv() => ordered,
+                            () = cancel.cancelled() => return,
+                        }
                     }
+                    ordered = hand_overs.recv() => ordered,
                     () = cancel.cancelled() => return,
+                };
+                if let Some(HandOver { to, done }) = ordered {
+                    // Who ordered it may have seen more than was heard here last.
+                    let heard = self.ask(&store, reign, Duration::ZERO).await;
+                    reign.take_in(heard);
+                    // Who asked may have gone.
+                    let _ = done.send(hand_over(&store, &mut reign.healths, to).await);
                 }
             } else {
                 reign = None;
@@ -263,36 +285,47 @@ impl LocalCentral {
         }
     }
 
-    async fn ask(&self, store: &Store, reign: &mut Reign) {
+    /// Asks every voter for its central's health. Who serves has up to `listen` to tell that nodes
+    /// have lost it. Cancel safe.
+    async fn ask(
+        &self,
+        store: &Store,
+        reign: &mut Reign,
+        listen: Duration,
+    ) -> Vec<(MemberId, Answer)> {
         let status = store.status();
-        let own = self.processes();
-        reign.healths.heard(
-            Instant::now(),
-            Report {
-                member: status.id,
-                name: status.name.clone(),
-                nb: own.nb_endpoint,
-                sb: own.sb_endpoint,
-                healthy: own.healthy,
-                serving: own.serving,
-                copying: own.copying,
-            },
-        );
+        let serving = store.published().borrow().state.central().map(|it| it.member);
+        let listen = |member| if serving == Some(member) { listen } else { Duration::ZERO };
         reign.clients.retain(|address, _| status.members.iter().any(|it| it.address == *address));
         // A learner may be far behind: only who counts may serve.
         let others = status.members.iter().filter(|it| it.id != status.id && it.voter);
         let calls: Vec<_> = others
             .filter_map(|member| {
                 let client = reign.client(&member.address)?;
-                Some(ask_member(member.id, member.address.clone(), client))
+                Some(ask_member(member.id, member.address.clone(), client, listen(member.id)))
             })
             .collect();
-        for (member, answer) in futures::future::join_all(calls).await {
-            match answer {
-                Answer::Report(report) => reign.healths.heard(Instant::now(), report),
-                Answer::Refused => reign.healths.refused(Instant::now(), member),
-                Answer::Nothing => {}
-            }
+        let own = async {
+            self.listen(listen(status.id)).await;
+            (status.id, Answer::Report(self.report(status.id, &status.name)))
+        };
+        let (own, mut answers) = tokio::join!(own, futures::future::join_all(calls));
+        answers.push(own);
+        answers
+    }
+
+    /// What this member would answer.
+    fn report(&self, member: MemberId, name: &MemberName) -> Report {
+        let own = self.processes();
+        Report {
+            member,
+            name: name.clone(),
+            nb: own.nb_endpoint,
+            sb: own.sb_endpoint,
+            healthy: own.healthy,
+            serving: own.serving,
+            interrupted: own.interrupted,
+            copying: own.copying,
         }
     }
 }
@@ -363,6 +396,16 @@ struct Reign {
 impl Reign {
     fn new(credentials: Credentials) -> Self {
         Self { healths: Healths::default(), credentials, clients: BTreeMap::new() }
+    }
+
+    fn take_in(&mut self, answers: Vec<(MemberId, Answer)>) {
+        for (member, answer) in answers {
+            match answer {
+                Answer::Report(report) => self.healths.heard(Instant::now(), report),
+                Answer::Refused => self.healths.refused(Instant::now(), member),
+                Answer::Nothing => {}
+            }
+        }
     }
 
     fn client(&mut self, address: &str) -> Option<ClusterClient<Channel>> {
@@ -446,7 +489,6 @@ async fn appoint(store: &Store, report: &Report) -> Result<(), HandOverError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atoll_model::MemberName;
 
     #[test]
     fn a_member_serves_once_its_northbound_is_there_and_copies_who_else_was_chosen() {

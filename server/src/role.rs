@@ -1,9 +1,9 @@
 //! Which member's ovn-central serves the nodes: a pure, sticky choice, made by the raft leader.
 //!
-//! It changes only when the serving member cannot be heard for [`UNHEARD`], when its machine says that
-//! nobody listens there any more and another member has a copy of its southbound, or when it says that its
-//! central does not work: for [`BROKEN`], or if it did serve and another member has a copy of its
-//! southbound, for [`BROKEN_BESIDE_A_COPY`]. A raft leader change alone moves nothing.
+//! It changes only when the serving member cannot be heard for [`UNHEARD`], or says that its central does
+//! not work for [`BROKEN`]. If another member has a copy of its southbound, it also changes at once
+//! when its machine says that nobody listens there any more, or it says that the nodes have lost
+//! it; and after [`BROKEN_BESIDE_A_COPY`] if it did serve and does not work. A raft leader change alone moves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ pub struct Report {
     pub healthy: bool,
     /// Its southbound is open to the nodes.
     pub serving: bool,
+    /// The nodes have lost its southbound, whose server ended.
+    pub interrupted: bool,
     /// Its southbound is a copy of the serving one.
     pub copying: bool,
 }
@@ -104,8 +106,13 @@ impl Healths {
                 true => BROKEN_BESIDE_A_COPY,
                 false => BROKEN,
             };
-            let gone = self.gone.contains(&serving.member) && self.has_copy(now, serving.member);
-            if heard && !gone && within(healthy, patience) {
+            // The nodes have to connect anew anyway.
+            let is_lost = self.gone.contains(&serving.member)
+                || health.is_some_and(|it| {
+                    it.report.interrupted && appointed.is_none_or(|(_, at)| it.heard > at)
+                });
+            let moves = is_lost && self.has_copy(now, serving.member);
+            if heard && !moves && within(healthy, patience) {
                 // It may have come back under another address.
                 let report = health.map(|health| &health.report).filter(|it| it.healthy);
                 return report.filter(|it| it.nb != serving.nb || it.sb != serving.sb);
@@ -189,6 +196,7 @@ mod tests {
             sb: format!("tcp:10.0.0.{member}:6642"),
             healthy,
             serving: false,
+            interrupted: false,
             copying: false,
         }
     }
@@ -288,6 +296,22 @@ mod tests {
         let late = start + UNHEARD * 2;
         healths.heard(late, report(1, true));
         assert_eq!(healths.choose(late, Some(&serving(2))).unwrap().member, MemberId(1));
+    }
+
+    /// Started again at its address it would wait for nodes that try less and less often.
+    #[test]
+    fn a_southbound_that_ended_is_replaced_at_once_by_a_copy() {
+        let start = Instant::now();
+        let mut healths = beside_a_copy(start);
+        let now = start + UNHEARD / 4;
+        healths.heard(now, Report { interrupted: true, serving: true, ..report(2, true) });
+        assert_eq!(healths.choose(now, Some(&serving(2))).unwrap().member, MemberId(3));
+        healths.heard(now, report(3, true));
+        assert_eq!(healths.choose(now, Some(&serving(2))), None, "nobody has a copy");
+        // What was heard before the role moved there says nothing of how it serves.
+        healths.heard(now, Report { copying: true, ..report(3, true) });
+        healths.appointed(now, MemberId(2));
+        assert_eq!(healths.choose(now, Some(&serving(2))), None);
     }
 
     /// A fresh leader, too, who has heard of nobody but itself.

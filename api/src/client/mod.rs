@@ -297,7 +297,8 @@ impl Client {
 
     /// What each member says of itself, in the order of the endpoints.
     pub async fn statuses(&self) -> Vec<(Endpoint, Result<StatusResponse, String>)> {
-        self.each(|channel| async move { cluster(channel).status(StatusRequest {}).await }).await
+        self.each(|channel| async move { cluster(channel).status(StatusRequest::default()).await })
+            .await
     }
 
     /// What each member answers, in the order of the endpoints.
@@ -361,7 +362,10 @@ impl Client {
         }
         let status = self
             .ask(|channel| async move {
-                cluster(channel).status(StatusRequest {}).await.map(tonic::Response::into_inner)
+                cluster(channel)
+                    .status(StatusRequest::default())
+                    .await
+                    .map(tonic::Response::into_inner)
             })
             .await?;
         self.saw(Revision(status.revision));

@@ -92,6 +92,9 @@ pub struct CentralStatus {
     pub nb_endpoint: String,
     /// Where nodes find the southbound database while it is open.
     pub sb_endpoint: String,
+    /// The southbound server that served the nodes ended by itself a moment ago: they have lost it,
+    /// whether it comes back or not.
+    pub interrupted: bool,
     /// Both databases did their last write and, on the active member, everything runs and is open.
     pub healthy: bool,
     /// What went wrong last; it stays until something else does.

@@ -25,6 +25,9 @@ const BUSY: Duration = Duration::from_millis(20);
 /// Between writes that tell a wedged database.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// How long an interruption is told: whoever decides about the role hears of it in that time.
+const INTERRUPTED: Duration = Duration::from_secs(2);
+
 /// How far northd has come with what the nodes will see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
@@ -61,6 +64,8 @@ pub(super) struct Supervisor {
     /// The northbound database carries the projection, seen since its server started.
     projected: bool,
     gate: Gate,
+    /// When the southbound server ended that served the nodes.
+    interrupted: Option<Instant>,
     next_probe: Instant,
     last_error: Option<String>,
     status: watch::Sender<CentralStatus>,
@@ -82,6 +87,7 @@ impl Supervisor {
             now: CentralRole::default(),
             projected: false,
             gate: Gate::Closed,
+            interrupted: None,
             next_probe: Instant::now(),
             last_error: None,
             status,
@@ -103,6 +109,7 @@ impl Supervisor {
                 }
                 status = self.sb.process.ended() => {
                     self.ended("southbound ovsdb-server", status);
+                    self.interrupted = self.is_serving().then(Instant::now).or(self.interrupted);
                     self.sb.ended();
                 }
                 status = self.northd.ended() => self.ended("ovn-northd", status),
@@ -175,6 +182,7 @@ impl Supervisor {
     /// Closes both databases to the network.
     async fn retire(&mut self) {
         self.gate = Gate::Closed;
+        self.interrupted = None;
         let closed = self.sb.close().await;
         self.note("southbound database", closed);
         let closed = self.nb.close().await;
@@ -245,6 +253,7 @@ impl Supervisor {
             copying: self.sb.is_copying(),
             nb_endpoint: self.nb.endpoint(),
             sb_endpoint: self.sb.endpoint(),
+            interrupted: self.interrupted.is_some_and(|at| at.elapsed() < INTERRUPTED),
             healthy: self.is_settled() && self.nb.writes && self.sb.writes,
             last_error: self.last_error.clone(),
         };

@@ -1,5 +1,7 @@
 //! How a member's central is, asked over the network.
 
+use std::time::Duration;
+
 use atoll_api::proto::cluster_client::ClusterClient;
 use atoll_api::proto::{StatusRequest, StatusResponse};
 use atoll_model::{MemberId, MemberName};
@@ -8,6 +10,9 @@ use tonic::transport::Channel;
 
 use super::ASK_EVERY;
 use crate::role::Report;
+
+/// For the answer, once the listening is over.
+const ANSWER: Duration = Duration::from_millis(300);
 
 /// What became of a question.
 pub(super) enum Answer {
@@ -18,20 +23,23 @@ pub(super) enum Answer {
     Nothing,
 }
 
-/// Asks the member at `address`.
+/// Asks the member at `address`, which answers when nodes lose its southbound, or after `listen`.
 pub(super) async fn ask_member(
     member: MemberId,
     address: String,
     mut client: ClusterClient<Channel>,
+    listen: Duration,
 ) -> (MemberId, Answer) {
+    let request = StatusRequest { listen_ms: u32::try_from(listen.as_millis()).unwrap_or(0) };
     let ask = async {
-        match client.status(StatusRequest {}).await {
+        match client.status(request).await {
             Ok(answer) => report(member, answer.into_inner()).map(Answer::Report),
             // The channel does not tell a refused connection from a lost one.
             Err(_) => is_refused(&address).await.then_some(Answer::Refused),
         }
     };
-    let answer = tokio::time::timeout(ASK_EVERY, ask).await;
+    let patience = ASK_EVERY.max(listen + ANSWER);
+    let answer = tokio::time::timeout(patience, ask).await;
     (member, answer.ok().flatten().unwrap_or(Answer::Nothing))
 }
 
@@ -52,6 +60,7 @@ fn report(member: MemberId, answer: StatusResponse) -> Option<Report> {
         sb: processes.sb_remote,
         healthy: processes.healthy,
         serving: processes.serving,
+        interrupted: processes.interrupted,
         copying: processes.copying,
     })
 }
@@ -82,10 +91,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let endpoint: Endpoint = address.to_string().parse().unwrap();
-        let client =
-            endpoint.connect_lazy(&Credentials::insecure_dev(), std::time::Duration::from_secs(5));
+        let client = endpoint.connect_lazy(&Credentials::insecure_dev(), Duration::from_secs(5));
         let address = address.to_string();
-        let (_, answer) = ask_member(MemberId(1), address, ClusterClient::new(client)).await;
+        let (_, answer) =
+            ask_member(MemberId(1), address, ClusterClient::new(client), ASK_EVERY).await;
         assert!(matches!(answer, Answer::Refused));
     }
 }

@@ -1,5 +1,7 @@
 //! `Cluster`: what this member knows of itself and the cluster.
 
+use std::time::Duration;
+
 use atoll_api::answer;
 use atoll_api::proto::backup_response::Kind as BackupKind;
 use atoll_api::proto::cluster_server::Cluster as ClusterApi;
@@ -14,6 +16,9 @@ use tonic::{Request, Response, Status};
 
 use super::authority::{caller, may_operate};
 use crate::central::LocalCentral;
+
+/// How long a caller may have the answer to its question kept back.
+const LISTEN_MOST: Duration = Duration::from_secs(1);
 
 /// Bytes of a backup in one message.
 const BACKUP_PART: usize = 512 << 10;
@@ -94,6 +99,10 @@ impl ClusterApi for ClusterService {
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         caller(&request)?;
+        let listen = Duration::from_millis(request.get_ref().listen_ms.into()).min(LISTEN_MOST);
+        if let Some(central) = self.central.as_ref().filter(|_| !listen.is_zero()) {
+            central.listen(listen).await;
+        }
         let status = self.store.status();
         let published = self.store.published().borrow().clone();
         let processes = self.central.as_ref().map(|central| {
@@ -112,6 +121,7 @@ impl ClusterApi for ClusterService {
                 foreign_rows: foreign.rows.map(|rows| rows as u64),
                 foreign_equal: foreign.equal,
                 foreign_error: foreign.error.unwrap_or_default(),
+                interrupted: now.interrupted,
             }
         });
         let projection = self.central.as_ref().map(|central| {
