@@ -42,7 +42,7 @@ pub mod proto {
 
 pub use client::{
     Backup, Checked, Client, ClientError, DatabaseBackup, Endpoint, HeldResult, OvnDiff, Past,
-    Plan, ReadResult, Session, WatchEvent,
+    Plan, ReadResult, Serving, Session, WatchEvent,
 };
 pub use identity::{Caller, Identity, Role};
 pub use tls::{CertificateFiles, Credentials};

@@ -1,21 +1,49 @@
-//! One watch of the store, into the view.
+//! One watch of the store, into the view; and a second member's word on whose ovn-central serves.
+//!
+//! The member that is watched may be the very one that has died or was cut off with its ovn-central.
+//! That is noticed by its silence, after seconds; the second member tells of the successor at once,
+//! and whoever does not tell the same soon is left for another.
+
+use std::time::Duration;
 
 use atoll_api::{Client, WatchEvent};
+use atoll_model::Revision;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::view::View;
+
+/// How much later than another member the watched one may tell of a successor.
+const LATER: Duration = Duration::from_millis(500);
 
 /// Follows the store until `cancel`; `views` starts with the cached view.
 pub async fn run(client: Client, views: watch::Sender<View>, cancel: CancellationToken) {
     // Always a full state first: it is one message for one node, and what the cache missed while
     // the agent was down does not depend on how far the members have compacted.
     let mut watch = client.watch(None);
+    let mut serving = client.serving();
+    // By when the view must have come as far as this.
+    let mut doubt: Option<(Revision, Instant)> = None;
     // What is wrong is said once, until it is right again.
     let (mut quiet, mut turned_away) = (false, None);
     loop {
+        doubt = doubt.filter(|(revision, _)| views.borrow().revision() < Some(*revision));
         let event = tokio::select! {
             event = watch.next() => event,
+            (cluster, central) = serving.next() => {
+                let since = central.since;
+                if views.send_if_modified(|view| view.hear(cluster, central)) {
+                    doubt = Some((since, Instant::now() + LATER));
+                }
+                continue;
+            }
+            () = passed(doubt) => {
+                tracing::info!("the watched member does not tell who serves; asking another");
+                watch.leave();
+                doubt = None;
+                continue;
+            }
             () = cancel.cancelled() => return,
         };
         match event {
@@ -57,5 +85,13 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
                 quiet = true;
             }
         }
+    }
+}
+
+/// Waits for the moment of a doubt; for ever without one.
+async fn passed(doubt: Option<(Revision, Instant)>) {
+    match doubt {
+        Some((_, due)) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }

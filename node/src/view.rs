@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use atoll_model::lineage::LineageError;
 use atoll_model::{
-    Allocation, Binding, Central, ChangeSet, Lineage, Node, NodeName, Object, ObjectKey, Owner,
-    Pod, PodKey, PortName, Reconciling, Settings, Sighting, Subnet, SubnetName, Uid,
+    Allocation, Binding, Central, ChangeSet, ClusterId, Lineage, Node, NodeName, Object, ObjectKey,
+    Owner, Pod, PodKey, PortName, Reconciling, Revision, Settings, Sighting, Subnet, SubnetName,
+    Uid,
 };
 
 /// The objects that one node needs, at one revision. Cheap to clone.
@@ -36,14 +37,35 @@ impl View {
         if let Some(mine) = &self.lineage {
             mine.accepts(&lineage)?;
         }
+        let served = self.central().cloned();
         *self = Self::restored(lineage, objects);
+        if let Some(central) = served {
+            self.serves(central);
+        }
         Ok(())
+    }
+
+    /// Takes in another member's word on whose ovn-central serves; false if it is not of this view's
+    /// cluster, or not news. The latest choice that was ever heard of counts: who was replaced while it
+    /// was frozen or cut off goes on telling the old one for a while.
+    pub fn hear(&mut self, cluster: ClusterId, central: Central) -> bool {
+        self.lineage.as_ref().is_some_and(|mine| mine.cluster == cluster)
+            && self.serves(Arc::new(central))
+    }
+
+    fn serves(&mut self, central: Arc<Central>) -> bool {
+        let is_news = self.central().is_none_or(|known| known.since < central.since);
+        if is_news {
+            self.objects.insert(ObjectKey::Central, Object::Central(central));
+        }
+        is_news
     }
 
     /// Takes in one revision's changes.
     pub fn advance(&mut self, set: &ChangeSet) {
         for change in &set.changes {
             match &change.after {
+                Some(Object::Central(central)) => drop(self.serves(central.clone())),
                 Some(object) => drop(self.objects.insert(change.key.clone(), object.clone())),
                 None => drop(self.objects.remove(&change.key)),
             }
@@ -64,6 +86,12 @@ impl View {
     #[must_use]
     pub fn lineage(&self) -> Option<&Lineage> {
         self.lineage.as_ref()
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn revision(&self) -> Option<Revision> {
+        self.lineage.as_ref().map(|lineage| lineage.revision)
     }
 
     /// Everything, for the cache file.
@@ -272,8 +300,8 @@ pub(crate) mod samples {
 mod tests {
     use super::*;
     use atoll_model::{
-        Actor, Addresses, Change, ClusterId, Draining, Namespace, NamespaceName, PodSpec, Revision,
-        Sandbox,
+        Actor, Addresses, Change, Draining, MemberId, MemberName, Namespace, NamespaceName,
+        PodSpec, Sandbox,
     };
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {
@@ -327,6 +355,42 @@ mod tests {
         assert_eq!(view.objects().len(), 1);
         view.resync(lineage(1, 10), Vec::new()).unwrap();
         assert!(view.objects().is_empty());
+    }
+
+    fn central(member: u64, since: u64) -> Central {
+        Central {
+            member: MemberId(member),
+            name: MemberName::new(&format!("m{member}")).unwrap(),
+            nb: format!("tcp:10.0.0.{member}:6641"),
+            sb: format!("tcp:10.0.0.{member}:6642"),
+            since: Revision(since),
+        }
+    }
+
+    /// A member that was frozen while its ovn-central was replaced goes on where it was.
+    #[test]
+    fn the_latest_choice_that_was_ever_heard_of_counts() {
+        let serving = |view: &View| view.central().map(|it| it.member.0);
+        let mut view = View::default();
+        assert!(!view.hear(ClusterId(1), central(1, 5)), "nobody knows whose word counts");
+        let old = || Object::Central(central(1, 5).into());
+        view.resync(lineage(1, 9), vec![old()]).unwrap();
+        assert!(!view.hear(ClusterId(2), central(3, 99)), "another cluster's");
+        assert!(!view.hear(ClusterId(1), central(1, 5)), "no news");
+        assert!(view.hear(ClusterId(1), central(2, 12)));
+        assert_eq!(view.revision(), Some(Revision(9)), "nothing else is known of that revision");
+        view.resync(lineage(1, 10), vec![old()]).unwrap();
+        assert_eq!(serving(&view), Some(2));
+        let change = Change { key: ObjectKey::Central, before: None, after: Some(old()) };
+        view.advance(&ChangeSet {
+            revision: Revision(11),
+            actor: Actor::Leader,
+            wall_ms: 0,
+            changes: vec![change],
+        });
+        assert_eq!(serving(&view), Some(2));
+        view.resync(lineage(1, 20), vec![Object::Central(central(3, 15).into())]).unwrap();
+        assert_eq!(serving(&view), Some(3));
     }
 
     #[test]

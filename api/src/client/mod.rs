@@ -8,11 +8,13 @@
 mod endpoint;
 mod ovn;
 mod questions;
+mod serving;
 mod session;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,6 +39,7 @@ use crate::tls::{Credentials, NotLoopback};
 pub use endpoint::{Endpoint, EndpointError};
 pub use ovn::{DatabaseBackup, OvnDiff};
 pub use questions::{Checked, HeldResult, Past, Plan};
+pub use serving::Serving;
 use session::Lines;
 pub use session::Session;
 pub(crate) use watch::lineage_of;
@@ -109,6 +112,8 @@ struct Shared {
     preferred: AtomicUsize,
     /// The highest revision seen: the `born` of the next request id.
     seen: AtomicU64,
+    /// The member that the watch is on, counted on for ever.
+    watched: AtomicUsize,
     node: Option<NodeName>,
     timeout: Duration,
 }
@@ -142,16 +147,24 @@ impl Client {
             members,
             preferred: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
+            watched: AtomicUsize::new(0),
             node: None,
             timeout: Duration::from_secs(10),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The same client, whose watches are told only what a node's agent needs.
+    /// The same client, whose watches are told only what a node's agent needs. Thousands of agents
+    /// that know the same members begin with different ones.
     #[must_use]
     pub fn for_node(self, node: NodeName) -> Self {
-        self.changed(|shared| shared.node = Some(node))
+        self.changed(|shared| {
+            let mut hasher = DefaultHasher::new();
+            node.hash(&mut hasher);
+            let first = hasher.finish() % shared.members.len() as u64;
+            shared.watched = AtomicUsize::new(usize::try_from(first).unwrap_or(0));
+            shared.node = Some(node);
+        })
     }
 
     /// The same client with another deadline per call.
@@ -170,6 +183,7 @@ impl Client {
             members: members.collect(),
             preferred: AtomicUsize::new(old.preferred.load(Ordering::Relaxed)),
             seen: AtomicU64::new(old.seen.load(Ordering::Relaxed)),
+            watched: AtomicUsize::new(old.watched.load(Ordering::Relaxed)),
             node: old.node.clone(),
             timeout: old.timeout,
         };
@@ -293,6 +307,13 @@ impl Client {
     #[must_use]
     pub fn watch(&self, after: Option<(String, Revision)>) -> Watch {
         Watch::new(self.clone(), after)
+    }
+
+    /// Whose ovn-central serves, as another member says than the one that a [`Client::watch`] of this
+    /// client is on.
+    #[must_use]
+    pub fn serving(&self) -> Serving {
+        Serving::new(self.clone())
     }
 
     /// What each member says of itself, in the order of the endpoints.

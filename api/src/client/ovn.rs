@@ -118,6 +118,6 @@ impl DatabaseBackup {
     }
 }
 
-fn ovn(channel: Channel) -> OvnClient<Channel> {
+pub(super) fn ovn(channel: Channel) -> OvnClient<Channel> {
     OvnClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }

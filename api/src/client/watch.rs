@@ -1,5 +1,6 @@
 //! A watch that goes on where it stopped, on whichever member answers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use atoll_codec::DecodeError;
@@ -36,12 +37,11 @@ pub struct Watch {
     after: Option<(String, Revision)>,
     stream: Option<Streaming<WatchResponse>>,
     parts: Vec<Object>,
-    member: usize,
 }
 
 impl Watch {
     pub(super) fn new(client: Client, after: Option<(String, Revision)>) -> Self {
-        Self { client, after, stream: None, parts: Vec::new(), member: 0 }
+        Self { client, after, stream: None, parts: Vec::new() }
     }
 
     /// Forgets the position: the next event is the full state.
@@ -54,10 +54,15 @@ impl Watch {
     /// Leaves the member that answers at present, because what it says cannot be taken (an older
     /// or foreign state), and goes on with the next one after a pause.
     pub async fn turn_away(&mut self) {
+        self.leave();
+        tokio::time::sleep(PAUSE * 10).await;
+    }
+
+    /// Goes on with the next member, because the present one has nothing to say when it should.
+    pub fn leave(&mut self) {
         self.stream = None;
         self.parts.clear();
-        self.member += 1;
-        tokio::time::sleep(PAUSE * 10).await;
+        self.client.shared.watched.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The next event. Cancel-safe: no event is lost if the future is dropped.
@@ -79,9 +84,7 @@ impl Watch {
                     Err(_) => format!("nothing came for {:?}", BOOKMARK * 3),
                 },
             };
-            self.stream = None;
-            self.parts.clear();
-            self.member += 1;
+            self.leave();
             tokio::time::sleep(PAUSE).await;
             return WatchEvent::Interrupted(interrupted);
         }
@@ -89,7 +92,8 @@ impl Watch {
 
     async fn connect(&mut self) -> Result<(), String> {
         let shared = &self.client.shared;
-        let member = &shared.members[self.member % shared.members.len()];
+        let at = shared.watched.load(Ordering::Relaxed);
+        let member = &shared.members[at % shared.members.len()];
         let request = WatchRequest {
             after: self.after.as_ref().map_or(0, |(_, revision)| revision.0),
             node: shared.node.as_ref().map(ToString::to_string),

@@ -4,6 +4,7 @@ mod allocations;
 mod authority;
 mod cluster;
 mod ovn;
+mod serving;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -6,7 +6,7 @@ use atoll_api::proto::ovn_server::Ovn as OvnApi;
 use atoll_api::proto::{
     BackupDatabaseRequest, BackupDatabaseResponse, ColumnChange, DiffRequest, DiffResponse,
     DiffStart, HandOverRequest, HandOverResponse, RebuildRequest, RebuildResponse, RowChange,
-    RowChanges, SyncRequest, SyncResponse,
+    RowChanges, ServingRequest, ServingResponse, SyncRequest, SyncResponse,
 };
 use atoll_model::{MemberId, Revision};
 use atoll_ovn_plan::Change;
@@ -15,7 +15,8 @@ use atoll_raft::Store;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::authority::{may_operate, may_read};
+use super::authority::{caller, may_operate, may_read};
+use super::serving::Serving;
 use crate::central::{HandOverError, LocalCentral};
 
 /// Rows in one message: at some 500 bytes each far below the message limit.
@@ -26,13 +27,15 @@ const PART: usize = 1_000;
 pub struct OvnService {
     store: Store,
     central: Option<LocalCentral>,
+    serving: Serving,
 }
 
 impl OvnService {
     /// Serves this member's own central, if it has one.
     #[must_use]
     pub fn new(store: Store, central: Option<LocalCentral>) -> Self {
-        Self { store, central }
+        let serving = Serving::new(&store);
+        Self { store, central, serving }
     }
 
     fn central(&self) -> Result<&LocalCentral, Status> {
@@ -89,6 +92,16 @@ fn database(name: &str) -> Result<Database, Status> {
 
 #[tonic::async_trait]
 impl OvnApi for OvnService {
+    type ServingStream = BoxStream<'static, Result<ServingResponse, Status>>;
+
+    async fn serving(
+        &self,
+        request: Request<ServingRequest>,
+    ) -> Result<Response<Self::ServingStream>, Status> {
+        caller(&request)?;
+        Ok(Response::new(self.serving.stream()))
+    }
+
     type DiffStream = BoxStream<'static, Result<DiffResponse, Status>>;
 
     async fn diff(

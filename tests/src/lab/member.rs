@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,6 +71,11 @@ impl Member {
     /// Its API for a client on the host, as `ATOLL_ENDPOINTS` wants it.
     pub fn endpoint(&self) -> String {
         format!("unix:{}", self.api_socket().display())
+    }
+
+    /// Where agents and `ovn-controller` reach it.
+    pub fn address(&self) -> Ipv4Addr {
+        member_address(self.index)
     }
 
     /// Its northbound and southbound database for a client on the host.

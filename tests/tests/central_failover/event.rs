@@ -1,5 +1,7 @@
 //! What happens to the serving ovn-central.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::{FaultTarget, FaultVerb, Lab};
 use atoll_tests::people::atollctl;
@@ -21,6 +23,8 @@ enum Kind {
     Nothing,
     /// The member with all its processes: what, and how it is undone.
     Member(FaultVerb, FaultVerb),
+    /// The member is frozen, replaced, and goes on where it was.
+    Deposed,
     /// Its databases and northd alone.
     Processes,
     /// The raft leader, which does not serve.
@@ -28,7 +32,10 @@ enum Kind {
     HandOver,
 }
 
-pub(crate) const EVENTS: [Event; 7] = [
+/// How long a member is frozen that has to find itself replaced.
+const FROZEN: Duration = Duration::from_secs(30);
+
+pub(crate) const EVENTS: [Event; 8] = [
     Event { what: "nothing", kind: Kind::Nothing, moves: false },
     Event {
         what: "serving member killed",
@@ -40,6 +47,7 @@ pub(crate) const EVENTS: [Event; 7] = [
         kind: Kind::Member(FaultVerb::Stop, FaultVerb::Cont),
         moves: true,
     },
+    Event { what: "serving member frozen for 30 s", kind: Kind::Deposed, moves: true },
     Event {
         what: "serving member cut off",
         kind: Kind::Member(FaultVerb::Cut, FaultVerb::Heal),
@@ -69,6 +77,10 @@ impl Event {
                 lab.fault(verb, FaultTarget::Member(serving)).await?;
                 Ok(serving)
             }
+            Kind::Deposed => {
+                lab.fault(FaultVerb::Stop, FaultTarget::Member(serving)).await?;
+                Ok(serving)
+            }
             Kind::Processes => {
                 lab.fault(FaultVerb::Kill, FaultTarget::Central(serving)).await?;
                 Ok(serving)
@@ -88,8 +100,12 @@ impl Event {
     }
 
     /// Undoes what does not pass by itself.
-    pub(crate) async fn end(&self, lab: &Lab, member: u8) -> Result<()> {
+    pub(crate) async fn end(&self, lab: &Lab, member: u8, begun: Instant) -> Result<()> {
         let undo = match self.kind {
+            Kind::Deposed => {
+                tokio::time::sleep_until((begun + FROZEN).into()).await;
+                FaultVerb::Cont
+            }
             Kind::Member(_, undo) => undo,
             Kind::Leader => FaultVerb::Restart,
             Kind::Nothing | Kind::Processes | Kind::HandOver => return Ok(()),

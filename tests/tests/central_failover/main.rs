@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
 mod event;
+mod reconnects;
 mod traffic;
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use event::{EVENTS, Event};
+use reconnects::Reconnects;
 use traffic::{Traffic, address};
 
 /// From an event to a new pod's first answer, at most; the report says what it was.
@@ -81,11 +83,19 @@ async fn suffer(
     for round in 0..rounds {
         let before = event.prepare(lab).await?;
         led += u64::from(before.leader == before.serving);
+        let reconnects = Reconnects::begin(lab)?;
         let begun = Instant::now();
         let member = event.happen(lab, &before).await?;
         first_answers.push(new_pod(lab, begun).await.with_context(|| format!("round {round}"))?);
-        event.end(lab, member).await?;
+        event.end(lab, member, begun).await?;
         let after = whole(lab).await?;
+        let old = lab.members().find(|it| it.name() == before.serving);
+        match event.moves {
+            true => {
+                reconnects.never_back(lab, &old.context("who served?")?.address().to_string())?
+            }
+            false => reconnects.none(lab)?,
+        }
         ensure!(
             event.moves || after.serving == before.serving,
             "{} served, now {} does",
