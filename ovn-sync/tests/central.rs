@@ -7,6 +7,8 @@ mod common;
 mod copies;
 #[path = "central/foreign.rs"]
 mod foreign;
+#[path = "central/lost.rs"]
+mod lost;
 #[path = "central/orders.rs"]
 mod orders;
 
@@ -34,6 +36,7 @@ struct Member {
 fn options(dir: &Path, address: &str) -> CentralOptions {
     CentralOptions {
         run_dir: dir.join("ovn"),
+        runtime_file: dir.join("southbound.json"),
         address: address.parse().unwrap(),
         share_dir: "/usr/share/ovn".into(),
         nb_port: own_port(),

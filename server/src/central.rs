@@ -8,6 +8,7 @@
 mod ask;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -93,12 +94,14 @@ impl LocalCentral {
     /// The run directory or a thread cannot be made.
     pub fn start(
         config: &CentralConfig,
+        data_dir: &Path,
         store: &Store,
         credentials: &Credentials,
         cancel: &CancellationToken,
     ) -> std::io::Result<Self> {
         let options = CentralOptions {
             run_dir: config.run_dir.clone(),
+            runtime_file: data_dir.join("southbound.json"),
             address: config.address,
             share_dir: config.share_dir.clone(),
             nb_port: config.nb_port,

@@ -57,7 +57,7 @@ pub async fn run(
     let listeners = CancellationToken::new();
     let central = match &config.central {
         Some(central) => Some(
-            LocalCentral::start(central, &store, &credentials, &listeners)
+            LocalCentral::start(central, &config.data_dir, &store, &credentials, &listeners)
                 .context("cannot run ovn-central")?,
         ),
         None => None,

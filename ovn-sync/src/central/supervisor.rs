@@ -15,6 +15,7 @@ use super::child::Process;
 use super::database::DatabaseError;
 use super::northbound;
 use super::orders::Order;
+use super::runtime::{Runtime, RuntimeError};
 use super::server::{NORTHBOUND, SOUTHBOUND, Server, ServerError};
 use super::{CentralOptions, CentralRole, CentralStatus};
 use crate::pass::chain;
@@ -57,6 +58,7 @@ pub(super) struct Supervisor {
     nb: Server,
     sb: Server,
     northd: Process,
+    runtime: Runtime,
     role: watch::Receiver<CentralRole>,
     orders: mpsc::Receiver<Order>,
     /// The role as of this round.
@@ -82,6 +84,7 @@ impl Supervisor {
             nb: Server::new(NORTHBOUND, options, options.nb_port),
             sb: Server::new(SOUTHBOUND, options, options.sb_port),
             northd: northd(&options.run_dir),
+            runtime: Runtime::open(options.runtime_file.clone()),
             role,
             orders,
             now: CentralRole::default(),
@@ -162,11 +165,27 @@ impl Supervisor {
             }
             CentralRole::Idle => self.retire().await,
         }
+        let followed = self.remember().await;
+        self.note("southbound database", followed);
         if Instant::now() >= self.next_probe {
             self.next_probe = Instant::now() + PROBE;
             let (nb, sb) = tokio::join!(self.nb.probe(), self.sb.probe());
             self.note("northbound database", nb);
             self.note("southbound database", sb);
+            let kept = self.runtime.keep().await;
+            self.note("southbound database", kept);
+        }
+    }
+
+    /// Follows what nodes write while the southbound has all of it.
+    async fn remember(&mut self) -> Result<(), RuntimeError> {
+        let is_complete = self.is_serving() || self.sb.is_copying();
+        match self.sb.client().filter(|_| is_complete) {
+            Some(southbound) => self.runtime.follow(southbound).await,
+            None => {
+                self.runtime.leave();
+                Ok(())
+            }
         }
     }
 
@@ -197,8 +216,8 @@ impl Supervisor {
             self.gate = Gate::Passed;
             self.sb.open().await?;
         }
-        let (Some(nb), true) = (self.nb.client(), self.sb.is_up()) else { return Ok(()) };
-        let nb = nb.clone();
+        let (Some(nb), Some(sb)) = (self.nb.client(), self.sb.client()) else { return Ok(()) };
+        let (nb, sb) = (nb.clone(), sb.clone());
         if !self.projected {
             self.projected = northbound::is_projected(&nb).await?;
         }
@@ -206,6 +225,8 @@ impl Supervisor {
             return Ok(());
         }
         if self.northd.is_due() {
+            let seeded = self.runtime.seed(&sb).await;
+            self.note("southbound database", seeded);
             self.northd.start().map_err(ActivateError::Start)?;
         }
         self.gate = match self.gate {
