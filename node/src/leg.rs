@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use atoll_api::Client;
 use atoll_model::{
-    Addresses, Allocation, ChassisName, Family, Operation, Outcome, PortName, Subnet,
+    Addresses, Allocation, ChassisName, Cidr, Family, Operation, Outcome, PortName, Subnet,
 };
 use ipnetwork::IpNetwork;
 use tokio::sync::watch;
@@ -268,16 +268,30 @@ fn routes(view: &View, join: &Subnet) -> anyhow::Result<Vec<Route>> {
 
 fn packet_filter(view: &View) -> anyhow::Result<firewall::Desired> {
     let mut desired = firewall::Desired::default();
+    let network = |cidr: &Cidr| IpNetwork::new(cidr.first(), cidr.prefix());
+    let join: Vec<Cidr> = view.join_subnet().into_iter().flat_map(|join| cidrs(join)).collect();
     for subnet in view.subnets() {
-        for net in &subnet.spec.nets {
-            let network = IpNetwork::new(net.cidr.first(), net.cidr.prefix())?;
-            desired.subnets.insert(network);
+        for cidr in cidrs(subnet) {
+            desired.subnets.insert(network(&cidr)?);
             if subnet.spec.nat_outgoing {
-                desired.nat.insert(network);
+                desired.nat.insert(network(&cidr)?);
+            }
+            if !subnet.spec.private {
+                continue;
+            }
+            desired.private.insert(network(&cidr)?);
+            let others = cidrs(subnet).chain(join.iter().copied());
+            let others = others.chain(subnet.spec.allow_subnets.iter().copied());
+            for other in others.filter(|other| other.family() == cidr.family()) {
+                desired.allowed.insert((network(&cidr)?, network(&other)?));
             }
         }
     }
     Ok(desired)
+}
+
+fn cidrs(subnet: &Subnet) -> impl Iterator<Item = Cidr> + '_ {
+    subnet.spec.nets.iter().map(|net| net.cidr)
 }
 
 /// The addresses of a pod with their prefixes, and its default routes.

@@ -10,14 +10,23 @@ use lab::Net;
 
 fn desired(subnets: &[&str], nat: &[&str]) -> Desired {
     let parse = |list: &[&str]| list.iter().map(|network| network.parse().unwrap()).collect();
-    Desired { subnets: parse(subnets), nat: parse(nat) }
+    Desired { subnets: parse(subnets), nat: parse(nat), ..Desired::default() }
 }
 
 fn dual() -> Desired {
-    desired(
+    let desired = desired(
         &["10.16.0.0/16", "100.64.0.0/16", "10.9.9.9/32", "fd00:10:16::/64", "fd00:100:64::/112"],
         &["10.16.0.0/16", "fd00:10:16::/64"],
-    )
+    );
+    private(desired, "fd00:10:16::/64", &["fd00:100:64::/112", "fd00:9::9/128"])
+}
+
+/// As `desired`, with a network that talks to these only.
+fn private(mut desired: Desired, network: &str, allowed: &[&str]) -> Desired {
+    let network = network.parse().unwrap();
+    desired.private.insert(network);
+    desired.allowed.extend(allowed.iter().map(|other| (network, other.parse().unwrap())));
+    desired
 }
 
 /// Everything in the namespace's packet filter, without counters and dates.
@@ -45,6 +54,8 @@ fn the_first_pass_sets_everything_and_the_second_changes_nothing() {
         "add atoll-subnets-v4 10.16.0.0/16",
         "add atoll-subnets-v4 10.9.9.9",
         "add atoll-nat-v6 fd00:10:16::/64",
+        "-A ATOLL-FROM-PRIVATE -s fd00:10:16::/64 -d fd00:9::9/128 -j RETURN",
+        "-A ATOLL-TO-PRIVATE -d fd00:10:16::/64 -j DROP",
         "-A POSTROUTING -j ATOLL-POSTROUTING",
         "-A FORWARD -j ATOLL-FORWARD",
         "-A ATOLL-FORWARD -m set --match-set atoll-subnets-v6 dst -j ACCEPT",
@@ -111,6 +122,41 @@ fn traffic_to_the_outside_takes_the_nodes_address_and_inside_traffic_keeps_its_o
     assert!(!node.succeeds("ping -c 1 -W 1 -I 10.16.0.1 192.0.2.2"), "masqueraded inside");
 }
 
+/// What a Service's node translates comes to a pod under the node's own address, which OVN lets pass.
+#[test]
+fn a_private_network_is_not_reached_through_a_service_either() {
+    let (node, one, two) = (Net::new(), Net::new(), Net::new());
+    for (net, number) in [(&one, 16), (&two, 17)] {
+        let name = net.path();
+        let name = name.file_name().unwrap().to_str().unwrap();
+        node.sh(&format!("ip link add pod{number} type veth peer name eth0 netns {name}"));
+        node.sh(&format!("ip addr add 10.{number}.0.1/16 dev pod{number}"));
+        node.sh(&format!("ip link set pod{number} up"));
+        net.sh(&format!("ip addr add 10.{number}.0.2/16 dev eth0 && ip link set eth0 up"));
+        net.sh(&format!("ip route add default via 10.{number}.0.1"));
+    }
+    node.sh("sysctl -qw net.ipv4.ip_forward=1");
+    // As kube-proxy does.
+    node.sh("iptables -t nat -A PREROUTING -d 10.96.0.1 -j DNAT --to-destination 10.17.0.2");
+    // Without a way back the answer has to come to the node, which asked.
+    two.sh("ip route del default");
+    let service = || one.succeeds("ping -c 1 -W 1 10.96.0.1");
+    let set = |desired: Desired| node.as_node(async || Firewall::new().apply(&desired).await);
+    let open = || desired(&["10.16.0.0/16", "10.17.0.0/16"], &[]);
+    let (client, server) = ("10.16.0.0/16", "10.17.0.0/16");
+    assert!(!service(), "answered although nobody translates the source");
+    set(open()).unwrap();
+    assert!(service(), "it does not answer");
+    for private_one in [client, server] {
+        set(private(open(), private_one, &[private_one])).unwrap();
+        assert!(!service(), "{private_one} is private");
+    }
+    set(private(open(), server, &[client])).unwrap();
+    assert!(service(), "it is allowed");
+    set(private(private(open(), server, &[client]), client, &[])).unwrap();
+    assert!(!service(), "only one side allows it");
+}
+
 #[test]
 fn what_others_have_is_never_touched_and_cleanup_leaves_exactly_that() {
     let node = Net::new();
@@ -154,6 +200,8 @@ fn what_somebody_changed_in_ours_is_put_back_by_the_next_look() {
             "iptables -I FORWARD -j ATOLL-FORWARD && iptables -I FORWARD -j ATOLL-FORWARD",
             "ip6tables -F && ip6tables -X",
             "ipset flush atoll-nat-v4",
+            "ip6tables -F ATOLL-TO-PRIVATE",
+            "iptables -A ATOLL-FROM-PRIVATE -d 10.16.0.0/16 -j DROP",
             "ipset add atoll-subnets-v6 fd00:dead::/64",
             "iptables -t nat -F && iptables -t nat -X && ipset destroy atoll-nat-v4 || \
              ipset flush atoll-nat-v4",

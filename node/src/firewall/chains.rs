@@ -1,14 +1,18 @@
 //! The iptables chains: rules, jumps, the language of `iptables-restore`.
 
-use std::fmt::Write;
+use ipnetwork::IpNetwork;
 
-use super::{Family, sets::Purpose};
+use super::{
+    Desired, Family,
+    sets::{Purpose, expressible},
+};
 
 /// One of our chains and where it is entered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Chain {
     pub(super) table: &'static str,
-    hook: &'static str,
+    /// A chain of the kernel's; those that only our own rules enter have none.
+    hook: Option<&'static str>,
     name: &'static str,
 }
 
@@ -17,86 +21,111 @@ pub(super) struct Chain {
 pub(super) struct ObservedChain {
     /// Its rules in order; none if there is no such chain.
     pub(super) rules: Option<Vec<String>>,
-    /// How often it is jumped to from where it should be entered: once.
+    /// How often it is jumped to from where it should be entered: once, if it is from a hook.
     pub(super) jumps: usize,
 }
 
-const POSTROUTING: Chain = Chain { table: "nat", hook: "POSTROUTING", name: "ATOLL-POSTROUTING" };
-const FORWARD: Chain = Chain { table: "filter", hook: "FORWARD", name: "ATOLL-FORWARD" };
+const POSTROUTING: Chain =
+    Chain { table: "nat", hook: Some("POSTROUTING"), name: "ATOLL-POSTROUTING" };
+const FORWARD: Chain = Chain { table: "filter", hook: Some("FORWARD"), name: "ATOLL-FORWARD" };
+const FROM_PRIVATE: Chain = Chain { table: "filter", hook: None, name: "ATOLL-FROM-PRIVATE" };
+const TO_PRIVATE: Chain = Chain { table: "filter", hook: None, name: "ATOLL-TO-PRIVATE" };
+
+/// The lines of one table's transaction, in the order in which they have to come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    first: Vec<String>,
+    then: Vec<String>,
+}
+
+impl Lines {
+    /// The transaction, as `iptables-restore --noflush` reads it; nothing if there is nothing to do.
+    pub(super) fn transaction(self, table: &str) -> String {
+        let lines: Vec<_> = self.first.into_iter().chain(self.then).collect();
+        match lines.is_empty() {
+            true => String::new(),
+            false => format!("*{table}\n{}\nCOMMIT\n", lines.join("\n")),
+        }
+    }
+}
 
 impl Chain {
     /// All of them.
-    pub(super) const ALL: [Self; 2] = [POSTROUTING, FORWARD];
+    pub(super) const ALL: [Self; 4] = [POSTROUTING, FORWARD, FROM_PRIVATE, TO_PRIVATE];
+
+    /// The tables that they are in.
+    pub(super) const TABLES: [&str; 2] = [POSTROUTING.table, FORWARD.table];
 
     /// Its rules, in the very words in which `iptables-save` prints them: they are compared.
-    pub(super) fn rules(self, family: Family) -> Vec<String> {
+    pub(super) fn rules(self, desired: &Desired, family: Family) -> Vec<String> {
         let subnets = Purpose::Subnets.set(family);
-        let nat = Purpose::Nat.set(family);
-        if self == POSTROUTING {
-            return vec![format!(
-                "-m set --match-set {nat} src -m set ! --match-set {subnets} dst -j MASQUERADE"
-            )];
+        let inside = format!("-m set --match-set {subnets} src -m set --match-set {subnets} dst");
+        match self {
+            POSTROUTING => {
+                let nat = Purpose::Nat.set(family);
+                let outside = format!("-m set ! --match-set {subnets} dst");
+                vec![
+                    format!("-m set --match-set {nat} src {outside} -j MASQUERADE"),
+                    format!("{inside} -m conntrack --ctstate DNAT -j MASQUERADE"),
+                ]
+            }
+            FORWARD => vec![
+                format!("{inside} -j {}", FROM_PRIVATE.name),
+                format!("{inside} -j {}", TO_PRIVATE.name),
+                format!("-m set --match-set {subnets} src -j ACCEPT"),
+                format!("-m set --match-set {subnets} dst -j ACCEPT"),
+            ],
+            // `-s` comes before `-d` when they are printed.
+            FROM_PRIVATE => {
+                border(desired, family, "-s", |one, other| format!("-s {one} -d {other}"))
+            }
+            _ => border(desired, family, "-d", |one, other| format!("-s {other} -d {one}")),
         }
-        vec![
-            format!("-m set --match-set {subnets} src -j ACCEPT"),
-            format!("-m set --match-set {subnets} dst -j ACCEPT"),
-        ]
     }
 
-    fn jump(self) -> String {
-        format!("{} -j {}", self.hook, self.name)
+    fn jump(self) -> Option<String> {
+        self.hook.map(|hook| format!("{hook} -j {}", self.name))
     }
 
-    /// What `iptables-restore --noflush` needs so that this chain is as it should be. Empty if it
-    /// is. A chain that is right keeps its counters, also when its jump has to be put back.
-    pub(super) fn render(self, family: Family, observed: &ObservedChain) -> String {
-        let rules = self.rules(family);
-        let mut lines = Vec::new();
-        if observed.rules.as_ref() != Some(&rules) {
+    /// Adds what is needed so that this chain is as it should be; nothing if it is. A chain that is
+    /// right keeps its counters, also when its jump has to be put back.
+    pub(super) fn render(self, rules: &[String], observed: &ObservedChain, lines: &mut Lines) {
+        if observed.rules.as_deref() != Some(rules) {
             // Naming a chain of ours makes it, or empties it, within the same transaction.
-            lines.push(format!(":{} - [0:0]", self.name));
-            lines.extend(rules.iter().map(|rule| format!("-A {} {rule}", self.name)));
+            lines.first.push(format!(":{} - [0:0]", self.name));
+            lines.then.extend(rules.iter().map(|rule| format!("-A {} {rule}", self.name)));
         }
+        let (Some(hook), Some(jump)) = (self.hook, self.jump()) else { return };
         match observed.jumps {
             // First, because chains of others end with a verdict for everything.
-            0 => lines.push(format!("-I {} 1 -j {}", self.hook, self.name)),
-            jumps => lines.extend((1..jumps).map(|_| format!("-D {}", self.jump()))),
+            0 => lines.then.push(format!("-I {hook} 1 -j {}", self.name)),
+            jumps => lines.then.extend((1..jumps).map(|_| format!("-D {jump}"))),
         }
-        self.transaction(&lines)
     }
 
-    /// What `iptables-restore --noflush` needs so that nothing of this chain is left.
-    pub(super) fn render_removal(self, observed: &ObservedChain) -> String {
-        let mut lines: Vec<_> =
-            (0..observed.jumps).map(|_| format!("-D {}", self.jump())).collect();
+    /// Adds what is needed so that nothing of this chain is left.
+    pub(super) fn render_removal(self, observed: &ObservedChain, lines: &mut Lines) {
+        let jump = self.jump().into_iter();
+        lines.first.extend(jump.flat_map(|jump| vec![format!("-D {jump}"); observed.jumps]));
         if observed.rules.is_some() {
-            lines.push(format!("-F {}", self.name));
-            lines.push(format!("-X {}", self.name));
+            // Empty first: our chains name each other.
+            lines.first.push(format!("-F {}", self.name));
+            lines.then.push(format!("-X {}", self.name));
         }
-        self.transaction(&lines)
-    }
-
-    fn transaction(self, lines: &[String]) -> String {
-        let mut text = String::new();
-        if !lines.is_empty() {
-            write!(text, "*{}\n{}\nCOMMIT\n", self.table, lines.join("\n"))
-                .expect("a String takes everything");
-        }
-        text
     }
 
     /// Finds this chain in what `iptables-save -t` printed for its table.
     pub(super) fn parse(self, saved: &str) -> ObservedChain {
         let declared = format!(":{} ", self.name);
         let appended = format!("-A {} ", self.name);
-        let jump = format!("-A {}", self.jump());
+        let jump = self.jump().map(|jump| format!("-A {jump}"));
         let mut observed = ObservedChain::default();
         for line in saved.lines().map(str::trim_end) {
             if line.starts_with(&declared) {
                 observed.rules.get_or_insert_default();
             } else if let Some(rule) = line.strip_prefix(&appended) {
                 observed.rules.get_or_insert_default().push(rule.to_owned());
-            } else if line == jump {
+            } else if jump.as_deref() == Some(line) {
                 observed.jumps += 1;
             }
         }
@@ -104,9 +133,64 @@ impl Chain {
     }
 }
 
+/// Who may pass between private networks and others, in one direction: first whom they are allowed to
+/// talk to, then nobody. `side` is where the private one is.
+fn border(
+    desired: &Desired,
+    family: Family,
+    side: &str,
+    pair: impl Fn(IpNetwork, IpNetwork) -> String,
+) -> Vec<String> {
+    let is_of_family = |network: &IpNetwork| Family::of(network) == family;
+    let allowed = desired.allowed.iter().filter(|(one, _)| is_of_family(one));
+    let pass = allowed.flat_map(|(one, other)| {
+        let pairs = expressible(one).into_iter().flat_map(|one| {
+            let others = expressible(other).into_iter();
+            others.map(move |other| (one, other))
+        });
+        pairs.map(|(one, other)| format!("{} -j RETURN", pair(one, other))).collect::<Vec<_>>()
+    });
+    let private = desired.private.iter().filter(|network| is_of_family(network));
+    let stop = private.flat_map(expressible).map(|network| format!("{side} {network} -j DROP"));
+    pass.chain(stop).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rendered(chain: Chain, desired: &Desired, observed: &ObservedChain) -> String {
+        let mut lines = Lines::default();
+        chain.render(&chain.rules(desired, Family::V4), observed, &mut lines);
+        lines.transaction(chain.table)
+    }
+
+    #[test]
+    fn the_border_of_private_networks_is_drawn_for_both_directions() {
+        let network = |text: &str| text.parse().unwrap();
+        let (one, friend) = (network("10.1.0.0/16"), network("10.2.3.4/32"));
+        let desired = Desired {
+            private: [one, network("fd00:1::/64")].into(),
+            allowed: [(one, one), (one, friend), (network("fd00:1::/64"), network("::/0"))].into(),
+            ..Desired::default()
+        };
+        assert_eq!(
+            FROM_PRIVATE.rules(&desired, Family::V4),
+            [
+                "-s 10.1.0.0/16 -d 10.1.0.0/16 -j RETURN",
+                "-s 10.1.0.0/16 -d 10.2.3.4/32 -j RETURN",
+                "-s 10.1.0.0/16 -j DROP",
+            ]
+        );
+        assert_eq!(
+            TO_PRIVATE.rules(&desired, Family::V6),
+            [
+                "-s ::/1 -d fd00:1::/64 -j RETURN",
+                "-s 8000::/1 -d fd00:1::/64 -j RETURN",
+                "-d fd00:1::/64 -j DROP",
+            ]
+        );
+    }
 
     #[test]
     fn an_empty_node_gets_the_chain_and_the_jump_in_one_transaction() {
@@ -115,24 +199,30 @@ mod tests {
             :ATOLL-POSTROUTING - [0:0]\n\
             -A ATOLL-POSTROUTING -m set --match-set atoll-nat-v6 src \
             -m set ! --match-set atoll-subnets-v6 dst -j MASQUERADE\n\
+            -A ATOLL-POSTROUTING -m set --match-set atoll-subnets-v6 src \
+            -m set --match-set atoll-subnets-v6 dst -m conntrack --ctstate DNAT -j MASQUERADE\n\
             -I POSTROUTING 1 -j ATOLL-POSTROUTING\n\
             COMMIT\n";
-        assert_eq!(POSTROUTING.render(Family::V6, &ObservedChain::default()), expected);
+        let mut lines = Lines::default();
+        let rules = POSTROUTING.rules(&Desired::default(), Family::V6);
+        POSTROUTING.render(&rules, &ObservedChain::default(), &mut lines);
+        assert_eq!(lines.transaction(POSTROUTING.table), expected);
     }
 
     #[test]
     fn only_what_is_wrong_is_put_right() {
-        let rules = Some(FORWARD.rules(Family::V4));
+        let desired = Desired::default();
+        let rules = Some(FORWARD.rules(&desired, Family::V4));
         let right = ObservedChain { rules, jumps: 1 };
-        assert_eq!(FORWARD.render(Family::V4, &right), "");
+        assert_eq!(rendered(FORWARD, &desired, &right), "");
 
         let no_jump = ObservedChain { jumps: 0, ..right.clone() };
         let expected = "*filter\n-I FORWARD 1 -j ATOLL-FORWARD\nCOMMIT\n";
-        assert_eq!(FORWARD.render(Family::V4, &no_jump), expected);
+        assert_eq!(rendered(FORWARD, &desired, &no_jump), expected);
 
         let two_jumps = ObservedChain { jumps: 2, ..right };
         let expected = "*filter\n-D FORWARD -j ATOLL-FORWARD\nCOMMIT\n";
-        assert_eq!(FORWARD.render(Family::V4, &two_jumps), expected);
+        assert_eq!(rendered(FORWARD, &desired, &two_jumps), expected);
     }
 
     #[test]
@@ -167,7 +257,11 @@ mod tests {
             -F ATOLL-FORWARD\n\
             -X ATOLL-FORWARD\n\
             COMMIT\n";
-        assert_eq!(FORWARD.render_removal(&observed), expected);
-        assert_eq!(FORWARD.render_removal(&ObservedChain::default()), "");
+        let mut lines = Lines::default();
+        FORWARD.render_removal(&observed, &mut lines);
+        assert_eq!(lines.transaction(FORWARD.table), expected);
+        let mut lines = Lines::default();
+        FORWARD.render_removal(&ObservedChain::default(), &mut lines);
+        assert_eq!(lines, Lines::default());
     }
 }

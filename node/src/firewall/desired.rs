@@ -11,6 +11,10 @@ pub struct Desired {
     pub subnets: BTreeSet<IpNetwork>,
     /// Those subnets whose traffic to the outside takes the node's address.
     pub nat: BTreeSet<IpNetwork>,
+    /// Those that talk only to whom they are allowed to, inside the cluster.
+    pub private: BTreeSet<IpNetwork>,
+    /// With whom: a private network and one of the same family that it may talk to.
+    pub allowed: BTreeSet<(IpNetwork, IpNetwork)>,
 }
 
 /// An address family. Sets and tables exist once for each.

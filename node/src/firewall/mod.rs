@@ -2,11 +2,20 @@
 //!
 //! ```text
 //! nat    POSTROUTING ─► ATOLL-POSTROUTING   from atoll-nat, not to atoll-subnets: MASQUERADE
-//! filter FORWARD     ─► ATOLL-FORWARD       from or to atoll-subnets: ACCEPT
+//!                                           between atoll-subnets, through a Service: MASQUERADE
+//! filter FORWARD     ─► ATOLL-FORWARD       from or to atoll-subnets: ACCEPT, but before that
+//!                         ─► ATOLL-FROM-PRIVATE   from a private network to others: RETURN or DROP
+//!                         ─► ATOLL-TO-PRIVATE     to a private network from others: RETURN or DROP
 //! ```
 //!
-//! The rules never change; what changes are two ipsets for each family, filled aside and swapped
-//! in, so that there is no moment with half a set and no rule loses its counters.
+//! What goes from pod to pod comes through the node only if it was sent to a Service: the node
+//! translates its destination, and gives it its own address so that the answers come the same way.
+//! OVN then takes it for the node's, so private subnets are enforced here, where both ends still
+//! show: after the one translation and before the other, for each packet.
+//!
+//! What changes are two ipsets for each family, filled aside and swapped in, so that there is no
+//! moment with half a set, and the two chains about private networks, which are replaced together in
+//! one transaction. The other rules stay as they are and keep their counters.
 //!
 //! [`Desired`] is rendered and compared by pure functions with what is [`Observed`]; [`Firewall`]
 //! applies the difference with `ipset restore` and `iptables-restore --noflush`.
@@ -17,7 +26,8 @@
 //! * sets are there before the rules that name them, and go after them;
 //! * what somebody else changed in our sets and chains is put back by [`Firewall::verify`].
 //!
-//! Deliberately absent: services (kube-proxy's), isolation of subnets, anything for one pod.
+//! Deliberately absent: services themselves (kube-proxy's), users' own rules (OVN's), anything for one
+//! pod.
 
 mod apply;
 mod chains;

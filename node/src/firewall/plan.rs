@@ -1,6 +1,10 @@
 //! The difference between what should be and what is, as texts for the restore programs.
 
-use super::{Desired, Family, Observed, sets};
+use super::{
+    Desired, Family, Observed,
+    chains::{Chain, Lines, ObservedChain},
+    sets,
+};
 
 /// What to feed to which program; an empty text means that there is nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,9 +16,8 @@ pub(super) struct Plan {
 impl Plan {
     /// How to get from `observed` to `desired`.
     pub(super) fn new(desired: &Desired, observed: &Observed) -> Self {
-        let chains = by_family(observed, |family| {
-            let of_family = observed.chains.iter().filter(move |((f, _), _)| *f == family);
-            of_family.map(move |((_, chain), found)| chain.render(family, found)).collect()
+        let chains = texts(observed, |family, chain, found, lines| {
+            chain.render(&chain.rules(desired, family), found, lines);
         });
         Self { sets: sets::render(desired, &observed.sets, &observed.families()), chains }
     }
@@ -26,13 +29,26 @@ impl Plan {
 
 /// What removes our chains and the jumps to them.
 pub(super) fn removal(observed: &Observed) -> Vec<(Family, String)> {
-    by_family(observed, |family| {
-        let of_family = observed.chains.iter().filter(move |((f, _), _)| *f == family);
-        of_family.map(|((_, chain), found)| chain.render_removal(found)).collect()
-    })
+    texts(observed, |_, chain, found, lines| chain.render_removal(found, lines))
 }
 
-fn by_family(observed: &Observed, text: impl Fn(Family) -> String) -> Vec<(Family, String)> {
-    let texts = observed.families().into_iter().map(|family| (family, text(family)));
+/// One transaction for each table, of what `add` says about its chains.
+fn texts(
+    observed: &Observed,
+    add: impl Fn(Family, Chain, &ObservedChain, &mut Lines),
+) -> Vec<(Family, String)> {
+    let text = |family| {
+        let of_table = |table: &str| {
+            let mut lines = Lines::default();
+            for ((of, chain), found) in &observed.chains {
+                if *of == family && chain.table == table {
+                    add(family, *chain, found, &mut lines);
+                }
+            }
+            lines.transaction(table)
+        };
+        (family, Chain::TABLES.map(of_table).concat())
+    };
+    let texts = observed.families().into_iter().map(text);
     texts.filter(|(_, text)| !text.is_empty()).collect()
 }

@@ -65,7 +65,6 @@ pub(super) fn render(desired: &Desired, observed: &Sets, families: &[Family]) ->
                 .networks(desired)
                 .iter()
                 .filter(|network| Family::of(network) == *family)
-                .filter_map(normal)
                 .flat_map(expressible)
                 .collect();
             if observed.get(&name) != Some(&networks) {
@@ -110,14 +109,12 @@ pub(super) fn parse(saved: &str) -> Sets {
     sets
 }
 
-fn normal(network: &IpNetwork) -> Option<IpNetwork> {
-    IpNetwork::new(network.network(), network.prefix()).ok()
-}
-
-/// A set of type `hash:net` cannot hold a network of length 0; its two halves mean the same.
-fn expressible(network: IpNetwork) -> Vec<IpNetwork> {
+/// A network as it can be said and is printed again: without an address in it, and not of length 0,
+/// which a set of type `hash:net` cannot hold and a rule does not print; its two halves mean the
+/// same.
+pub(super) fn expressible(network: &IpNetwork) -> Vec<IpNetwork> {
     if network.prefix() > 0 {
-        return vec![network];
+        return IpNetwork::new(network.network(), network.prefix()).into_iter().collect();
     }
     let halves = match network {
         IpNetwork::V4(_) => ["0.0.0.0/1", "128.0.0.0/1"],
@@ -136,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_set_is_filled_aside_and_swapped_in() {
-        let desired =
-            Desired { subnets: networks(&["10.16.3.9/16", "fd00::/64"]), nat: networks(&[]) };
+        let subnets = networks(&["10.16.3.9/16", "fd00::/64"]);
+        let desired = Desired { subnets, ..Desired::default() };
         let mut observed = Sets::new();
         observed.insert("atoll-nat-v4".into(), networks(&[]));
         let expected = "\
@@ -168,13 +165,15 @@ mod tests {
         );
         assert_eq!(sets["atoll-subnets-v4"], networks(&["10.16.0.0/16", "10.9.9.9/32"]));
 
-        let desired = Desired { subnets: sets["atoll-subnets-v4"].clone(), nat: networks(&[]) };
+        let subnets = sets["atoll-subnets-v4"].clone();
+        let desired = Desired { subnets, ..Desired::default() };
         assert_eq!(render(&desired, &sets, &[Family::V4]), "");
     }
 
     #[test]
     fn the_whole_address_space_is_held_as_two_halves() {
-        let desired = Desired { subnets: networks(&[]), nat: networks(&["0.0.0.0/0", "::/0"]) };
+        let nat = networks(&["0.0.0.0/0", "::/0"]);
+        let desired = Desired { nat, ..Desired::default() };
         let text = render(&desired, &Sets::new(), &Family::ALL);
         for half in ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"] {
             assert!(text.contains(&format!(" {half}\n")), "{half}");

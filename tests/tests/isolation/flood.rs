@@ -1,10 +1,10 @@
 //! A private subnet under a flood, while everything that draws its border changes or dies.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Pod};
+use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Pod, run};
 use atoll_tests::report::Report;
 use atoll_tests::talk::Talker;
 use atoll_tests::wait::wait_until;
@@ -12,8 +12,11 @@ use atoll_tests::wait::wait_until;
 use crate::streams::pod;
 use crate::{addresses, subnet, up};
 
-/// Packets a second, from each of two pods.
-const RATE: u32 = 5_000;
+/// Packets a second, from each of two pods, directly and to a Service's address.
+const RATE: u32 = 2_500;
+
+/// A Service that the pod of the private subnet is behind.
+const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
 
 /// How often the rules change.
 const CHANGES: u32 = 100;
@@ -37,18 +40,24 @@ async fn flood(lab: &Lab, report: &mut Report) -> Result<()> {
     let red = pod(lab, "red/a", 1).await?;
     let strangers = [pod(lab, "green/near", 1).await?, pod(lab, "green/far", 2).await?];
     let ears = Talker::start(lab, &red, &["hear", &PORT.to_string()])?;
+    let ways = [addresses(&red)[0], SERVICE];
+    serve(lab, ways[0]).await?;
     // The flood would be heard if it were let through.
     for stranger in &strangers {
-        let before = ears.heard()?.len();
-        begin(lab, stranger, &red, 100, Duration::from_secs(1))?.end().await?;
-        let heard = ears.heard()?.len() - before;
-        ensure!(heard > 50, "{}: {heard} of 100 heard without rules", stranger.name);
+        for to in ways {
+            let before = ears.heard()?.len();
+            begin(lab, stranger, to, 100, Duration::from_secs(1))?.end().await?;
+            let heard = ears.heard()?.len() - before;
+            ensure!(heard > 50, "{} → {to}: {heard} of 100 heard without rules", stranger.name);
+        }
     }
     private(lab, 0).await?;
     wait_until(Duration::from_secs(5), "the border", || async {
         let before = ears.heard()?.len();
-        begin(lab, &strangers[0], &red, 50, Duration::from_secs(1))?.end().await?;
-        ensure!(ears.heard()?.len() == before, "a packet came through");
+        for to in ways {
+            begin(lab, &strangers[0], to, 50, Duration::from_secs(1))?.end().await?;
+            ensure!(ears.heard()?.len() == before, "a packet came through to {to}");
+        }
         Ok(())
     })
     .await?;
@@ -56,7 +65,9 @@ async fn flood(lab: &Lab, report: &mut Report) -> Result<()> {
     let before = ears.heard()?.len();
     let (begun, mut floods) = (Instant::now(), Vec::new());
     for stranger in &strangers {
-        floods.push(begin(lab, stranger, &red, RATE, FLOOD)?);
+        for to in ways {
+            floods.push(begin(lab, stranger, to, RATE, FLOOD)?);
+        }
     }
     for change in 1..=CHANGES {
         private(lab, change).await.with_context(|| format!("change {change}"))?;
@@ -99,8 +110,20 @@ async fn private(lab: &Lab, change: u32) -> Result<()> {
     subnet(lab, "red", 41, &more).await
 }
 
-fn begin(lab: &Lab, from: &Pod, to: &Pod, rate: u32, time: Duration) -> Result<Talker> {
-    let to = SocketAddr::new(addresses(to)[0], PORT).to_string();
+/// Each node translates the Service's address, as kube-proxy has it do.
+async fn serve(lab: &Lab, by: IpAddr) -> Result<()> {
+    for node in lab.nodes() {
+        let mut iptables = node.space()?.command("iptables");
+        let (from, to) = (SERVICE.to_string(), by.to_string());
+        iptables.args(["-t", "nat", "-A", "PREROUTING", "-d", &from]);
+        iptables.args(["-j", "DNAT", "--to-destination", &to]);
+        run(&mut iptables).await?;
+    }
+    Ok(())
+}
+
+fn begin(lab: &Lab, from: &Pod, to: IpAddr, rate: u32, time: Duration) -> Result<Talker> {
+    let to = SocketAddr::new(to, PORT).to_string();
     let (rate, time) = (rate.to_string(), time.as_secs().to_string());
     Talker::start(lab, from, &["flood", &to, &rate, &time, "16"])
 }
