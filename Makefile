@@ -61,9 +61,11 @@ restore: install build ## The report restore: a backup that is older than the ne
 projection-fuzz: install build ## The report projection-fuzz: random changes and damage, and a referee. ATOLL_FUZZ_ROUNDS=100 at night.
 	$(CARGO) test -p atoll-tests --test projection_fuzz -- --nocapture
 
-central-failover: install build ## The report central-failover: 20 kills, freezes, cuts and moves of the serving ovn-central.
-	ATOLL_FAILOVER_ROUNDS=20 \
-		$(CARGO) test -p atoll-tests --test central_failover -- --nocapture
+# ATOLL_FAILOVER_ROUNDS, ATOLL_FAILOVER_PORTS=2000 (further ports, bound on further chassis).
+central-failover: install ## The report central-failover: 20 kills, freezes, cuts and moves of the serving ovn-central. Release build.
+	$(CARGO) build --release --workspace --bins
+	ATOLL_FAILOVER_ROUNDS=$${ATOLL_FAILOVER_ROUNDS:-20} \
+		$(CARGO) test --release -p atoll-tests --test central_failover -- --nocapture
 
 qos: install build ## The report qos: how fast pods send and receive at the rates that are set.
 	$(CARGO) test -p atoll-tests --test qos -- --nocapture

@@ -15,6 +15,8 @@ pub(crate) struct Event {
     kind: Kind,
     /// Another member serves afterwards, or may.
     pub(crate) moves: bool,
+    /// Seconds until a new pod answers, at most, in the middle of many.
+    pub(crate) new_pod: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,27 +38,20 @@ enum Kind {
 const FROZEN: Duration = Duration::from_secs(30);
 
 pub(crate) const EVENTS: [Event; 8] = [
-    Event { what: "nothing", kind: Kind::Nothing, moves: false },
-    Event {
-        what: "serving member killed",
-        kind: Kind::Member(FaultVerb::Kill, FaultVerb::Restart),
-        moves: true,
-    },
-    Event {
-        what: "serving member frozen",
-        kind: Kind::Member(FaultVerb::Stop, FaultVerb::Cont),
-        moves: true,
-    },
-    Event { what: "serving member frozen for 30 s", kind: Kind::Deposed, moves: true },
-    Event {
-        what: "serving member cut off",
-        kind: Kind::Member(FaultVerb::Cut, FaultVerb::Heal),
-        moves: true,
-    },
-    Event { what: "ovn-central of the serving member killed", kind: Kind::Processes, moves: true },
-    Event { what: "raft leader alone killed", kind: Kind::Leader, moves: false },
-    Event { what: "handed over", kind: Kind::HandOver, moves: true },
+    event("nothing", Kind::Nothing, None),
+    event("serving member killed", Kind::Member(FaultVerb::Kill, FaultVerb::Restart), None),
+    event("serving member frozen", Kind::Member(FaultVerb::Stop, FaultVerb::Cont), Some(4.0)),
+    event("serving member frozen for 30 s", Kind::Deposed, Some(4.0)),
+    event("serving member cut off", Kind::Member(FaultVerb::Cut, FaultVerb::Heal), Some(4.0)),
+    event("ovn-central of the serving member killed", Kind::Processes, Some(1.0)),
+    event("raft leader alone killed", Kind::Leader, None),
+    event("handed over", Kind::HandOver, None),
 ];
+
+const fn event(what: &'static str, kind: Kind, new_pod: Option<f64>) -> Event {
+    let moves = !matches!(kind, Kind::Nothing | Kind::Leader);
+    Event { what, kind, moves, new_pod }
+}
 
 impl Event {
     /// What has to be so before: a leader that is killed alone does not serve.

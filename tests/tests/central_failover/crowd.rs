@@ -1,0 +1,97 @@
+//! Ports that only count: bound on chassis of their own, without anybody behind them.
+//!
+//! They cost ovn-central and every node what real ones do. Open vSwitch makes their devices up
+//! (`ovs-vswitchd --enable-dummy`).
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::lab::store::PodSpec;
+use atoll_tests::lab::{Lab, Node, run};
+use atoll_tests::wait::wait_until;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+/// On which nodes they are; these have nothing else.
+pub(crate) const NODES: [u8; 2] = [5, 6];
+
+/// Announced at the same time, and ports of one `ovs-vsctl`.
+const TOGETHER: usize = 64;
+const BATCH: usize = 250;
+
+/// For the switch to come back, and for all ports to be bound: northd and each node compute for it.
+const RESTART: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(900);
+
+/// Adds so many ports to subnet `one`, and waits until all are bound.
+pub(crate) async fn gather(lab: &Lab, ports: usize) -> Result<()> {
+    for node in NODES {
+        with_dummies(&lab.node(node)?).await.with_context(|| format!("node {node}"))?;
+    }
+    let store = lab.store()?;
+    let specs: Vec<PodSpec> = (0..ports).map(pod).collect();
+    let announced = stream::iter(&specs).map(|spec| store.put_pod(spec));
+    announced.buffer_unordered(TOGETHER).try_collect::<()>().await?;
+    for (at, node) in NODES.into_iter().enumerate() {
+        let own: Vec<_> = specs.iter().skip(at).step_by(NODES.len()).collect();
+        for batch in own.chunks(BATCH) {
+            plug(&lab.node(node)?, batch).await?;
+        }
+    }
+    wait_until(BOUND, "all ports to be bound", || async {
+        let bound = bound(lab).await?;
+        ensure!(bound >= ports, "{bound} of {ports}");
+        Ok(())
+    })
+    .await
+}
+
+fn pod(number: usize) -> PodSpec {
+    PodSpec {
+        namespace: "one".to_owned(),
+        name: format!("crowd{number}"),
+        uid: format!("uid-of-crowd{number}"),
+        node: format!("n{}", NODES[number % NODES.len()]),
+        annotations: [].into(),
+        labels: [].into(),
+    }
+}
+
+/// Starts the node's switch anew, so that it takes ports without devices.
+async fn with_dummies(node: &Node) -> Result<()> {
+    let pid = "/run/openvswitch/ovs-vswitchd.pid";
+    let space = node.space()?;
+    let mut end = space.command("sh");
+    run(end.args(["-c", &format!("kill $(cat {pid})")])).await?;
+    wait_until(RESTART, "the switch to end", || async {
+        let mut test = space.command("test");
+        run(test.args(["!", "-e", pid])).await.map(drop)
+    })
+    .await?;
+    let mut start = space.command("ovs-vswitchd");
+    start.args(["--enable-dummy", "-vconsole:off", "--detach", "--no-chdir"]);
+    start.args([&format!("--pidfile={pid}"), "--log-file=/var/log/openvswitch/ovs-vswitchd.log"]);
+    run(start.env("OVS_RUNDIR", "/run/openvswitch")).await.map(drop)
+}
+
+async fn plug(node: &Node, pods: &[&PodSpec]) -> Result<()> {
+    let mut words = vec!["--timeout=60".to_owned(), format!("--db={}", node.ovs_db())];
+    for pod in pods {
+        let PodSpec { namespace, name, uid, .. } = pod;
+        let id = format!("external_ids:iface-id={name}.{namespace}");
+        let version = format!("external_ids:iface-id-ver={uid}");
+        words.extend(["--", "add-port", "br-int", name].map(str::to_owned));
+        words.extend(
+            ["--", "set", "Interface", name, "type=dummy", &id, &version].map(str::to_owned),
+        );
+    }
+    let mut command = tokio::process::Command::new("ovs-vsctl");
+    run(command.args(words)).await.map(drop)
+}
+
+async fn bound(lab: &Lab) -> Result<usize> {
+    let mut command = tokio::process::Command::new("ovn-sbctl");
+    command.args(["--db", &lab.central().await?.sb, "--no-leader-only", "--timeout=20", "--bare"]);
+    command.args(["--columns=logical_port", "find", "Port_Binding", "up=true"]);
+    let said = run(&mut command).await?;
+    Ok(said.lines().filter(|line| line.starts_with("crowd")).count())
+}
