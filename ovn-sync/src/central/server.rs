@@ -339,6 +339,14 @@ impl Server {
             self.client = None;
         }
         written?;
+        self.keep_listening().await
+    }
+
+    /// Puts back what an operator's hand took from the row that says where it listens.
+    async fn keep_listening(&self) -> Result<(), ServerError> {
+        if let (true, Some(_), Some(client)) = (self.open, self.kind.connections, &self.client) {
+            southbound::listen(client, &self.network).await?;
+        }
         Ok(())
     }
 

@@ -127,6 +127,38 @@ async fn a_node_writes_its_own_rows_and_nobody_elses() {
     member.end().await;
 }
 
+/// `ovn-sbctl` changes where and how the southbound listens with one word.
+#[tokio::test]
+async fn a_listener_that_a_hand_took_away_comes_back() {
+    let pki = Pki::new();
+    let member = pki.member("m1").serves(&Store::with_pods()).await;
+    let get = ["get", "Connection", ".", "target", "role", "inactivity_probe"];
+    let before = sbctl(&member.sb(), &get);
+    let theirs = SocketAddr::new(member.options.address, own_port());
+    for hand in [&["del-connection"][..], &["set", "Connection", ".", "role=\"\""]] {
+        sbctl(&member.sb(), hand);
+        eventually("the row is as it was", async || {
+            let rows = column(&member.sb(), "Connection", "target").len();
+            (rows == 1 && sbctl(&member.sb(), &get) == before).then_some(())
+        })
+        .await;
+        let listens = async || is_listening(member.sb_address()).then_some(());
+        eventually("it listens", listens).await;
+    }
+    // One more is an operator's own business.
+    let more = [
+        "--id=@c",
+        "create",
+        "Connection",
+        &format!("target=\"ptcp:{}:127.0.0.1\"", theirs.port()),
+    ];
+    let add = ["--", "add", "SB_Global", ".", "connections", "@c"];
+    sbctl(&member.sb(), &[&more[..], &add].concat());
+    eventually("theirs listens too", async || is_listening(theirs).then_some(())).await;
+    assert!(is_listening(member.sb_address()));
+    member.end().await;
+}
+
 #[tokio::test]
 async fn nobody_comes_in_without_a_certificate_of_this_cluster() {
     let (pki, strangers) = (Pki::new(), Pki::new());

@@ -99,8 +99,8 @@ impl Server {
     pub(crate) async fn listen_plainly(&self, port: u16) -> Endpoint {
         let control = self.directory.path().join("nb.ctl");
         let remote = format!("ptcp:{port}:127.0.0.1");
-        let add = [remote.as_str()];
-        unixctl::command(&control, "ovsdb-server/add-remote", &add).await.unwrap();
+        let (command, add) = ("ovsdb-server/add-remote", [remote.as_str()]);
+        eventually(async || unixctl::command(&control, command, &add).await.ok()).await;
         Endpoint::Tcp { host: "127.0.0.1".to_owned(), port }
     }
 
