@@ -207,7 +207,7 @@ pub(crate) fn leaf(
     addresses: &[String],
     days: u32,
 ) -> Result<CertificateParams, PkiError> {
-    let mut params = params(identity.name(), days, now);
+    let mut params = params(&common_name(identity), days, now);
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -219,6 +219,15 @@ pub(crate) fn leaf(
         params.subject_alt_names.push(alternative(address)?);
     }
     Ok(params)
+}
+
+/// OVN's southbound lets who connects write the rows of the chassis of this name. So it is a node's
+/// name in the certificates of nodes alone: a viewer may be called as a node is.
+fn common_name(identity: &Identity) -> String {
+    match identity.role() {
+        Role::Node => identity.name().to_owned(),
+        Role::Member | Role::Operator | Role::Viewer => identity.to_string(),
+    }
 }
 
 /// A file was not written.
@@ -362,6 +371,19 @@ mod tests {
         assert_eq!(said.identity, Some(identity));
         assert_eq!(said.addresses, ["10.0.0.1", "fd00::1", "m1.example"]);
         assert!(said.is_valid_now && !said.is_authority);
+    }
+
+    #[test]
+    fn nobody_but_a_node_is_named_as_its_chassis() {
+        let authority = Authority::open(&Authority::create("a").unwrap()).unwrap();
+        let subject = |identity: &str| {
+            let pair = authority.issue(&identity.parse().unwrap(), &[], 1).unwrap();
+            describe(&pair.cert).unwrap().subject
+        };
+        assert_eq!(subject("node/n1"), "CN=n1");
+        for other in ["viewer/n1", "operator/n1", "member/n1"] {
+            assert_eq!(subject(other), format!("CN={other}"));
+        }
     }
 
     /// Two commands at once: the second finds the files only when it writes.

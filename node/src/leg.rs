@@ -9,6 +9,7 @@ use atoll_api::Client;
 use atoll_model::{
     Addresses, Allocation, ChassisName, Cidr, Family, Operation, Outcome, PortName, Subnet,
 };
+use atoll_ovsdb::Replica;
 use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::firewall::{self, Firewall};
 use crate::link::{self, InterfaceSpec, Mac, Namespace, Route};
+use crate::ovs::certificate::Certificate;
+use crate::ovs::chassis;
 use crate::ovs::settings::{self, Leg, OVN0, Settings};
 use crate::ovs::{Ovs, Session, transact};
 use crate::view::View;
@@ -52,9 +55,8 @@ pub async fn keep(
     cancel: CancellationToken,
 ) {
     let (firewall, verified) = (Firewall::new(), Instant::now());
-    let new_chassis = uuid::Uuid::new_v4().to_string();
     let awaited = None;
-    let mut keeper = Keeper { config, client, firewall, verified, new_chassis, awaited };
+    let mut keeper = Keeper { config, client, firewall, verified, awaited };
     let mut last_error = String::new();
     loop {
         let session = tokio::select! {
@@ -86,9 +88,6 @@ struct Keeper {
     firewall: Firewall,
     /// When the packet filter was last read back.
     verified: Instant,
-    /// This node's chassis name if it has none yet: one for all passes, because a pass may come
-    /// before the replica shows what the last one wrote.
-    new_chassis: String,
     /// The southbound that is about to serve, and since when it is waited for.
     awaited: Option<(String, Instant)>,
 }
@@ -115,10 +114,9 @@ impl Keeper {
     /// One pass. True when nothing is left to do; false when Open vSwitch is still at work.
     async fn pass(&mut self, view: &View, session: &Session) -> anyhow::Result<bool> {
         let replica = session.monitor.replica();
-        let chassis = match settings::chassis(&replica) {
-            Some(chassis) => chassis,
-            None => ChassisName::new(&self.new_chassis)?,
-        };
+        let own = ChassisName::new(self.config.node.as_str())?;
+        let (set, known) = (settings::chassis(&replica), self.registered(view));
+        let chassis = chassis::choose(own, set, known, self.config.tls.is_some());
         let port = PortName::of_node(&self.config.node);
         let allocation = view.allocation(&port).cloned();
         let leg = allocation.as_ref().map(|allocation| Leg {
@@ -135,7 +133,12 @@ impl Keeper {
             datapath_type: self.config.datapath_type.clone(),
             leg,
         };
-        let plan = settings::plan(&desired, &replica);
+        let mut plan = settings::plan(&desired, &replica);
+        let (shown, is_shown) = match self.certificate(&replica) {
+            Ok(shown) => (shown, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        plan.extend(shown);
         if !plan.is_empty() {
             tracing::info!(changes = plan.len(), remote = ?desired.remote, "setting Open vSwitch up");
             transact(session, &plan).await?;
@@ -145,8 +148,24 @@ impl Keeper {
             _ => Ok(true),
         };
         // Last: a store that is away must not keep the node from its own leg.
-        self.register(view, chassis).await?;
-        Ok(configured? && is_reached)
+        self.register(view, chassis.clone()).await?;
+        let is_done = configured? && is_reached;
+        is_shown?;
+        if self.config.tls.is_some() {
+            chassis::check(&self.config.node, known.flatten().filter(|it| **it == chassis))?;
+        }
+        Ok(is_done)
+    }
+
+    /// What the store knows of this node's chassis; `None` if it does not know the node.
+    fn registered<'a>(&self, view: &'a View) -> Option<Option<&'a ChassisName>> {
+        view.node(&self.config.node).map(|node| node.chassis.as_ref())
+    }
+
+    /// What makes Open vSwitch show this node's certificate.
+    fn certificate(&self, replica: &Replica) -> anyhow::Result<Vec<atoll_ovsdb::Operation>> {
+        let Some(files) = &self.config.tls else { return Ok(Vec::new()) };
+        Ok(Certificate::new(files)?.plan(replica)?)
     }
 
     /// The southbound to follow now; false if another one has to be followed as soon as it answers.

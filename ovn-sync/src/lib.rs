@@ -32,8 +32,8 @@
 //!
 //! # Deliberately absent
 //!
-//! Which member is active (the store decides), the store itself (a [`Source`] is handed in), TLS,
-//! OVSDB clusters.
+//! Which member is active (the store decides), the store itself (a [`Source`] is handed in), who
+//! has which certificate, OVSDB clusters.
 
 mod backoff;
 mod worker;
@@ -47,7 +47,8 @@ mod foreign;
 mod central;
 
 pub use central::{
-    Backup, Central, CentralOptions, CentralRole, CentralStatus, Database, OrderError, Orders,
+    Backup, Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Database, Guard,
+    OrderError, Orders,
 };
 pub use convert::{monitored, observe};
 pub use foreign::{Carrier, ForeignSource, ForeignStatus};

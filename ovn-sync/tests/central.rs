@@ -11,6 +11,8 @@ mod foreign;
 mod lost;
 #[path = "central/orders.rs"]
 mod orders;
+#[path = "central/secured.rs"]
+mod secured;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use atoll_ovn_plan::Table;
-use atoll_ovn_sync::{Central, CentralOptions, CentralRole, CentralStatus, Projector};
+use atoll_ovn_sync::{Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Projector};
 use atoll_ovsdb::Endpoint;
 use common::{
     DEADLINE, Store, become_rows, delete_pod, eventually, is_listening, own_port, put_pod_as,
@@ -41,6 +43,7 @@ fn options(dir: &Path, address: &str) -> CentralOptions {
         share_dir: "/usr/share/ovn".into(),
         nb_port: own_port(),
         sb_port: own_port(),
+        tls: None,
     }
 }
 
@@ -50,8 +53,12 @@ impl Member {
     }
 
     fn at(address: &str) -> Self {
+        Self::with(address, None)
+    }
+
+    fn with(address: &str, tls: Option<CentralTls>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = options(dir.path(), address);
+        let options = CentralOptions { tls, ..options(dir.path(), address) };
         let central = Central::start(options.clone()).unwrap();
         Self { central, projector: None, options, dir }
     }
@@ -62,11 +69,15 @@ impl Member {
 
     /// Serves the given state.
     async fn serving(store: &Store) -> Self {
-        let mut member = Self::without_projection();
-        member.project(store);
-        member.central.set_role(CentralRole::Active);
-        member.reaches("serving and healthy", |status| status.serving && status.healthy).await;
-        member
+        let member = Self::without_projection();
+        member.serves(store).await
+    }
+
+    async fn serves(mut self, store: &Store) -> Self {
+        self.project(store);
+        self.central.set_role(CentralRole::Active);
+        self.reaches("serving and healthy", |status| status.serving && status.healthy).await;
+        self
     }
 
     fn nb(&self) -> Endpoint {
@@ -362,6 +373,12 @@ async fn a_wedged_database_is_found_by_a_write() {
 async fn an_idle_member_writes_nothing_and_leaves_northd_asleep() {
     let store = Store::with_pods();
     let member = Member::serving(&store).await;
+    // The server writes it when it has listened for a while, and northd looks at every change.
+    let connection = ["get", "Connection", ".", "status"];
+    eventually("the server says that it listens", async || {
+        sbctl(&member.sb(), &connection).contains("bound_port").then_some(())
+    })
+    .await;
     common::nbctl(&member.nb(), &["--wait=sb", "--timeout=20", "sync"]);
     let recomputes = || {
         let control = member.file("northd.ctl");

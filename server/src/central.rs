@@ -19,10 +19,10 @@ use atoll_model::{
     Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Outcome, Revision, Txn,
 };
 use atoll_ovn_sync::{
-    Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, Desired, ForeignSource,
-    ForeignStatus, Orders, PassStatus, Projector, Source, SourceGone,
+    Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Desired,
+    ForeignSource, ForeignStatus, Guard, Orders, PassStatus, Projector, Source, SourceGone,
 };
-use atoll_ovsdb::Endpoint;
+use atoll_ovsdb::{Endpoint, Tls};
 use atoll_raft::{Published, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -106,12 +106,14 @@ impl LocalCentral {
             share_dir: config.share_dir.clone(),
             nb_port: config.nb_port,
             sb_port: config.sb_port,
+            tls: tls(credentials)?,
         };
+        let client_tls = options.tls.as_ref().map(|tls| tls.client.clone());
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
         let source = StoreSource { published: store.published(), seen: None };
         let projector = Projector::start(source, nb.clone())?;
-        let carrier = Carrier::start(nb)?;
+        let carrier = Carrier::start(nb, client_tls)?;
         let (hand_overs, asked) = mpsc::channel(1);
         let local = Self {
             processes: central.status(),
@@ -331,6 +333,22 @@ impl LocalCentral {
             copying: own.copying,
         }
     }
+}
+
+/// What the databases show and believe: this member's certificate, and the cluster's authority.
+fn tls(credentials: &Credentials) -> std::io::Result<Option<CentralTls>> {
+    let (files, client) = (credentials.files(), credentials.for_databases());
+    let Some(((files, client), northbound)) = files.zip(client).zip(credentials.for_northbound())
+    else {
+        return Ok(None);
+    };
+    Ok(Some(CentralTls {
+        private_key: std::path::absolute(&files.key)?,
+        certificate: std::path::absolute(&files.cert)?,
+        ca: std::path::absolute(&files.ca)?,
+        client: Tls::new(client),
+        northbound: Guard::new(northbound),
+    }))
 }
 
 /// The store's state, as the projection reads it.

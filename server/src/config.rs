@@ -239,7 +239,7 @@ impl Config {
             expected_members,
             formation_marker: raw.formation_marker,
             tls: raw.tls,
-            central: raw.central.map(central).transpose()?.flatten(),
+            central: raw.central.map(|raw| central(raw, insecure_dev)).transpose()?.flatten(),
             timing: timing(&raw.raft)?,
             retention: retention(&raw.history)?,
         })
@@ -292,7 +292,7 @@ fn loopback(endpoint: &Endpoint) -> Result<(), NotLoopback> {
     Credentials::insecure_dev().check(endpoint)
 }
 
-fn central(raw: RawCentral) -> Result<Option<CentralConfig>, ConfigError> {
+fn central(raw: RawCentral, insecure_dev: bool) -> Result<Option<CentralConfig>, ConfigError> {
     match raw.mode.as_str() {
         "off" => return Ok(None),
         "warm" => {}
@@ -300,6 +300,10 @@ fn central(raw: RawCentral) -> Result<Option<CentralConfig>, ConfigError> {
             let rule = format!("{other:?} is not known; \"warm\" or \"off\"");
             return Err(value("central.mode", rule));
         }
+    }
+    if insecure_dev {
+        let endpoint = Endpoint::Tcp(SocketAddr::new(raw.address, raw.sb_port).to_string());
+        loopback(&endpoint).map_err(|error| value("central.address", error))?;
     }
     // "nb.sock" and friends live there, and a unix socket's path has less than 108 bytes.
     let longest = raw.run_dir.join("northd.ctl");
@@ -399,5 +403,8 @@ mod tests {
         );
         let text = refused(&everywhere);
         assert!(text.starts_with("listen: ") && text.contains("0.0.0.0:7400 is not on loopback"));
+        let central = "[central]\nmode = \"warm\"\nrun_dir = \"/x/ovn\"\naddress = \"10.0.0.1\"";
+        let text = refused(&format!("{near}{central}"));
+        assert!(text.starts_with("central.address: ") && text.contains("10.0.0.1:6642 is not on"));
     }
 }

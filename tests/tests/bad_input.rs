@@ -3,7 +3,8 @@
 //!
 //! Elsewhere: disks of others and missing logs (`disk_faults`), foreign clusters (`cli`, and
 //! `raft/tests/identity.rs`), other releases' bytes (beside the code that reads them), a request that
-//! was born too long ago (`store/src/tests.rs`, `api/src/client/tests.rs`).
+//! was born too long ago (`store/src/tests.rs`, `api/src/client/tests.rs`), databases whose certificates
+//! do not fit, or that speak plaintext (`ovn-sync/ovsdb/tests`, `ovn-sync/tests/central/secured.rs`).
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 

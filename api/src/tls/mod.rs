@@ -1,4 +1,5 @@
-//! Mutual TLS: the one place where connections are made and taken.
+//! Mutual TLS: the one place where connections are made and taken, and where those who make and take
+//! them by themselves (OVN's databases) get their configuration.
 //!
 //! * Both ends show a certificate of the cluster's authority. `verify.rs` checks chain, validity and
 //!   purpose with WebPKI, and then the [`Identity`] in it instead of a host name: who is called must
@@ -30,7 +31,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig, versio
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::client::Endpoint;
-use crate::identity::Identity;
+use crate::identity::{Identity, Role};
 pub use connect::ConnectFailure;
 pub use listen::{Connection, Listener};
 pub use verify::NameError;
@@ -62,6 +63,7 @@ struct Tls {
     files: CertificateFiles,
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    northbound: Arc<ServerConfig>,
 }
 
 impl CertificateFiles {
@@ -147,13 +149,13 @@ impl Credentials {
         let identity = verify::identity_of(&chain[0])
             .map_err(|error| CredentialsError::Name(files.cert.clone(), error))?;
         let tls = |error| tls_error(files, error);
-        let callers = verify::AnybodyNamed::new(roots.clone(), provider.clone())
-            .map_err(|error| tls(rustls::Error::General(error.to_string())))?;
+        let callers = callers(files, roots.clone(), &provider)?;
         // Every role's certificate is a client's; only a member's is a server's too.
         callers.verify_client_cert(&chain[0], &chain[1..], UnixTime::now()).map_err(tls)?;
+        let northbound = northbound_config(files, &chain, &provider, roots.clone())?;
         let client = client_config(files, &chain, &provider, roots)?;
         let server = server_config(files, &chain, provider, callers)?;
-        let tls = Tls { identity, files: files.clone(), client, server };
+        let tls = Tls { identity, files: files.clone(), client, server, northbound };
         Ok(Self { tls: Some(Arc::new(tls)) })
     }
 
@@ -185,6 +187,30 @@ impl Credentials {
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.tls.as_ref().map(|tls| &tls.identity)
+    }
+
+    /// The files that these credentials were read from, for programs that read them by themselves;
+    /// `None` with [`Credentials::insecure_dev`].
+    #[must_use]
+    pub fn files(&self) -> Option<&CertificateFiles> {
+        self.tls.as_ref().map(|tls| &tls.files)
+    }
+
+    /// How a client reaches the OVN databases that members open: it shows our certificate and takes
+    /// a member's only, as everywhere here. `None` with [`Credentials::insecure_dev`].
+    #[must_use]
+    pub fn for_databases(&self) -> Option<Arc<ClientConfig>> {
+        let mut config = ClientConfig::clone(&self.tls.as_ref()?.client);
+        // `ovsdb-server` speaks OVSDB and knows of no ALPN.
+        config.alpn_protocols.clear();
+        Some(Arc::new(config))
+    }
+
+    /// How a member takes connections to its northbound database, which has no roles of its own:
+    /// from members and operators only. `None` with [`Credentials::insecure_dev`].
+    #[must_use]
+    pub fn for_northbound(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.as_ref().map(|tls| tls.northbound.clone())
     }
 
     /// May `endpoint` be used with these credentials?
@@ -280,6 +306,28 @@ fn server_config(
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+fn northbound_config(
+    files: &CertificateFiles,
+    chain: &[CertificateDer<'static>],
+    provider: &Arc<CryptoProvider>,
+    roots: Arc<RootCertStore>,
+) -> Result<Arc<ServerConfig>, CredentialsError> {
+    let callers = callers(files, roots, provider)?.only(&[Role::Member, Role::Operator]);
+    let config = server_config(files, chain, provider.clone(), callers)?;
+    let mut config = ServerConfig::clone(&config);
+    config.alpn_protocols.clear();
+    Ok(Arc::new(config))
+}
+
+fn callers(
+    files: &CertificateFiles,
+    roots: Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<verify::AnybodyNamed, CredentialsError> {
+    verify::AnybodyNamed::new(roots, provider.clone())
+        .map_err(|error| tls_error(files, rustls::Error::General(error.to_string())))
 }
 
 /// What rustls says of our own files.

@@ -57,6 +57,7 @@ fn process(identity: &str, files: &CertificateFiles) -> Tls {
     Tls {
         identity: identity.parse().unwrap(),
         files: files.clone(),
+        northbound: northbound_config(files, &chain, &provider, roots.clone()).unwrap(),
         client: client_config(files, &chain, &provider, roots).unwrap(),
         server: server_config(files, &chain, provider, callers).unwrap(),
     }

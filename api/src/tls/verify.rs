@@ -35,6 +35,9 @@ pub enum NameError {
     /// It names a role that is none.
     #[error(transparent)]
     Unknown(#[from] IdentityError),
+    /// It names a role that does not come in here.
+    #[error("it is {0}'s, and a member's or an operator's is needed")]
+    NotLetIn(Identity),
     /// It names a role that does not answer here.
     #[error("it is {0}'s, and a member's is needed")]
     NotMember(Identity),
@@ -120,6 +123,8 @@ impl ServerCertVerifier for OnlyMembers {
 #[derive(Debug)]
 pub(super) struct AnybodyNamed {
     chain: Arc<dyn ClientCertVerifier>,
+    /// Who else is turned away, where nobody asks for roles later.
+    only: Option<&'static [Role]>,
 }
 
 impl AnybodyNamed {
@@ -128,7 +133,12 @@ impl AnybodyNamed {
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
         let chain = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
-        Ok(Self { chain })
+        Ok(Self { chain, only: None })
+    }
+
+    /// Lets in nobody but these roles.
+    pub(super) fn only(self, roles: &'static [Role]) -> Self {
+        Self { only: Some(roles), ..self }
     }
 }
 
@@ -144,8 +154,11 @@ impl ClientCertVerifier for AnybodyNamed {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        identity_of(end_entity).map_err(refused)?;
-        Ok(verified)
+        let identity = identity_of(end_entity).map_err(refused)?;
+        match self.only.is_none_or(|roles| roles.contains(&identity.role())) {
+            true => Ok(verified),
+            false => Err(refused(NameError::NotLetIn(identity))),
+        }
     }
 
     fn verify_tls12_signature(

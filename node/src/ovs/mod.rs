@@ -1,11 +1,15 @@
 //! This node's Open vSwitch, through its database alone: no `ovs-vsctl`, no process per pod.
 //!
 //! * [`Ovs`]: one connection with a live replica, made again whenever it is lost;
+//! * [`certificate`]: what `ovn-controller` shows to the southbound;
+//! * [`chassis`]: what the southbound calls this node;
 //! * [`settings`]: what `ovn-controller` reads, the integration bridge and the port `ovn0`;
 //! * [`port`]: a pod's port on the bridge.
 //!
 //! The plans are pure functions of what is desired and the replica; an empty plan means converged.
 
+pub mod certificate;
+pub mod chassis;
 pub mod port;
 pub mod settings;
 
@@ -124,7 +128,8 @@ async fn keep(
 async fn connect(endpoint: &str) -> anyhow::Result<Session> {
     let client = Client::connect(&endpoint.parse::<Endpoint>()?).await?;
     let tables = [
-        MonitoredTable::new("Open_vSwitch", ["bridges", "external_ids"]),
+        MonitoredTable::new("Open_vSwitch", ["bridges", "external_ids", "ssl"]),
+        MonitoredTable::new("SSL", ["private_key", "certificate", "ca_cert", "external_ids"]),
         MonitoredTable::new("Bridge", ["name", "ports", "datapath_type", "fail_mode"]),
         MonitoredTable::new("Port", ["name", "interfaces"]),
         MonitoredTable::new(

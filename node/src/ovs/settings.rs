@@ -13,7 +13,7 @@ pub const OVN0: &str = "ovn0";
 /// What Open vSwitch should say of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The chassis name, if none is set yet.
+    /// The chassis name.
     pub chassis: ChassisName,
     /// The node's name.
     pub hostname: String,

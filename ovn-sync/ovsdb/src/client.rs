@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::request::{Handle, NoAnswer, Waiting};
 use crate::results;
 use crate::schema::DatabaseSchema;
+use crate::tls::{self, SessionError};
 
 /// A handle to one connection.
 ///
@@ -68,10 +69,8 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let timeout = options.connect_timeout;
         let dialled = tokio::time::timeout(timeout, dial(endpoint, options)).await;
-        let endpoint = || endpoint.clone();
-        dialled
-            .map_err(|_elapsed| ConnectError::TimedOut { endpoint: endpoint(), timeout })?
-            .map_err(|source| ConnectError::Transport { endpoint: endpoint(), source })
+        let late = |_elapsed| ConnectError::TimedOut { endpoint: endpoint.clone(), timeout };
+        dialled.map_err(late)?
     }
 
     /// Speaks OVSDB over a transport that somebody else has opened. Call it inside a runtime.
@@ -163,16 +162,30 @@ impl Client {
     }
 }
 
-async fn dial(endpoint: &Endpoint, options: &Options) -> std::io::Result<Client> {
+async fn dial(endpoint: &Endpoint, options: &Options) -> Result<Client, ConnectError> {
+    let transport = |source| ConnectError::Transport { endpoint: endpoint.clone(), source };
+    let session = |source| ConnectError::Session { endpoint: endpoint.clone(), source };
     Ok(match endpoint {
-        Endpoint::Unix(path) => Client::over(UnixStream::connect(path).await?, options),
+        Endpoint::Unix(path) => {
+            Client::over(UnixStream::connect(path).await.map_err(transport)?, options)
+        }
         Endpoint::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            // Each message is written at once; waiting to fill a segment only adds latency.
-            stream.set_nodelay(true)?;
-            Client::over(stream, options)
+            let stream = open(host, *port).await.map_err(transport)?;
+            Client::over(tls::plain(stream).await.map_err(session)?, options)
+        }
+        Endpoint::Ssl { host, port } => {
+            let tls = options.tls.as_ref().ok_or_else(|| session(SessionError::NoCertificate))?;
+            let stream = open(host, *port).await.map_err(transport)?;
+            Client::over(tls.secure(stream).await.map_err(session)?, options)
         }
     })
+}
+
+async fn open(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    // Each message is written at once; waiting to fill a segment only adds latency.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// The database's name followed by the operations, in one array.

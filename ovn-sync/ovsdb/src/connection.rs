@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::decode::Decoder;
 use crate::error::ConnectionLost;
-use crate::message::{self, Incoming, Refusal};
+use crate::message::{self, ECHO, Incoming, Refusal};
 use crate::options::Options;
 use crate::replica::{Layout, Replica, TableUpdates};
 use crate::request::{Answer, Handle, Request, Waiting};
@@ -23,9 +23,6 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Requests sent and not answered; more wait in the queue, where they can still be withdrawn.
 const WAITING_MAX: usize = 1024;
-
-/// Both sides use it for their signs of life, by convention.
-const ECHO: &str = "echo";
 
 /// Serves `stream` until it fails or the last handle is dropped.
 pub(crate) fn spawn<S>(stream: S, options: &Options) -> Handle
@@ -142,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
             return Err(ConnectionLost::Silent { silence });
         }
         self.probed = true;
-        self.output.extend_from_slice(&message::request(&ECHO, ECHO, &[(); 0]));
+        self.output.extend_from_slice(&message::probe());
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
+use crate::tls::SessionError;
 
 /// Why no connection could be opened. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,15 @@ pub enum ConnectError {
         /// The system's reason.
         #[source]
         source: io::Error,
+    },
+    /// Somebody answers there, and not as this endpoint says.
+    #[error("no session with {endpoint}")]
+    Session {
+        /// Where to.
+        endpoint: Endpoint,
+        /// What was found instead, and what to do.
+        #[source]
+        source: SessionError,
     },
     /// The transport did not answer in time.
     #[error("cannot connect to {endpoint} within {timeout:?}")]

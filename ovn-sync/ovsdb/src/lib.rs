@@ -20,6 +20,8 @@
 //!   from "sent, but the reply was lost"; see [`TransactError`].
 //! * Every call ends by a deadline, every queue and message has a maximum, and a server that falls
 //!   silent is given up: see [`Options`].
+//! * A connection over the network counts as made when the server has answered over it: one that
+//!   turns us away, or speaks TLS where we do not, says so in [`ConnectError`].
 //! * A connection is never repaired. Once it is lost, every call and monitor on it says so for
 //!   ever; whoever owns the [`Client`] connects again and observes afresh.
 //! * A [`Replica`] holds whole transactions: a reader never sees half of one. It carries every
@@ -28,8 +30,8 @@
 //!
 //! # Deliberately absent
 //!
-//! Reconnecting and backoff (the owner's decision), TLS, leader tracking and resuming a monitor by
-//! transaction id, locks, the older `monitor` and `monitor_cond` methods (`monitor_cond_since` is
+//! Reconnecting and backoff (the owner's decision), certificates and what is demanded of them (a
+//! [`Tls`] is handed in), leader tracking and resuming a monitor by transaction id, locks, the older `monitor` and `monitor_cond` methods (`monitor_cond_since` is
 //! understood by every server since Open vSwitch 2.12), generated types per table.
 
 #![warn(missing_docs)]
@@ -55,6 +57,7 @@ mod request;
 
 mod client;
 mod monitor;
+mod tls;
 
 pub mod unixctl;
 
@@ -73,3 +76,4 @@ pub use operation::{Mutation, Mutator, Operation, OperationResult, Until};
 pub use options::Options;
 pub use replica::{Replica, Table};
 pub use schema::{AtomType, ColumnType, DatabaseSchema, TableSchema};
+pub use tls::{SessionError, Tls};

@@ -45,6 +45,14 @@ impl Refusal {
     }
 }
 
+/// Both sides use it for their signs of life, by convention.
+pub(crate) const ECHO: &str = "echo";
+
+/// Asks for a sign of life; whoever hears the answer need not have asked.
+pub(crate) fn probe() -> Vec<u8> {
+    request(&ECHO, ECHO, &[(); 0])
+}
+
 /// The bytes of a request.
 pub(crate) fn request(id: &impl Serialize, method: &str, params: &impl Serialize) -> Vec<u8> {
     #[derive(Serialize)]

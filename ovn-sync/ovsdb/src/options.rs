@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::tls::Tls;
+
 /// How long to wait, and how much to accept, on one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -20,6 +22,8 @@ pub struct Options {
     /// Largest message accepted. Default 256 MiB: the first contents of a Southbound database with
     /// 50,000 ports (200,000 logical flows of some 500 bytes) are about 120 MB.
     pub message_bytes_max: usize,
+    /// Who we are, and whom we believe, at `ssl:` endpoints. Default nobody: those are refused.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Options {
@@ -30,6 +34,7 @@ impl Default for Options {
             probe_interval: Duration::from_secs(5),
             inactivity_timeout: Duration::from_secs(15),
             message_bytes_max: 256 * 1024 * 1024,
+            tls: None,
         }
     }
 }

@@ -15,15 +15,21 @@
 //! 4. On the other members the southbound database is an OVSDB backup of the serving one: whoever is
 //!    made active next has all that nodes have written there, and the datapaths keep their UUIDs, so
 //!    that running traffic loses nothing. A copy ends before northd is started.
-//! 5. Both databases are asked to do a write, every second, that leaves nothing behind; a
+//! 5. What is open to the network speaks TLS and takes certificates of one authority only
+//!    (`network`). To nodes the southbound gives the role `ovn-controller` (`southbound`); the
+//!    northbound, where OVN has no roles, has a way in of ours (`door`).
+//! 6. Both databases are asked to do a write, every second, that leaves nothing behind; a
 //!    copy, which takes no writes, is asked how it does.
 
 mod child;
 mod database;
+mod door;
+mod network;
 mod northbound;
 mod orders;
 mod runtime;
 mod server;
+mod southbound;
 mod supervisor;
 
 use std::io;
@@ -33,6 +39,8 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, watch};
 
 use crate::worker::Worker;
+pub use door::Guard;
+pub use network::CentralTls;
 pub use orders::{Backup, Database, OrderError, Orders};
 use supervisor::Supervisor;
 
@@ -53,6 +61,8 @@ pub struct CentralOptions {
     pub nb_port: u16,
     /// TCP port of the southbound database; OVN's is 6642.
     pub sb_port: u16,
+    /// Certificates for everything that is open to the network; `None` is plaintext.
+    pub tls: Option<CentralTls>,
 }
 
 impl CentralOptions {
@@ -92,7 +102,8 @@ pub struct CentralStatus {
     /// Whether the connection holds is not told: `ovsdb-server` 3.1 goes on to say `replicating`
     /// when it is lost.
     pub copying: bool,
-    /// Where nodes and people find the northbound database while it is open (`tcp:HOST:PORT`).
+    /// Where nodes and people find the northbound database while it is open (`ssl:HOST:PORT`, or
+    /// `tcp:` without certificates).
     pub nb_endpoint: String,
     /// Where nodes find the southbound database while it is open.
     pub sb_endpoint: String,

@@ -1,19 +1,20 @@
 //! One database: its file, its server and our connection to it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_ovsdb::unixctl::{self, ControlError};
-use atoll_ovsdb::{Client, ConnectError, Endpoint, Operation, Options, Row, TransactError};
+use atoll_ovsdb::{
+    Client, ConnectError, Endpoint, EndpointError, Operation, Row, SessionError, TransactError,
+};
 use tokio::time::Instant;
 
 use super::CentralOptions;
 use super::child::Process;
 use super::database::{DatabaseError, DatabaseFile};
-
-/// For one call. Longer than that a database is no use to anybody.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+use super::door::Door;
+use super::network::Network;
+use super::southbound;
 
 /// Between tries to open it to the network.
 const OPEN_RETRY: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ pub(super) struct Kind {
     /// A table whose rows vanish at commit when nothing refers to them, without unique columns: an
     /// insert is a whole write that leaves nothing, not even a notice to those who watch.
     vanishing: &'static str,
+    /// The rows that say where it listens and what those may do who come, where OVN has such.
+    connections: Option<&'static str>,
 }
 
 pub(super) const NORTHBOUND: Kind = Kind {
@@ -35,6 +38,7 @@ pub(super) const NORTHBOUND: Kind = Kind {
     database: "OVN_Northbound",
     schema: "ovn-nb.ovsschema",
     vanishing: "Logical_Router_Static_Route",
+    connections: None,
 };
 
 pub(super) const SOUTHBOUND: Kind = Kind {
@@ -42,6 +46,7 @@ pub(super) const SOUTHBOUND: Kind = Kind {
     database: "OVN_Southbound",
     schema: "ovn-sb.ovsschema",
     vanishing: "HA_Chassis",
+    connections: Some(southbound::CONNECTIONS),
 };
 
 /// Why a database is not up, or not open.
@@ -56,7 +61,21 @@ pub(super) enum ServerError {
     #[error("ovsdb-server does not take the command")]
     Control(#[from] ControlError),
     #[error("it does not listen at {address}, who else does? The server's log says why")]
-    NotListening { address: SocketAddr },
+    NotListening { address: Endpoint },
+    #[error("nobody can listen at {address}")]
+    Listen {
+        address: Endpoint,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("what it should copy is no OVSDB remote")]
+    Remote(#[from] EndpointError),
+    #[error("it cannot copy {of}: no session")]
+    Original {
+        of: String,
+        #[source]
+        source: SessionError,
+    },
     #[error("the database does not write")]
     Write(#[from] TransactError),
 }
@@ -68,7 +87,9 @@ pub(super) struct Server {
     file: DatabaseFile,
     socket: PathBuf,
     control: PathBuf,
-    address: SocketAddr,
+    network: Network,
+    /// While it is open, if it does not listen by itself.
+    door: Option<Door>,
     client: Option<Client>,
     /// The server ended before it took a connection: perhaps it cannot read its file.
     suspicious: bool,
@@ -89,14 +110,16 @@ impl Server {
     pub(super) fn new(kind: Kind, options: &CentralOptions, port: u16) -> Self {
         let file = |suffix: &str| options.run_dir.join(format!("{}.{suffix}", kind.name));
         let option = |name: &str, suffix: &str| format!("--{name}{}", file(suffix).display());
-        let arguments = vec![
+        let network = Network::new(options, port);
+        let mut arguments = vec![
             "-vconsole:off".into(),
             option("pidfile=", "pid").into(),
             option("unixctl=", "ctl").into(),
             option("log-file=", "log").into(),
             option("remote=punix:", "sock").into(),
-            file("db").into_os_string(),
         ];
+        arguments.extend(network.server_options());
+        arguments.push(file("db").into_os_string());
         let run_dir = options.run_dir.clone();
         Self {
             kind,
@@ -104,7 +127,8 @@ impl Server {
             file: DatabaseFile::new(file("db"), options.share_dir.join(kind.schema), kind.database),
             socket: file("sock"),
             control: file("ctl"),
-            address: SocketAddr::new(options.address, port),
+            network,
+            door: None,
             client: None,
             suspicious: false,
             open: false,
@@ -140,11 +164,7 @@ impl Server {
 
     /// Where it listens while it is open.
     pub(super) fn endpoint(&self) -> String {
-        self.network().to_string()
-    }
-
-    fn network(&self) -> Endpoint {
-        Endpoint::Tcp { host: self.address.ip().to_string(), port: self.address.port() }
+        self.network.endpoint().to_string()
     }
 
     /// The process has ended.
@@ -154,6 +174,7 @@ impl Server {
         self.whole |= self.open;
         self.client = None;
         self.open = false;
+        self.door = None;
         self.copies = None;
         self.copying = false;
         self.writes = false;
@@ -180,7 +201,7 @@ impl Server {
         if self.process.is_running() && self.socket.exists() {
             let endpoint = Endpoint::Unix(self.socket.clone());
             // A socket that an earlier server left behind refuses.
-            let Ok(client) = Client::connect_with(&endpoint, &options()).await else {
+            let Ok(client) = self.network.connect(&endpoint).await else {
                 return Ok(());
             };
             let databases = client.list_dbs().await.unwrap_or_default();
@@ -194,17 +215,21 @@ impl Server {
 
     /// Opens it to the network.
     pub(super) async fn open(&mut self) -> Result<(), ServerError> {
-        if self.open || Instant::now() < self.open_after {
+        let Some(client) = self.client.as_ref().filter(|_| !self.open) else { return Ok(()) };
+        if Instant::now() < self.open_after {
             return Ok(());
         }
         self.open_after = Instant::now() + OPEN_RETRY;
-        self.command("ovsdb-server/add-remote").await?;
+        if self.kind.connections.is_some() {
+            southbound::listen(client, &self.network).await?;
+        }
+        self.listen().await?;
         // The server says nothing if it cannot listen, and does not try again by itself.
         if !self.is_reached().await {
-            self.command("ovsdb-server/remove-remote").await?;
-            return Err(ServerError::NotListening { address: self.address });
+            self.listen_no_more().await?;
+            return Err(ServerError::NotListening { address: self.network.endpoint() });
         }
-        tracing::info!(database = self.kind.database, at = %self.address, "open to the network");
+        tracing::info!(database = self.kind.database, at = self.endpoint(), "open to the network");
         self.open = true;
         Ok(())
     }
@@ -213,7 +238,7 @@ impl Server {
     pub(super) async fn close(&mut self) -> Result<(), ServerError> {
         self.open_after = Instant::now();
         if self.open {
-            self.command("ovsdb-server/remove-remote").await?;
+            self.listen_no_more().await?;
             tracing::info!(database = self.kind.database, "closed to the network");
             self.open = false;
         }
@@ -249,6 +274,31 @@ impl Server {
         Ok(())
     }
 
+    async fn listen(&mut self) -> Result<(), ServerError> {
+        match (self.kind.connections, self.network.tls()) {
+            (None, Some(tls)) => {
+                let address = self.network.address();
+                let opened = Door::open(address, &tls.northbound, self.socket.clone()).await;
+                let address = self.network.endpoint();
+                let failed = |source| ServerError::Listen { address, source };
+                self.door = Some(opened.map_err(failed)?);
+                Ok(())
+            }
+            _ => Ok(self.command("ovsdb-server/add-remote").await?),
+        }
+    }
+
+    /// Whoever is connected is cut off.
+    async fn listen_no_more(&mut self) -> Result<(), ServerError> {
+        match self.door.take() {
+            Some(door) => {
+                door.close().await;
+                Ok(())
+            }
+            None => Ok(self.command("ovsdb-server/remove-remote").await?),
+        }
+    }
+
     /// Adds or removes the address on the network.
     async fn command(&self, command: &str) -> Result<(), ControlError> {
         unixctl::command(&self.control, command, &[&self.remote()]).await?;
@@ -260,7 +310,7 @@ impl Server {
 
     /// Whether this database, and not somebody else's socket, answers on the network.
     async fn is_reached(&self) -> bool {
-        let Ok(client) = Client::connect_with(&self.network(), &options()).await else {
+        let Ok(client) = self.network.connect(&self.network.endpoint()).await else {
             return false;
         };
         let databases = client.list_dbs().await.unwrap_or_default();
@@ -279,7 +329,7 @@ impl Server {
             if answer?.contains("state: active") {
                 self.copies = None;
             }
-            return Ok(());
+            return self.look_at_original().await;
         }
         let insert = Operation::insert(self.kind.vanishing, Row::new());
         let written = client.transact(self.kind.database, &[insert]).await;
@@ -289,17 +339,32 @@ impl Server {
             self.client = None;
         }
         written?;
+        self.keep_listening().await
+    }
+
+    /// Puts back what an operator's hand took from the row that says where it listens.
+    async fn keep_listening(&self) -> Result<(), ServerError> {
+        if let (true, Some(_), Some(client)) = (self.open, self.kind.connections, &self.client) {
+            southbound::listen(client, &self.network).await?;
+        }
         Ok(())
     }
 
-    fn remote(&self) -> String {
-        match self.address.ip() {
-            IpAddr::V4(address) => format!("ptcp:{}:{address}", self.address.port()),
-            IpAddr::V6(address) => format!("ptcp:{}:[{address}]", self.address.port()),
+    /// Why nothing was copied yet, as far as another connection to the same place can tell: the
+    /// server itself writes that into its log only.
+    async fn look_at_original(&self) -> Result<(), ServerError> {
+        let Some(of) = self.copies.as_ref().filter(|_| !self.copying) else { return Ok(()) };
+        match self.network.connect_soon(&of.parse()?).await {
+            Err(ConnectError::Session { source, .. }) => {
+                Err(ServerError::Original { of: of.clone(), source })
+            }
+            // Who is not there may come.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
-}
 
-fn options() -> Options {
-    Options { connect_timeout: CALL_TIMEOUT, call_timeout: CALL_TIMEOUT, ..Options::default() }
+    /// What the server is told to listen at.
+    fn remote(&self) -> String {
+        self.kind.connections.map_or_else(|| self.network.listen(), ToOwned::to_owned)
+    }
 }

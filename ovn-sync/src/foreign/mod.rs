@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use atoll_ovsdb::{
     CallError, Client, ConnectError, ConnectionLost, Endpoint, EndpointError, Monitor,
-    MonitorError, TransactError,
+    MonitorError, Options, Tls, TransactError,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -88,12 +88,13 @@ pub struct Carrier {
 
 impl Carrier {
     /// Starts carrying into the northbound database at `own`; from nowhere until
-    /// [`set_source`](Self::set_source).
+    /// [`set_source`](Self::set_source). `tls` is for serving members whose remote is `ssl:`.
     ///
     /// # Errors
     ///
     /// If the system gives no thread.
-    pub fn start(own: Endpoint) -> io::Result<Self> {
+    pub fn start(own: Endpoint, tls: Option<Tls>) -> io::Result<Self> {
+        let own = Own { nb: own, options: Options { tls, ..Options::default() } };
         let (source, sources) = watch::channel(ForeignSource::default());
         let (sender, status) = watch::channel(ForeignStatus::default());
         let worker = Worker::spawn("ovn-foreign", |cancel| run(own, sources, sender, cancel))?;
@@ -146,8 +147,14 @@ enum CarryError {
     TooMany(usize),
 }
 
+/// Where this member's northbound is, and how others' are reached.
+struct Own {
+    nb: Endpoint,
+    options: Options,
+}
+
 async fn run(
-    own: Endpoint,
+    own: Own,
     mut sources: watch::Receiver<ForeignSource>,
     status: watch::Sender<ForeignStatus>,
     cancel: CancellationToken,
@@ -184,12 +191,13 @@ async fn run(
 
 /// Carries from one source until something is lost.
 async fn session(
-    own: &Endpoint,
+    own: &Own,
     source: &ForeignSource,
     status: &watch::Sender<ForeignStatus>,
     backoff: &mut Backoff,
 ) -> Result<Infallible, CarryError> {
-    let own = Client::connect(own).await?;
+    let Own { nb, options } = own;
+    let own = Client::connect(nb).await?;
     let own_schema = own.get_schema(DATABASE).await?;
     let remote = match source {
         ForeignSource::Unknown => std::future::pending().await,
@@ -200,7 +208,7 @@ async fn session(
         }
         ForeignSource::Member(remote) => remote.parse()?,
     };
-    let serving = Client::connect(&remote).await?;
+    let serving = Client::connect_with(&remote, options).await?;
     let columns = Columns::common(&own_schema, &serving.get_schema(DATABASE).await?);
     let own = Side::new(own, &columns).await?;
     let serving = Side::new(serving, &columns).await?;

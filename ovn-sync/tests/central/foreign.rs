@@ -9,7 +9,7 @@ const SWITCH: &str = "ovn-default";
 
 /// A member's carrier beside it.
 fn carrier(member: &Member, source: ForeignSource) -> Carrier {
-    let carrier = Carrier::start(member.nb()).unwrap();
+    let carrier = Carrier::start(member.nb(), None).unwrap();
     carrier.set_source(source);
     carrier
 }

@@ -435,7 +435,7 @@ pub struct Central {
     pub member: MemberId,
     /// Its name, for people.
     pub name: MemberName,
-    /// Where its northbound listens, as an OVSDB remote (`tcp:HOST:PORT`).
+    /// Where its northbound listens, as an OVSDB remote (`ssl:HOST:PORT`).
     pub nb: String,
     /// Where its southbound listens, as an OVSDB remote.
     pub sb: String,

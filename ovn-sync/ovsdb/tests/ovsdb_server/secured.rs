@@ -1,0 +1,164 @@
+//! Sessions with TLS, and every way in which one does not come about.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use atoll_api::pki::{Authority, write_pair};
+use atoll_api::{CertificateFiles, Credentials};
+use atoll_ovsdb::{Client, ConnectError, Datum, Endpoint, Options, SessionError, Tls};
+use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
+
+use crate::{NB, PATIENCE, Server, insert_port, ports, row};
+
+/// An authority, and directories for what it issues.
+struct Pki {
+    dir: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let authority = Authority::open(&Authority::create("test").unwrap()).unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), authority }
+    }
+
+    fn files(&self, identity: &str) -> CertificateFiles {
+        let pair = self.authority.issue(&identity.parse().unwrap(), &[], 1).unwrap();
+        let dir = tempfile::tempdir_in(&self.dir).unwrap().keep();
+        write_pair(&dir, self.authority.cert(), &pair).unwrap()
+    }
+
+    /// The options of somebody who has a certificate for `identity`.
+    fn options(&self, identity: &str) -> Options {
+        options(&self.files(identity))
+    }
+}
+
+fn options(files: &CertificateFiles) -> Options {
+    let config = Credentials::load(files).unwrap().for_databases().unwrap();
+    Options { tls: Some(Tls::new(config)), connect_timeout: PATIENCE, ..Options::default() }
+}
+
+/// Why no session came about, in the words that a person reads.
+async fn refusal(endpoint: &Endpoint, options: &Options) -> String {
+    let error = Client::connect_with(endpoint, options).await.unwrap_err();
+    let ConnectError::Session { source, .. } = &error else { panic!("{error:?}") };
+    source.to_string()
+}
+
+#[tokio::test]
+async fn a_session_with_tls_carries_what_a_plain_one_does() {
+    let pki = Pki::new();
+    let server = Server::secured(&pki.files("member/m1"));
+    let endpoint = server.ssl().await;
+    for identity in ["member/m2", "node/n1", "operator/alice"] {
+        let client = Client::connect_with(&endpoint, &pki.options(identity)).await.unwrap();
+        assert!(client.list_dbs().await.unwrap().contains(&NB.to_owned()), "{identity}");
+        // More than one record of TLS.
+        let schema = client.get_schema(NB).await.unwrap();
+        assert!(schema.tables.contains_key("Logical_Switch"));
+    }
+}
+
+#[tokio::test]
+async fn another_authority_is_refused_on_both_sides() {
+    let (ours, theirs) = (Pki::new(), Pki::new());
+    let server = Server::secured(&theirs.files("member/m1"));
+    let said = refusal(&server.ssl().await, &ours.options("member/m1")).await;
+    assert_eq!(said, "its certificate is not taken: another authority signed it");
+    // Who trusts the server, and was signed by somebody whom the server does not trust.
+    let files = ours.files("member/m1");
+    let stranger = Pki::new();
+    let callers = stranger.files("member/m1");
+    let server = Server::secured(&files);
+    let mut trusted = std::fs::read_to_string(&callers.ca).unwrap();
+    trusted += &std::fs::read_to_string(&files.ca).unwrap();
+    std::fs::write(&callers.ca, trusted).unwrap();
+    let said = refusal(&server.ssl().await, &options(&callers)).await;
+    assert_eq!(said, "it does not take our certificate: another authority signed it");
+    Client::connect_with(&server.ssl().await, &ours.options("node/n1")).await.unwrap();
+}
+
+/// A node could else play the southbound to another node.
+#[tokio::test]
+async fn only_a_member_is_believed_to_be_the_server() {
+    let pki = Pki::new();
+    let server = Server::secured(&pki.files("node/n1"));
+    let said = refusal(&server.ssl().await, &pki.options("member/m1")).await;
+    assert!(said.starts_with("its certificate is not taken: "), "{said}");
+}
+
+#[tokio::test]
+async fn plaintext_and_tls_that_meet_say_so() {
+    let pki = Pki::new();
+    let (plain, secured) = (Server::start(), Server::secured(&pki.files("member/m1")));
+    let options = pki.options("member/m2");
+    let Endpoint::Tcp { host, port } = plain.tcp().await else { unreachable!() };
+    let said = refusal(&Endpoint::Ssl { host, port }, &options).await;
+    assert!(said.starts_with("it does not speak TLS: it listens in plaintext (ptcp:)"), "{said}");
+    let Endpoint::Ssl { host, port } = secured.ssl().await else { unreachable!() };
+    let said = refusal(&Endpoint::Tcp { host, port }, &options).await;
+    assert!(said.starts_with("it does not speak OVSDB in plaintext: if it listens"), "{said}");
+    let said = refusal(&secured.ssl().await, &Options::default()).await;
+    assert_eq!(said, SessionError::NoCertificate.to_string());
+}
+
+/// Somebody else's port: it takes connections and says something that is no TLS.
+#[tokio::test]
+async fn a_stranger_at_the_address_is_no_server() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+        }
+    });
+    let (host, port) = (address.ip().to_string(), address.port());
+    let options = Pki::new().options("member/m1");
+    let said = refusal(&Endpoint::Ssl { host: host.clone(), port }, &options).await;
+    assert!(said.starts_with("it does not speak TLS"), "{said}");
+    let said = refusal(&Endpoint::Tcp { host, port }, &options).await;
+    assert!(said.starts_with("it does not speak OVSDB"), "{said}");
+}
+
+/// How long a connection and the first contents take, with and without TLS. One line for people.
+#[tokio::test]
+#[ignore = "a measurement: run it alone, with --nocapture"]
+#[allow(clippy::print_stdout, reason = "its figures are what it is for")]
+async fn what_tls_costs() {
+    const ROUNDS: usize = 31;
+    let pki = Pki::new();
+    let server = Server::secured(&pki.files("member/m1"));
+    let options = pki.options("member/m2");
+    let ssl = server.ssl().await;
+    // Somebody else may have taken it meanwhile: then this measurement fails, and is done again.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tcp = server.listen_plainly(free).await;
+    let client = Client::connect_with(&ssl, &options).await.unwrap();
+    for batch in 0..50_u128 {
+        let ports = (0..400).flat_map(|n| {
+            let uuid = Uuid::from_u128(batch * 400 + n + 1);
+            let addresses = Datum::from(format!("0a:00:00:00:00:01 10.16.{batch}.{n}"));
+            insert_port(uuid, row([("name", uuid.to_string().into()), ("addresses", addresses)]))
+        });
+        client.transact(NB, &ports.collect::<Vec<_>>()).await.unwrap();
+    }
+    let mut took = [(); 4].map(|()| Vec::new());
+    for _ in 0..ROUNDS {
+        for (which, endpoint) in [&tcp, &ssl].into_iter().enumerate() {
+            let begun = Instant::now();
+            let client = Client::connect_with(endpoint, &options).await.unwrap();
+            took[which].push(begun.elapsed());
+            let monitor = client.monitor(NB, &ports()).await.unwrap();
+            took[2 + which].push(begun.elapsed());
+            assert_eq!(monitor.replica().rows("Logical_Switch_Port").count(), 20_000);
+        }
+    }
+    let [plain, secured, plain_all, secured_all] = took.map(|mut took| {
+        took.sort();
+        took[ROUNDS / 2]
+    });
+    println!("connected: {plain:?} plainly, {secured:?} with TLS (medians of {ROUNDS})");
+    println!("20,000 ports seen: {plain_all:?} plainly, {secured_all:?} with TLS");
+}
