@@ -22,7 +22,7 @@ fn lab_name() -> LabName {
     format!("s{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap()
 }
 
-/// What node `n1` was told of itself and of the southbound, as `ovs-vsctl` prints it.
+/// What a node was told of itself and of the southbound.
 async fn told(lab: &Lab, node: u8, key: &str) -> Result<String> {
     let mut command = lab.node(node)?.space()?.command("ovs-vsctl");
     let value = run(command.args(["get", "Open_vSwitch", ".", &format!("external_ids:{key}")]));
