@@ -118,6 +118,9 @@ fn subnet(it: &Subnet) -> Value {
         "acls": texts(spec.acls.iter().map(|acl| {
             format!("{} {} {} {}", acl.direction, acl.priority, acl.matches, acl.action)
         })),
+        "dhcp": spec.dhcp.enabled,
+        "dhcpV4Options": spec.dhcp.v4,
+        "dhcpV6Options": spec.dhcp.v6,
         "origin": match it.origin {
             Origin::Api => "api",
             Origin::Kubernetes => "kubernetes",

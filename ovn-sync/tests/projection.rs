@@ -76,10 +76,12 @@ async fn what_hands_have_damaged_is_healed() {
     nb.becomes(&store.rows()).await;
     let group = atoll_ovn_plan::node_group_name(&"n1".parse().unwrap());
     let duplicate = ["name=ovn-default", "external_ids:vendor=atoll"];
-    let damages: [&[&str]; 9] = [
+    let damages: [&[&str]; 11] = [
         &["lsp-del", "a.default"],
         &["lsp-set-addresses", "b.default", "02:00:00:00:00:01 10.16.0.99"],
         &["lsp-set-enabled", "a.tenant", "disabled"],
+        &["--all", "destroy", "DHCP_Options"],
+        &["clear", "Logical_Switch_Port", "a.tenant", "dhcpv4_options"],
         &["set", "Logical_Switch_Port", "a.tenant", "external_ids:vendor=nobody"],
         &["lr-policy-del", "ovn-cluster"],
         &["lr-route-del", "ovn-cluster"],

@@ -55,6 +55,7 @@ mod transaction;
 mod subnet;
 mod subnet_rules;
 
+mod dhcp;
 mod gateway;
 mod isolation;
 mod mirror;

@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    Acl, Allocation, AllocationState, Binding, Central, CentralGateway, Draining, GatewayNode,
-    GatewayType, InterfaceRequest, Janitor, JanitorStop, LabelRequirement, LabelSelector,
-    LabelTest, Mirror, MirrorTarget, Namespace, Node, NodeSpec, Object, Origin, Outcome, Owner,
-    Pod, PodKey, PodOwner, PodPhase, PodRequest, PodSelector, PodSpec, PodTraffic, Qos, QosSpec,
-    Rate, Rates, Reconciling, Refusal, Reply, RequestId, Reservation, ReservationSpec, ReservedFor,
-    Revision, Settings, Sighting, Subnet, SubnetName, SubnetNet, SubnetSpec, WaitReason, Workload,
-    WorkloadKey, WorkloadKind, WorkloadSpec,
+    Acl, Allocation, AllocationState, Binding, Central, CentralGateway, Dhcp, Draining,
+    GatewayNode, GatewayType, InterfaceRequest, Janitor, JanitorStop, LabelRequirement,
+    LabelSelector, LabelTest, Mirror, MirrorTarget, Namespace, Node, NodeSpec, Object, Origin,
+    Outcome, Owner, Pod, PodKey, PodOwner, PodPhase, PodRequest, PodSelector, PodSpec, PodTraffic,
+    Qos, QosSpec, Rate, Rates, Reconciling, Refusal, Reply, RequestId, Reservation,
+    ReservationSpec, ReservedFor, Revision, Settings, Sighting, Subnet, SubnetName, SubnetNet,
+    SubnetSpec, WaitReason, Workload, WorkloadKey, WorkloadKind, WorkloadSpec,
 };
 
 use crate::feed::{Feed, Scope};
@@ -197,6 +197,7 @@ impl Feed {
             private,
             allow_subnets,
             acls,
+            dhcp: Dhcp { enabled, v4, v6 },
         } = it;
         self.text(name.as_str());
         self.each(nets.iter(), |feed, SubnetNet { cidr, gateway }| {
@@ -225,6 +226,9 @@ impl Feed {
             feed.text(matches);
             feed.text(action.to_string());
         });
+        self.flag(*enabled);
+        self.labels(v4);
+        self.labels(v6);
     }
 
     fn gateway_type(&mut self, it: &GatewayType) {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use atoll_model::{Family, Refusal, SubnetSpec, limits};
 
+use crate::dhcp::check_dhcp;
 use crate::gateway::check_gateway_type;
 use crate::isolation::check_isolation;
 use crate::transaction::{Transaction, over_limit};
@@ -20,6 +21,7 @@ pub(crate) fn check_spec(spec: &SubnetSpec) -> Result<(), Refusal> {
     check_limits(spec)?;
     check_gateway_type(spec)?;
     check_isolation(spec)?;
+    check_dhcp(spec)?;
     let invalid = |rule: String| Err(Refusal::SubnetInvalid { name: spec.name.clone(), rule });
     let families: BTreeSet<Family> = spec.nets.iter().map(|net| net.cidr.family()).collect();
     if families.is_empty() {

@@ -2,8 +2,8 @@
 //!
 //! From what `atollctl get -o json` prints, row by row and without regard for speed, by somebody who
 //! has not read `atoll-ovn-plan`: only OVN's manual and the table of names in ARCHITECTURE.md. It
-//! knows subnets, nodes and pods, the distributed gateway, private subnets and rules of users; it
-//! does not know QoS and centralized gateways, which no manifest can ask for yet.
+//! knows subnets, nodes and pods, the distributed gateway, private subnets, rules of users and DHCP;
+//! it does not know QoS and centralized gateways, which no manifest can ask for yet.
 //!
 //! A database is compared as text: `TABLE NAME` → `COLUMN=VALUES`, references by name.
 
@@ -15,13 +15,26 @@ use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
 /// Columns that mean something, of each table that has rows of ours.
-const TABLES: [(&str, &[&str]); 9] = [
+const TABLES: [(&str, &[&str]); 10] = [
     ("Logical_Router", &["name", "enabled", "options", "ports", "policies", "static_routes"]),
     ("Logical_Router_Port", &["name", "enabled", "mac", "networks", "options"]),
     ("Logical_Router_Policy", &["priority", "match", "action", "nexthops"]),
     ("Logical_Router_Static_Route", &["ip_prefix", "nexthop"]),
     ("Logical_Switch", &["name", "other_config", "ports", "qos_rules"]),
-    ("Logical_Switch_Port", &["name", "type", "enabled", "addresses", "port_security", "options"]),
+    ("DHCP_Options", &["cidr", "options"]),
+    (
+        "Logical_Switch_Port",
+        &[
+            "name",
+            "type",
+            "enabled",
+            "addresses",
+            "port_security",
+            "dhcpv4_options",
+            "dhcpv6_options",
+            "options",
+        ],
+    ),
     ("Port_Group", &["name", "ports", "acls"]),
     ("ACL", &["direction", "priority", "match", "action"]),
     ("Address_Set", &["name", "addresses"]),
@@ -158,6 +171,7 @@ impl Network {
             .set("ports", ports)
             .one("qos_rules", "");
         rules(said, subnet, &mut self.rows);
+        answers(subnet, &mut self.rows);
         if name == "join" {
             for gateway in &gateways {
                 let to = if family(gateway) == "ip4" { "0.0.0.0/0" } else { "::/0" };
@@ -190,6 +204,8 @@ impl Network {
             .one("enabled", "")
             .one("addresses", "router")
             .one("port_security", "")
+            .one("dhcpv4_options", "")
+            .one("dhcpv6_options", "")
             .set("options", vec![peer, "requested-tnl-key=1".to_owned()]);
         self.legs.push(leg);
         far
@@ -244,13 +260,68 @@ fn port(said: &Said, allocation: &Value, rows: &mut Listing) {
     if is_pod {
         options.push(format!("iface-id-ver={}", text(allocation, "/spec/owner/uid")));
     }
+    let subnet = said
+        .subnets
+        .iter()
+        .find(|it| text(it, "/metadata/name") == text(allocation, "/spec/subnet"));
+    let answers = |ip: &str, address: &str| {
+        let own = subnet.filter(|it| is_answered(it) && is_pod && !address.is_empty());
+        let cidrs = own.map(|it| list(text(it, "/spec/cidrBlock"))).unwrap_or_default();
+        cidrs.into_iter().filter(|cidr| family(cidr) == ip).collect::<Vec<_>>()
+    };
     row(rows, "Logical_Switch_Port", &name)
         .one("name", &name)
         .one("type", "")
         .one("enabled", "")
         .one("addresses", &addresses)
         .one("port_security", if is_pod { &addresses } else { "" })
+        .set("dhcpv4_options", answers("ip4", text(allocation, "/spec/v4")))
+        .set("dhcpv6_options", answers("ip6", text(allocation, "/spec/v6")))
         .set("options", options);
+}
+
+fn is_answered(subnet: &Value) -> bool {
+    subnet.pointer("/spec/enableDHCP") == Some(&Value::Bool(true))
+}
+
+/// What DHCP clients get beside their address: what ovn-nb(5) calls required, the way out, and
+/// whatever the subnet says, which counts more.
+fn answers(subnet: &Value, rows: &mut Listing) {
+    if !is_answered(subnet) {
+        return;
+    }
+    let mac = text(subnet, "/status/ovn/routerMac").to_owned();
+    let gateways = list(text(subnet, "/spec/gateway"));
+    for (cidr, gateway) in list(text(subnet, "/spec/cidrBlock")).iter().zip(gateways) {
+        let (mut options, field) = match family(cidr) {
+            "ip4" => (
+                BTreeMap::from([
+                    ("lease_time".to_owned(), "3600".to_owned()),
+                    ("router".to_owned(), gateway),
+                    ("server_id".to_owned(), "169.254.0.254".to_owned()),
+                    ("server_mac".to_owned(), mac.clone()),
+                ]),
+                "/spec/dhcpV4Options",
+            ),
+            _ => (BTreeMap::from([("server_id".to_owned(), mac.clone())]), "/spec/dhcpV6Options"),
+        };
+        if family(cidr) == "ip4" && number(subnet, "/spec/mtu") > 0 {
+            options.insert("mtu".to_owned(), number(subnet, "/spec/mtu").to_string());
+        }
+        // A comma in braces does not end an option.
+        let mut rest = text(subnet, field);
+        while let Some((name, after)) = rest.split_once('=') {
+            let end = match after.strip_prefix('{') {
+                Some(_) => after.find('}').map_or(after.len(), |it| it + 1),
+                None => after.find(',').unwrap_or(after.len()),
+            };
+            options.insert(name.to_owned(), after[..end].to_owned());
+            rest = after[end..].trim_start_matches(',');
+        }
+        row(rows, "DHCP_Options", cidr)
+            .one("cidr", cidr)
+            .set("options", options.iter().map(|(name, it)| format!("{name}={it}")).collect());
+    }
 }
 
 /// Who may talk to the pods of a subnet.
@@ -391,6 +462,7 @@ fn name(table: &str, columns: &Columns<'_>) -> String {
     let parts = match table {
         "Logical_Router_Policy" | "ACL" => [of("priority"), of("match")],
         "Logical_Router_Static_Route" => [of("ip_prefix"), None],
+        "DHCP_Options" => [of("cidr"), None],
         _ => [of("name"), None],
     };
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")

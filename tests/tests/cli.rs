@@ -54,8 +54,8 @@ async fn each_bad_manifest_is_refused_with_its_reason() {
     expect(&gateway, USAGE, "spec.gateway: 10.3.0.1 is not in 10.2.0.0/16");
     let unknown = create(&subnet("green", "{ cidrBlock: 10.2.0.0/16, gatway: 10.2.0.1 }")).await;
     expect(&unknown, USAGE, "unknown field spec.gatway");
-    let later = create(&subnet("green", "{ cidrBlock: 10.2.0.0/16, enableDHCP: true }")).await;
-    expect(&later, USAGE, "spec.enableDHCP: true is not implemented");
+    let later = create(&subnet("green", "{ cidrBlock: 10.2.0.0/16, enableIPv6RA: true }")).await;
+    expect(&later, USAGE, "spec.enableIPv6RA: true is not implemented");
     let yaml = create("kind: [").await;
     expect(&yaml, USAGE, "- is neither YAML nor JSON");
     let kind = create("apiVersion: v1\nkind: Pod\nmetadata: { name: x }\n").await;

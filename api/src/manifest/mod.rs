@@ -6,6 +6,7 @@
 //! refused, never half obeyed.
 
 mod acl;
+mod dhcp;
 mod ip;
 mod list;
 mod qos;

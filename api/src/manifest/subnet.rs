@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    AddressRange, Cidr, Family, GatewayNode, GatewayType, NamespaceName, Normalised, Subnet,
+    AddressRange, Cidr, Dhcp, Family, GatewayNode, GatewayType, NamespaceName, Normalised, Subnet,
     SubnetName, SubnetNet, SubnetSpec,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{API_VERSION, Manifest, ManifestError, acl, selector};
+use super::{API_VERSION, Manifest, ManifestError, acl, dhcp, selector};
 use crate::proto::{FamilyUsage, SubnetUsage};
 
 /// Fields of kube-ovn's schema that are not implemented, with the values that mean what is done
@@ -33,9 +33,6 @@ const FIXED: &[(&str, &[&str])] = &[
     ("vips", &[]),
     ("disableGatewayCheck", &["false"]),
     ("disableInterConnection", &["false", "true"]),
-    ("enableDHCP", &["false"]),
-    ("dhcpV4Options", &[]),
-    ("dhcpV6Options", &[]),
     ("enableIPv6RA", &["false"]),
     ("ipv6RAConfigs", &[]),
     ("enableLb", &["false"]),
@@ -62,6 +59,12 @@ struct Fields {
     private: bool,
     allow_subnets: Option<Vec<String>>,
     acls: Option<Vec<acl::Written>>,
+    #[serde(rename = "enableDHCP")]
+    enable_dhcp: Option<bool>,
+    #[serde(rename = "dhcpV4Options")]
+    dhcp_v4_options: Option<String>,
+    #[serde(rename = "dhcpV6Options")]
+    dhcp_v6_options: Option<String>,
 }
 
 const IMPLEMENTED: &[&str] = &[
@@ -77,6 +80,9 @@ const IMPLEMENTED: &[&str] = &[
     "private",
     "allowSubnets",
     "acls",
+    "enableDHCP",
+    "dhcpV4Options",
+    "dhcpV6Options",
 ];
 
 pub(super) fn parse(value: &Value) -> Result<Manifest, ManifestError> {
@@ -190,6 +196,7 @@ impl Reader {
             private: fields.private,
             allow_subnets,
             acls: acls.collect::<Result<_, _>>()?,
+            dhcp: self.dhcp(fields)?,
             excluded,
             namespaces: namespaces.collect::<Result<_, _>>()?,
             namespace_selectors: selectors.collect::<Result<_, _>>()?,
@@ -199,6 +206,17 @@ impl Reader {
             ..SubnetSpec::new(name, nets)
         };
         Ok((spec, notes))
+    }
+
+    fn dhcp(&self, fields: &Fields) -> Result<Dhcp, ManifestError> {
+        let read = |field, text: &Option<String>| {
+            dhcp::parse(text.as_deref().unwrap_or_default()).map_err(|rule| self.field(field, rule))
+        };
+        Ok(Dhcp {
+            enabled: fields.enable_dhcp.unwrap_or_default(),
+            v4: read("spec.dhcpV4Options", &fields.dhcp_v4_options)?,
+            v6: read("spec.dhcpV6Options", &fields.dhcp_v6_options)?,
+        })
     }
 
     fn nets(
@@ -273,6 +291,9 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         "private": spec.private,
         "allowSubnets": spec.allow_subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "acls": spec.acls.iter().map(acl::json).collect::<Vec<_>>(),
+        "enableDHCP": spec.dhcp.enabled,
+        "dhcpV4Options": dhcp::text(&spec.dhcp.v4),
+        "dhcpV6Options": dhcp::text(&spec.dhcp.v6),
         "provider": "ovn",
         "vpc": "ovn-cluster",
     });
@@ -397,8 +418,10 @@ mod tests {
         assert!(message(json!({ "cidrBlock": "10.1.0.0/16,10.2.0.0/16" })).contains("one range"));
         let unknown = message(json!({ "cidrBlock": "10.1.0.0/16", "gatway": "10.1.0.1" }));
         assert!(unknown.contains("unknown field spec.gatway"), "{unknown}");
-        let dhcp = message(json!({ "cidrBlock": "10.1.0.0/16", "enableDHCP": true }));
-        assert!(dhcp.contains("enableDHCP: true is not implemented"), "{dhcp}");
+        let ra = message(json!({ "cidrBlock": "10.1.0.0/16", "enableIPv6RA": true }));
+        assert!(ra.contains("enableIPv6RA: true is not implemented"), "{ra}");
+        let dhcp = message(json!({ "cidrBlock": "10.1.0.0/16", "dhcpV4Options": "mtu" }));
+        assert!(dhcp.contains("spec.dhcpV4Options: \"mtu\" is no name=value"), "{dhcp}");
         let allowed = message(json!({ "cidrBlock": "10.1.0.0/16", "allowSubnets": ["10.2"] }));
         assert!(allowed.contains("spec.allowSubnets: "), "{allowed}");
         let excluded = message(json!({ "cidrBlock": "10.1.0.0/16", "excludeIps": ["10.1.0"] }));

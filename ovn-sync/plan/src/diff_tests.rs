@@ -36,9 +36,15 @@ fn network(switches: &[BTreeSet<u8>]) -> Rows {
             row.insert("ports", Value::set(ports.iter().map(port)));
             rows.insert(key, row);
         }
+        let (key, mut row) = named(Table::DhcpOptions, &format!("d{number}"));
+        row.remove("name");
+        row.insert("cidr", Value::one(format!("10.{number}.0.0/24")));
+        rows.insert(key, row);
         for port in ports {
             let (key, mut row) = named(Table::LogicalSwitchPort, &format!("p{port}"));
             row.insert("addresses", Value::one(format!("address of {port} in {number}")));
+            let options = row_uuid(US, Table::DhcpOptions, &format!("d{number}"));
+            row.insert("dhcpv4_options", Value::one(options));
             rows.insert(key, row);
         }
     }
@@ -112,7 +118,9 @@ fn inflict(rows: &mut Rows, damage: &Damage) {
         Damage::Foreign(number, uuid, name) => {
             let Some((key, mut row)) = row_of(rows, number) else { return };
             let name = format!("{}{name}", if row.contains_key("addresses") { "p" } else { "s" });
-            row.insert("name", Value::one(name));
+            if key.0.is_named() {
+                row.insert("name", Value::one(name));
+            }
             row.insert("external_ids", Value::map([(VENDOR_KEY, "someone else")]));
             add(rows, (key.0, *uuid), row);
         }
@@ -322,7 +330,7 @@ fn a_mass_deletion_stops_unless_it_is_explained_or_accepted() {
 #[test]
 fn a_foreign_port_with_our_name_is_a_conflict_and_stays() {
     let mut observed = built(&switch(0..1));
-    inflict(&mut observed, &Damage::Foreign(1, 77, 1));
+    inflict(&mut observed, &Damage::Foreign(2, 77, 1));
     let taken = Uuid::from_u128(77);
     assert!(observed.contains_key(&(Table::LogicalSwitchPort, taken)), "{observed:?}");
 
@@ -340,7 +348,7 @@ fn a_foreign_port_with_our_name_is_a_conflict_and_stays() {
 #[test]
 fn a_switch_that_holds_a_foreign_port_is_kept_and_named() {
     let mut observed = built(&switch(0..2));
-    inflict(&mut observed, &Damage::Foreign(1, 77, 5));
+    inflict(&mut observed, &Damage::Foreign(2, 77, 5));
     let plan = plan(&network(&[]), &observed);
     commit(&mut observed, &plan.operations);
     assert!(observed.contains_key(&(Table::LogicalSwitchPort, Uuid::from_u128(77))));

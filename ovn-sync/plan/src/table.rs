@@ -20,6 +20,8 @@ pub enum Table {
     LogicalRouterStaticRoute,
     /// One per subnet.
     LogicalSwitch,
+    /// What pods of a subnet are answered by DHCP, one per family.
+    DhcpOptions,
     /// One per pod and node, and the router's leg.
     LogicalSwitchPort,
     /// One per node, and one per subnet with rules about who may reach its pods.
@@ -59,13 +61,14 @@ const GROUP: &[References] = &[
 
 impl Table {
     /// All tables, in the order in which they are written.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NbGlobal,
         Self::LogicalRouter,
         Self::LogicalRouterPort,
         Self::LogicalRouterPolicy,
         Self::LogicalRouterStaticRoute,
         Self::LogicalSwitch,
+        Self::DhcpOptions,
         Self::LogicalSwitchPort,
         Self::PortGroup,
         Self::Acl,
@@ -83,6 +86,7 @@ impl Table {
             Self::LogicalRouterPolicy => "Logical_Router_Policy",
             Self::LogicalRouterStaticRoute => "Logical_Router_Static_Route",
             Self::LogicalSwitch => "Logical_Switch",
+            Self::DhcpOptions => "DHCP_Options",
             Self::LogicalSwitchPort => "Logical_Switch_Port",
             Self::PortGroup => "Port_Group",
             Self::Acl => "ACL",
@@ -116,12 +120,15 @@ impl Table {
             }
             Self::LogicalRouterStaticRoute => &["ip_prefix", "nexthop", "external_ids"],
             Self::LogicalSwitch => &["name", "other_config", "ports", "qos_rules", "external_ids"],
+            Self::DhcpOptions => &["cidr", "options", "external_ids"],
             Self::LogicalSwitchPort => &[
                 "name",
                 "type",
                 "enabled",
                 "addresses",
                 "port_security",
+                "dhcpv4_options",
+                "dhcpv6_options",
                 "options",
                 "external_ids",
             ],
@@ -142,6 +149,7 @@ impl Table {
             | Self::LogicalRouterPort
             | Self::LogicalRouterPolicy
             | Self::LogicalRouterStaticRoute
+            | Self::DhcpOptions
             | Self::LogicalSwitchPort
             | Self::Acl
             | Self::Qos
@@ -154,6 +162,18 @@ impl Table {
         self.references().iter().map(|references| (references.column, references.table))
     }
 
+    /// Columns that lead to one row or none, and are ours alone; the server empties them when that
+    /// row goes.
+    #[cfg(test)]
+    pub(crate) const fn pointers(self) -> &'static [(Column, Self)] {
+        match self {
+            Self::LogicalSwitchPort => {
+                &[("dhcpv4_options", Self::DhcpOptions), ("dhcpv6_options", Self::DhcpOptions)]
+            }
+            _ => &[],
+        }
+    }
+
     /// Rows stay without being referred to, and go only when they are deleted. The others are
     /// deleted by taking away the references to them.
     pub(crate) const fn is_root(self) -> bool {
@@ -161,6 +181,7 @@ impl Table {
             Self::NbGlobal
             | Self::LogicalRouter
             | Self::LogicalSwitch
+            | Self::DhcpOptions
             | Self::PortGroup
             | Self::AddressSet => true,
             Self::LogicalRouterPort
@@ -174,7 +195,8 @@ impl Table {
 
     /// Rows have a name that means something to OVN.
     pub(crate) const fn is_named(self) -> bool {
-        self.is_root() && !matches!(self, Self::NbGlobal) || self.has_unique_names()
+        self.is_root() && !matches!(self, Self::NbGlobal | Self::DhcpOptions)
+            || self.has_unique_names()
     }
 
     /// The database refuses a second row of the same name.

@@ -83,6 +83,11 @@ pub(crate) fn drop_dangling(rows: &mut Rows) {
             let alive = Value::set(alive.cloned().collect::<Vec<_>>());
             row.insert(refs.column, alive);
         }
+        for (column, to) in table.pointers() {
+            let alive = row[column].uuids().filter(|uuid| keys.contains(&(*to, *uuid)));
+            let alive = Value::set(alive.collect::<Vec<_>>());
+            row.insert(column, alive);
+        }
     }
 }
 

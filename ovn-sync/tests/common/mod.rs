@@ -41,7 +41,7 @@ impl Store {
         store.apply(setup::defaults());
         store.apply(vec![put_node("n1")]);
         store.apply(vec![put_node("n2")]);
-        store.apply(vec![put_subnet("tenant", "10.20.0.0/24")]);
+        store.apply(vec![answering(put_subnet("tenant", "10.20.0.0/24"))]);
         for (pod, node) in [("default/a", "n1"), ("default/b", "n2"), ("tenant/a", "n1")] {
             store.apply(vec![put_pod(pod, node)]);
         }
@@ -120,6 +120,13 @@ pub(crate) fn put_subnet(name: &str, cidr: &str) -> Operation {
     let mut spec = SubnetSpec::new(name.parse().unwrap(), nets);
     spec.namespaces = vec![name.parse().unwrap()];
     Operation::PutSubnet(spec, Origin::Api)
+}
+
+/// The same, whose pods are answered by DHCP.
+pub(crate) fn answering(put: Operation) -> Operation {
+    let Operation::PutSubnet(mut spec, origin) = put else { return put };
+    spec.dhcp.enabled = true;
+    Operation::PutSubnet(spec, origin)
 }
 
 /// A northbound `ovsdb-server` without anything behind it. Ends with this.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::proto;
 use crate::qos::traffic;
-use crate::subnet_rules::gateway;
+use crate::subnet_rules::{dhcp, gateway};
 
 pub(crate) fn ip(address: IpAddr) -> Bytes {
     match address {
@@ -61,6 +61,7 @@ impl From<&model::SubnetSpec> for proto::SubnetSpec {
             private: spec.private,
             allow_subnets: spec.allow_subnets.iter().copied().map(cidr).collect(),
             acls: spec.acls.iter().map(Into::into).collect(),
+            dhcp: dhcp(&spec.dhcp),
         }
     }
 }

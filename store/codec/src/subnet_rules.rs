@@ -1,4 +1,4 @@
-//! Gateways and ACLs of subnets, both ways.
+//! Gateways, DHCP and ACLs of subnets, both ways.
 
 use atoll_model as model;
 
@@ -29,6 +29,18 @@ pub(crate) fn from_gateway(
     let nodes = central.nodes.iter().map(node).collect::<Result<_, DecodeError>>()?;
     let ecmp = central.ecmp;
     Ok(model::GatewayType::Centralized(model::CentralGateway { nodes, ecmp }))
+}
+
+/// What is off and has no options takes no bytes.
+pub(crate) fn dhcp(dhcp: &model::Dhcp) -> Option<proto::Dhcp> {
+    let model::Dhcp { enabled, v4, v6 } = dhcp;
+    let message = || proto::Dhcp { enabled: *enabled, v4: v4.clone(), v6: v6.clone() };
+    (*dhcp != model::Dhcp::default()).then(message)
+}
+
+pub(crate) fn from_dhcp(dhcp: Option<&proto::Dhcp>) -> model::Dhcp {
+    let Some(proto::Dhcp { enabled, v4, v6 }) = dhcp else { return model::Dhcp::default() };
+    model::Dhcp { enabled: *enabled, v4: v4.clone(), v6: v6.clone() }
 }
 
 impl From<&model::Acl> for proto::Acl {

@@ -19,6 +19,14 @@ fn subnet() -> SubnetSpec {
     }
 }
 
+fn dhcp() -> Dhcp {
+    Dhcp {
+        enabled: true,
+        v4: DhcpOptions::from([("mtu".into(), "1400".into())]),
+        v6: DhcpOptions::from([("dns_server".into(), "fd00::1".into())]),
+    }
+}
+
 fn txn() -> Txn {
     let key = PodKey::parse("tenant/web-0").unwrap();
     let uid = Uid::new("u-1").unwrap();
@@ -90,6 +98,16 @@ fn bytes_of_the_first_release_decode() {
     assert_eq!(encode_txn(&txn()), golden, "the encoding is stable as well");
 }
 
+/// And what the release that knows DHCP first wrote of it.
+#[test]
+fn bytes_of_a_subnet_with_dhcp_decode() {
+    let golden = include_bytes!("../golden/txn-dhcp-1.bin");
+    let spec = SubnetSpec { dhcp: dhcp(), ..subnet() };
+    let put = Txn { operations: vec![Operation::PutSubnet(spec, Origin::Api)], ..txn() };
+    assert_eq!(decode_txn(golden).unwrap(), put);
+    assert_eq!(encode_txn(&put), golden, "the encoding is stable as well");
+}
+
 #[test]
 fn refusals_print_the_same_sentence_on_both_sides() {
     let refusals = [
@@ -131,7 +149,7 @@ fn a_planned_effect_comes_back_as_it_went() {
 }
 
 #[test]
-fn selectors_gateways_and_acls_come_back_as_they_went() {
+fn selectors_gateways_acls_and_dhcp_come_back_as_they_went() {
     let values = || ["x".to_owned(), "y".to_owned()].into_iter().collect();
     let tests = [
         LabelTest::In(values()),
@@ -160,6 +178,7 @@ fn selectors_gateways_and_acls_come_back_as_they_went() {
             acl(AclDirection::ToPort, AclAction::Drop),
             acl(AclDirection::ToPort, AclAction::Reject),
         ],
+        dhcp: dhcp(),
         ..subnet()
     };
     let ready = Operation::NodeReady { node, ready: true };

@@ -7,7 +7,7 @@ use atoll_model as model;
 use bytes::Bytes;
 
 use crate::qos::from_traffic;
-use crate::subnet_rules::from_gateway;
+use crate::subnet_rules::{from_dhcp, from_gateway};
 use crate::workload::pod_owner;
 use crate::{DecodeError, proto};
 
@@ -118,6 +118,7 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
             private: spec.private,
             allow_subnets: allowed.collect::<Result<_, DecodeError>>()?,
             acls: acls.collect::<Result<_, DecodeError>>()?,
+            dhcp: from_dhcp(spec.dhcp.as_ref()),
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
             mtu: mtu.map_err(|error| DecodeError::bad("subnet.mtu", error))?,

@@ -15,6 +15,7 @@
 #![warn(missing_docs)]
 
 pub mod change;
+pub mod dhcp;
 pub mod dump;
 pub mod gateway;
 pub mod id;
@@ -34,6 +35,7 @@ pub mod workload;
 
 pub use atoll_ipam::{AddressRange, Cidr, Family, MacAddress, Normalised, RangeSet};
 pub use change::{Change, ChangeSet, Object, ObjectKey};
+pub use dhcp::{Dhcp, DhcpOptions};
 pub use dump::{CoolingAddress, Dump};
 pub use gateway::{CentralGateway, GatewayNode, GatewayType};
 pub use id::{

@@ -84,6 +84,12 @@ pub const ALLOW_SUBNETS_MAX: usize = 1_000;
 /// Bytes of an ACL's match: longer ones belong into an address set.
 pub const ACL_MATCH_BYTES_MAX: usize = 4_096;
 
+/// DHCP options of one family of a subnet: OVN knows 37.
+pub const DHCP_OPTIONS_MAX: usize = 64;
+
+/// Bytes of a DHCP option's value: as many addresses as its 255 bytes on the wire hold.
+pub const DHCP_VALUE_BYTES_MAX: usize = 1_024;
+
 /// QoS specs of a cluster; those with selectors are all looked at for a pod.
 pub const QOS_SPECS_MAX: usize = 1_000;
 

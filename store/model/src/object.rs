@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use atoll_ipam::{AddressRange, Cidr, Family, MacAddress};
 
 use crate::{
-    Acl, AllocationState, ChassisName, ClusterSize, GatewayType, InterfaceName, InterfaceRequest,
-    LabelSelector, MemberId, MemberName, NamespaceName, NodeName, PodKey, PodOwner, PodPhase,
-    PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
+    Acl, AllocationState, ChassisName, ClusterSize, Dhcp, GatewayType, InterfaceName,
+    InterfaceRequest, LabelSelector, MemberId, MemberName, NamespaceName, NodeName, PodKey,
+    PodOwner, PodPhase, PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
 };
 
 /// Kubernetes labels, in order, so that every replica reads them alike.
@@ -126,6 +126,8 @@ pub struct SubnetSpec {
     pub allow_subnets: Vec<Cidr>,
     /// Further rules.
     pub acls: Vec<Acl>,
+    /// What its pods are answered when they ask for an address.
+    pub dhcp: Dhcp,
 }
 
 impl SubnetSpec {
@@ -145,6 +147,7 @@ impl SubnetSpec {
             private: false,
             allow_subnets: Vec::new(),
             acls: Vec::new(),
+            dhcp: Dhcp::default(),
         }
     }
 

@@ -107,12 +107,15 @@ impl Changes {
             )
         };
         let rules: Vec<String> = (0..dice.roll(3)).map(|it| rule(2_000 + it)).collect();
+        let dhcp = ["", "lease_time=60,dns_server={10.0.0.1,10.0.0.2}", "router=10.9.9.9"];
         let manifest = format!(
             "apiVersion: kubeovn.io/v1\nkind: Subnet\nmetadata: {{ name: {name} }}\nspec:\n  \
              cidrBlock: {cidrs}\n  namespaces: [{name}]\n  private: {}\n  allowSubnets: [{ranges}]\n  \
-             acls: [{}]\n",
+             acls: [{}]\n  enableDHCP: {}\n  dhcpV4Options: \"{}\"\n",
             dice.roll(2) == 0,
-            rules.join(", ")
+            rules.join(", "),
+            dice.roll(2) == 0,
+            dhcp[dice.roll(dhcp.len())],
         );
         let said = atollctl(lab, &["create", "-f", "-"], &manifest).await?;
         ensure!(said.status == 0, "atollctl create: {}{}", said.err, manifest);

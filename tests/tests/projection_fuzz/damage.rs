@@ -8,12 +8,13 @@ use tokio::process::Command;
 
 use crate::Dice;
 
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "Logical_Router",
     "Logical_Router_Port",
     "Logical_Router_Policy",
     "Logical_Router_Static_Route",
     "Logical_Switch",
+    "DHCP_Options",
     "Logical_Switch_Port",
     "Port_Group",
     "ACL",
@@ -151,7 +152,8 @@ async fn edit(nb: &str, table: &str, uuid: &str) -> Result<&'static str> {
         "Logical_Router_Policy" => &["action=drop", "nexthops=[]"],
         "Logical_Router_Static_Route" => &["nexthop=\"192.0.2.1\""],
         "Logical_Switch" => &["other_config:requested-tnl-key=77"],
-        "Logical_Switch_Port" => &["addresses=unknown", "port_security=[]"],
+        "DHCP_Options" => &["options:router=192.0.2.1"],
+        "Logical_Switch_Port" => &["addresses=unknown", "port_security=[]", "dhcpv4_options=[]"],
         "Port_Group" => &["ports=[]"],
         "ACL" => &["action=allow", "priority=7"],
         _ => &["addresses=192.0.2.0/24"],
@@ -165,6 +167,7 @@ async fn rename(nb: &str, table: &str, uuid: &str) -> Result<&'static str> {
     let name = format!("name=lost{}", &uuid[..8]);
     let change = match table {
         "Logical_Router_Policy" | "ACL" => "priority=77",
+        "DHCP_Options" => "cidr=\"192.0.2.0/24\"",
         "Logical_Router_Static_Route" => "ip_prefix=\"192.0.2.0/24\"",
         _ => name.as_str(),
     };

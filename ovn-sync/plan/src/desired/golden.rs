@@ -12,8 +12,8 @@ use atoll_model::{Acl, AclAction, AclDirection, Operation};
 use atoll_store::setup;
 
 use super::tests::{
-    CLUSTER, apply, central, cluster, delete_pod, limited, put_node_at, put_pod, put_subnet, rows,
-    tenant,
+    CLUSTER, answers, apply, central, cluster, delete_pod, limited, put_node_at, put_pod,
+    put_subnet, rows, tenant,
 };
 use super::*;
 use crate::{Atom, Row, RowKey};
@@ -25,6 +25,7 @@ fn label((table, _): &RowKey, row: &Row) -> String {
         Table::NbGlobal => vec![],
         Table::LogicalRouterPolicy | Table::Acl => vec![text("priority"), text("match")],
         Table::Qos => vec![text("match")],
+        Table::DhcpOptions => vec![text("cidr")],
         Table::LogicalRouterStaticRoute => vec![text("ip_prefix")],
         _ => vec![text("name")],
     };
@@ -139,6 +140,7 @@ fn tenants() -> Vec<Case> {
         }];
     });
     let limits = vec![limited("tenant/a")];
+    let answered = tenant(answers);
     vec![
         (
             "a4-active-backup",
@@ -150,6 +152,7 @@ fn tenants() -> Vec<Case> {
         ("a4-nobody", "no gateway is ready: nothing leaves", pods(), vec![vec![nobody]]),
         ("a5-private", "nothing crosses but with the allowed ranges", pods(), vec![vec![private]]),
         ("a5-rules", "rules of a user", pods(), vec![vec![ruled]]),
+        ("a1-dhcp", "pods that are answered by DHCP", pods(), vec![vec![answered]]),
         ("a7-qos", "limits asked for by a pod, and by a spec", pods(), limits),
     ]
 }

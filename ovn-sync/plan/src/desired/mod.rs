@@ -1,6 +1,7 @@
 //! The rows that a state asks for.
 
 mod acl;
+mod dhcp;
 mod global;
 mod policy;
 mod port;

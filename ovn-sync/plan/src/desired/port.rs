@@ -1,9 +1,10 @@
 //! Switch ports of pods and nodes, and the switches that hold them.
 
-use atoll_model::{Allocation, AllocationState, Node, NodeName, Owner, Pod};
+use atoll_model::{Allocation, AllocationState, Family, Node, NodeName, Owner, Pod};
 use uuid::Uuid;
 
 use super::Build;
+use super::dhcp::{Answers, of_port};
 use super::policy::PodPorts;
 use super::subnet::Switches;
 use crate::{Table, Value};
@@ -16,7 +17,9 @@ impl Build<'_> {
         let mut pods = PodPorts::new();
         for allocation in state.allocations() {
             let Some(switch) = switches.get_mut(&allocation.subnet) else { continue };
-            let Some((uuid, node)) = self.port(allocation) else { continue };
+            let Some((uuid, node)) = self.port(allocation, &switch.answers) else {
+                continue;
+            };
             match &allocation.owner {
                 Owner::Pod(key, _) if allocation.subnet != self.settings.join_subnet => {
                     switch.pods.push(uuid);
@@ -36,13 +39,13 @@ impl Build<'_> {
 
     /// The port of an allocation and the node it is on. Without its owner it has no port: nobody
     /// could say who may claim it.
-    fn port(&mut self, allocation: &Allocation) -> Option<(Uuid, NodeName)> {
+    fn port(&mut self, allocation: &Allocation, answers: &Answers) -> Option<(Uuid, NodeName)> {
         match &allocation.owner {
             // Kept for a pod to come, which nobody can be yet.
             Owner::Pod(..) if allocation.state == AllocationState::Kept => None,
             Owner::Pod(key, uid) => {
                 let pod = self.state.pod(key).filter(|pod| pod.spec.uid == *uid)?;
-                Some((self.pod_port(allocation, pod), pod.spec.node.clone()))
+                Some((self.pod_port(allocation, pod, answers), pod.spec.node.clone()))
             }
             Owner::Node(name) => {
                 let node = self.state.node(name)?;
@@ -51,12 +54,13 @@ impl Build<'_> {
         }
     }
 
-    fn pod_port(&mut self, allocation: &Allocation, pod: &Pod) -> Uuid {
+    fn pod_port(&mut self, allocation: &Allocation, pod: &Pod, answers: &Answers) -> Uuid {
         let key = pod.spec.key.to_string();
         let uid = ("iface-id-ver", pod.spec.uid.to_string());
         // A pod sends and receives with its own addresses only.
         let port = Port {
             security: Value::one(addresses(allocation)),
+            answers: [Family::V4, Family::V6].map(|family| of_port(answers, allocation, family)),
             options: vec![self.requested_chassis(&pod.spec.node), uid],
             ids: self.ids(
                 format!("pod/{key}"),
@@ -71,6 +75,7 @@ impl Build<'_> {
         // A node forwards: replies from outside come in through its port with any source.
         let port = Port {
             security: Value::none(),
+            answers: [Value::none(), Value::none()],
             options: vec![self.requested_chassis(name)],
             ids: self.ids(
                 format!("node/{name}"),
@@ -83,6 +88,7 @@ impl Build<'_> {
     fn switch_port(&mut self, allocation: &Allocation, port: Port) -> Uuid {
         let name = allocation.port.as_str();
         let key = ("requested-tnl-key", allocation.port_key.to_string());
+        let [v4, v6] = port.answers;
         self.add(
             Table::LogicalSwitchPort,
             name,
@@ -92,6 +98,8 @@ impl Build<'_> {
                 ("enabled", Value::none()),
                 ("addresses", Value::one(addresses(allocation))),
                 ("port_security", port.security),
+                ("dhcpv4_options", v4),
+                ("dhcpv6_options", v6),
                 ("options", Value::map(port.options.into_iter().chain([key]))),
                 ("external_ids", port.ids),
             ],
@@ -109,6 +117,8 @@ impl Build<'_> {
 /// What differs between ports of pods and of nodes.
 struct Port {
     security: Value,
+    /// What it is answered by DHCP, of each family.
+    answers: [Value; 2],
     options: Vec<(&'static str, String)>,
     ids: Value,
 }

@@ -4,7 +4,8 @@ use atoll_model::{AclAction, AclDirection, Operation};
 use proptest::prelude::*;
 
 use super::tests::{
-    CLUSTER, central, cluster, delete_pod, limited, put_node_at, put_pod, rows, tenant, try_apply,
+    CLUSTER, answers, central, cluster, delete_pod, limited, put_node_at, put_pod, rows, tenant,
+    try_apply,
 };
 use super::*;
 use crate::testing::{blank, commit};
@@ -17,6 +18,8 @@ enum Step {
     Delete(u8),
     /// Private, with so many allowed ranges and rules.
     Tenant(bool, u8, u8),
+    /// Answered by DHCP, with options or without.
+    Dhcp(bool),
     Central(bool, u8),
     DeleteTenant,
     Ready(u8, bool),
@@ -30,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..12_u8).prop_map(Step::Delete),
         3 => (any::<bool>(), 0..3_u8, 0..3_u8).prop_map(|(is, ranges, rules)| Step::Tenant(is, ranges, rules)),
         1 => (any::<bool>(), 1..4_u8).prop_map(|(ecmp, nodes)| Step::Central(ecmp, nodes)),
+        2 => any::<bool>().prop_map(Step::Dhcp),
         1 => Just(Step::DeleteTenant),
         2 => (0..3_u8, any::<bool>()).prop_map(|(node, ready)| Step::Ready(node, ready)),
         2 => (0..12_u8).prop_map(Step::Limit),
@@ -67,6 +71,12 @@ fn operations(step: &Step) -> Vec<Operation> {
             let names: Vec<String> = (0..nodes.min(3)).map(node).collect();
             vec![central(ecmp, &names.iter().map(String::as_str).collect::<Vec<_>>())]
         }
+        Step::Dhcp(options) => vec![tenant(|spec| {
+            answers(spec);
+            if !options {
+                spec.dhcp.v4.clear();
+            }
+        })],
         Step::DeleteTenant => vec![Operation::DeleteSubnet("tenant".parse().unwrap())],
         Step::Ready(number, ready) => {
             vec![Operation::NodeReady { node: node(number).parse().unwrap(), ready }]

@@ -6,6 +6,7 @@ use atoll_model::{Subnet, SubnetName};
 use uuid::Uuid;
 
 use super::Build;
+use super::dhcp::Answers;
 use super::router::{Router, port_keys};
 use crate::{Table, Value};
 
@@ -24,6 +25,8 @@ pub(super) struct Switch {
     pub(super) others: Vec<Uuid>,
     /// What limits its pods.
     pub(super) qos: Vec<Uuid>,
+    /// What its pods are answered by DHCP.
+    pub(super) answers: Answers,
 }
 
 impl Build<'_> {
@@ -37,13 +40,15 @@ impl Build<'_> {
             self.local_policies(subnet, &mut router.policies);
             self.central_policies(subnet, &mut router.policies);
             let others = vec![self.router_leg(subnet)];
-            switches.insert(subnet.spec.name.clone(), Switch { others, ..Switch::default() });
+            let answers = self.answers(subnet);
+            let switch = Switch { others, answers, ..Switch::default() };
+            switches.insert(subnet.spec.name.clone(), switch);
         }
         switches
     }
 
     pub(super) fn switch(&mut self, subnet: &Subnet, switch: Switch) {
-        let Switch { pods, others, qos } = switch;
+        let Switch { pods, others, qos, answers: _ } = switch;
         let name = subnet.spec.name.as_str();
         let config = [("requested-tnl-key", subnet.datapath_key.to_string())];
         self.add(
@@ -101,6 +106,8 @@ impl Build<'_> {
                 ("enabled", Value::none()),
                 ("addresses", Value::one("router")),
                 ("port_security", Value::none()),
+                ("dhcpv4_options", Value::none()),
+                ("dhcpv6_options", Value::none()),
                 ("options", Value::map(options)),
                 ("external_ids", self.ids(object, &[("ls", subnet_name)])),
             ],

@@ -311,7 +311,9 @@ fn plain(value: &Value) -> String {
         Atom::String(text) => text.clone(),
         Atom::Uuid(_) => "ROW".to_owned(),
     });
-    numbers.chain(atoms).collect::<Vec<_>>().join(" ")
+    let pairs = value.pairs().unwrap_or_default().iter();
+    let pairs = pairs.map(|(key, value)| format!("{key}={value}"));
+    numbers.chain(pairs).chain(atoms).collect::<Vec<_>>().join(" ")
 }
 
 /// A subnet `tenant` for namespace `tenant`, otherwise as `change` has it.
@@ -398,6 +400,52 @@ fn a_users_rules_are_about_the_pods_of_their_subnet_alone() {
             ),
         ]
     );
+}
+
+/// Answers by DHCP, with an option more than must be and one other than it would be.
+pub(super) fn answers(spec: &mut SubnetSpec) {
+    let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    spec.dhcp.enabled = true;
+    spec.dhcp.v4 =
+        [option("lease_time", "60"), option("dns_server", "{10.0.0.1, 10.0.0.2}")].into();
+}
+
+#[test]
+fn pods_are_answered_by_dhcp_with_what_was_asked_for_and_what_must_be() {
+    let mut state = cluster(&["n1"]);
+    let dual = |change: fn(&mut SubnetSpec)| {
+        tenant(|spec| {
+            let cidr = "fd20::/64".parse().unwrap();
+            spec.nets.push(SubnetNet { cidr, gateway: "fd20::1".parse().unwrap() });
+            change(spec);
+        })
+    };
+    apply(&mut state, vec![dual(answers)]);
+    apply(&mut state, vec![put_pod("tenant/a", "n1"), put_pod("default/b", "n1")]);
+    let all = rows(&state);
+    let subnet = state.subnet(&"tenant".parse().unwrap()).unwrap();
+    let mac = subnet.router_mac;
+    let rows_of = lines(&all, Table::DhcpOptions, "subnet/tenant");
+    assert_eq!(
+        rows_of,
+        [
+            format!(
+                "10.20.0.0/24 | dns_server={{10.0.0.1, 10.0.0.2}} lease_time=60 router=10.20.0.1 \
+                 server_id=169.254.0.254 server_mac={mac}"
+            ),
+            format!("fd20::/64 | server_id={mac}"),
+        ]
+    );
+    let port = row(&all, Table::LogicalSwitchPort, "a.tenant");
+    for (column, cidr) in [("dhcpv4_options", "10.20.0.0/24"), ("dhcpv6_options", "fd20::/64")] {
+        let uuid = port[column].uuids().next().unwrap();
+        assert_eq!(all[&(Table::DhcpOptions, uuid)]["cidr"], Value::one(cidr));
+    }
+    let other = row(&all, Table::LogicalSwitchPort, "b.default");
+    assert_eq!(other["dhcpv4_options"], Value::none());
+
+    apply(&mut state, vec![dual(|_| ())]);
+    assert!(!rows(&state).keys().any(|(table, _)| *table == Table::DhcpOptions));
 }
 
 /// The pod asks for a limit of what it receives, and a spec for its namespace has both.
