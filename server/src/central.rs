@@ -14,13 +14,15 @@ use std::time::{Duration, Instant};
 
 use atoll_api::proto::cluster_client::ClusterClient;
 use atoll_api::{Credentials, Endpoint as ApiEndpoint};
-use atoll_model::{Actor, Central as Role, Lineage, MemberId, Operation, Outcome, Revision, Txn};
+use atoll_model::{
+    Actor, Central as Role, ChangeSet, Lineage, MemberId, Operation, Outcome, Revision, Txn,
+};
 use atoll_ovn_sync::{
     Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, Desired, ForeignSource,
     ForeignStatus, Orders, PassStatus, Projector, Source, SourceGone,
 };
 use atoll_ovsdb::Endpoint;
-use atoll_raft::{Published, Store};
+use atoll_raft::{Published, RecentChanges, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -100,7 +102,8 @@ impl LocalCentral {
         };
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
-        let source = StoreSource { published: store.published(), seen: None };
+        let (published, recent) = (store.published(), store.recent_changes());
+        let source = StoreSource { published, recent, seen: None };
         let projector = Projector::start(source, nb.clone())?;
         let carrier = Carrier::start(nb)?;
         let (hand_overs, asked) = mpsc::channel(1);
@@ -300,6 +303,7 @@ impl LocalCentral {
 /// The store's state, as the projection reads it.
 struct StoreSource {
     published: watch::Receiver<Published>,
+    recent: RecentChanges,
     /// What was read last.
     seen: Option<Lineage>,
 }
@@ -313,6 +317,10 @@ impl Source for StoreSource {
         let lineage = now.lineage.clone();
         self.seen = Some(lineage.clone());
         Some(Desired { state: now.state.clone(), lineage })
+    }
+
+    fn changes(&mut self, since: Revision) -> Option<Vec<Arc<ChangeSet>>> {
+        self.recent.after(since)
     }
 
     /// Most entries that are applied change no revision, and most who are told find no news.
