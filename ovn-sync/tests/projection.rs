@@ -7,6 +7,8 @@ mod asked;
 #[path = "projection/bad_database.rs"]
 mod bad_database;
 mod common;
+#[path = "projection/half_loaded.rs"]
+mod half_loaded;
 #[path = "projection/quick.rs"]
 mod quick;
 
