@@ -10,7 +10,8 @@ export RUST_BACKTRACE := 0
 
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
-	bench-cluster bench-watch bench-southbound failover isolation qos dhcp projection-fuzz central-failover
+	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
+	projection-fuzz central-failover
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -114,6 +115,11 @@ failover: bench-programs ## The report failover: leaders killed, stopped and fro
 bench-watch: install ## The report bench-watch: 5,000 agents that watch, and members without work. Release build.
 	$(CARGO) build --release -p atolld -p atoll-tests --bin atolld --bin atoll-bench-watch
 	target/release/atoll-bench-watch
+
+# ATOLL_BENCH_PORTS=1000 for a quick look, ATOLL_BENCH_ROUNDS, ATOLL_BENCH_SECONDS.
+bench-projection: install ## The report bench-projection: the projector alone, up to 50,000 ports, beside a raw insert. Release build.
+	$(CARGO) build --release -p atoll-tests --bin atoll-bench-projection
+	target/release/atoll-bench-projection
 
 # ATOLL_SOUTHBOUND_CLIENTS, ATOLL_SOUTHBOUND_PORTS=1000,10000, ATOLL_SOUTHBOUND_SECONDS (of a move).
 bench-southbound: install ## The report bench-southbound: 1,000 nodes that go to another southbound at once. Release build.

@@ -1,6 +1,6 @@
 //! Between the plan's rows and OVSDB's.
 
-use atoll_ovn_plan::{Atom, Column, Operation, Row, Rows, Table, Value};
+use atoll_ovn_plan::{Atom, Column, Operation, Row, RowKey, Rows, Table, Value};
 use atoll_ovsdb::{Atom as OvsdbAtom, Condition, Datum, MonitoredTable, Mutation, Replica};
 use uuid::Uuid;
 
@@ -17,16 +17,47 @@ pub fn observe(replica: &Replica) -> Rows {
     let mut rows = Rows::new();
     for table in Table::ALL {
         for (uuid, observed) in replica.rows(table.name()) {
-            let column = |column: &Column| Some((*column, value(observed.get(*column)?)));
-            let row: Row = table.columns().iter().filter_map(column).collect();
-            rows.insert((table, uuid), row);
+            rows.insert((table, uuid), row(table, observed));
         }
     }
     rows
 }
 
+/// The one row of `NB_Global`.
+pub(crate) fn global(replica: &Replica) -> Option<(RowKey, Row)> {
+    let table = Table::NbGlobal;
+    let (uuid, observed) = replica.rows(table.name()).next()?;
+    Some(((table, uuid), row(table, observed)))
+}
+
+fn row(table: Table, observed: &atoll_ovsdb::Row) -> Row {
+    let column = |column: &Column| Some((*column, value(observed.get(*column)?)));
+    table.columns().iter().filter_map(column).collect()
+}
+
+/// Whether a row of a replica is `row`. Without converting it: a set may have 10,000 members.
+pub(crate) fn is_row(row: &Row, observed: &atoll_ovsdb::Row) -> bool {
+    row.iter().all(|(column, value)| observed.get(*column).is_some_and(|it| is_value(value, it)))
+}
+
+fn is_value(expected: &Value, datum: &Datum) -> bool {
+    let (atoms, found) = (expected.atoms(), datum.atoms());
+    if atoms.is_empty() || found.is_empty() {
+        return value(datum) == *expected;
+    }
+    atoms.len() == found.len()
+        && atoms.iter().zip(found).all(|pair| match pair {
+            (Atom::Uuid(one), OvsdbAtom::Uuid(other)) => one == other,
+            (Atom::String(one), OvsdbAtom::String(other)) => one == other,
+            (Atom::Integer(one), OvsdbAtom::Integer(other)) => one == other,
+            (Atom::Boolean(one), OvsdbAtom::Boolean(other)) => one == other,
+            _ => false,
+        })
+}
+
 /// The operations of one transaction that carry out `operations`.
-pub(crate) fn transaction(operations: &[Operation]) -> Vec<atoll_ovsdb::Operation> {
+#[must_use]
+pub fn transaction(operations: &[Operation]) -> Vec<atoll_ovsdb::Operation> {
     operations.iter().map(operation).collect()
 }
 
@@ -144,6 +175,9 @@ mod tests {
             Value::numbers([("rate", 10_000), ("burst", 1)]),
         ] {
             assert_eq!(value(&datum(&original)), original);
+            assert!(is_value(&original, &datum(&original)));
+            let other = [Value::one("b"), Value::one(8), Value::set([Uuid::nil(), Uuid::max()])];
+            assert!(other.iter().all(|other| !is_value(other, &datum(&original))), "{original}");
         }
     }
 }

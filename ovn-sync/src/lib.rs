@@ -12,9 +12,9 @@
 //! so all of these are equal, and none has to be fenced. Only the *active* member runs northd and
 //! opens its databases to the network.
 //!
-//! * [`Projector`]: observe, diff (`atoll-ovn-plan`), transact. It takes no hint of what changed:
-//!   it wakes on a new state, on any change of the database and on a timer, and then compares
-//!   everything.
+//! * [`Projector`]: observe, diff (`atoll-ovn-plan`), transact. It wakes on a new state, on any
+//!   change of the database and on a timer. For correctness it takes no hint of what changed: it
+//!   compares everything, but for passes that only ports can need (module `quick`).
 //! * [`Central`]: starts, watches, restarts and stops the three processes, makes their databases,
 //!   and follows the role.
 //!
@@ -41,6 +41,7 @@ mod worker;
 mod convert;
 mod pass;
 mod projector;
+mod quick;
 
 mod foreign;
 
@@ -50,7 +51,7 @@ pub use central::{
     Backup, Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Database, Guard,
     OrderError, Orders,
 };
-pub use convert::{monitored, observe};
+pub use convert::{monitored, observe, transaction};
 pub use foreign::{Carrier, ForeignSource, ForeignStatus};
 pub use pass::Pending;
 pub use projector::{AskError, Asker, Desired, PassStatus, Projector, Source, SourceGone, Synced};

@@ -4,14 +4,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{ClusterId, Lineage, Revision};
+use atoll_model::{ChangeSet, ClusterId, Lineage, Revision};
 use atoll_ovn_plan::{
-    Brake, BrakeError, Change, Conflict, DiffError, Explained, Plan, Rows, changes, diff, marker,
+    Brake, BrakeError, Change, Conflict, DiffError, Explained, Operation, Plan, Projected, Rows,
+    changes, diff, marker, portions,
 };
-use atoll_ovsdb::{Client, Monitor, TransactError};
+use atoll_ovsdb::{Client, Mark, Monitor, TransactError};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::time::Instant;
 
 use crate::convert;
 use crate::projector::Desired;
+use crate::quick::Equal;
 
 /// The database that is projected into.
 pub(crate) const DATABASE: &str = "OVN_Northbound";
@@ -19,6 +23,9 @@ pub(crate) const DATABASE: &str = "OVN_Northbound";
 /// How long a committed transaction may take to arrive in the replica. Both come over one
 /// connection, so this is a matter of milliseconds unless somebody else undid it meanwhile.
 const LANDING: Duration = Duration::from_secs(2);
+
+/// Transactions under way at a time.
+const UNDER_WAY: usize = 2;
 
 /// Why a pass did not make the two sides equal.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +53,8 @@ pub(crate) enum PassError {
 pub(crate) struct Done {
     /// Operations sent; none if the two sides were equal.
     pub(crate) sent: usize,
+    /// In so many transactions.
+    pub(crate) transactions: usize,
     pub(crate) conflicts: Vec<Conflict>,
 }
 
@@ -66,23 +75,44 @@ pub struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     /// The rows of the state last seen: an unchanged state need not be planned again.
-    planned: Option<(ClusterId, Revision, Arc<Rows>)>,
+    planned: Option<(ClusterId, Revision, Arc<Projected>)>,
     /// What the database was last known to be equal to: what the log deleted since is no accident.
-    equal: Option<Arc<Rows>>,
+    equal: Option<Equal>,
+    full_passes: u64,
 }
 
 impl Memory {
+    /// The revision that the database was last known to be equal to.
+    pub(crate) fn equal_at(&self) -> Option<Revision> {
+        self.equal.as_ref().map(|equal| equal.revision)
+    }
+
+    /// Passes that compared everything.
+    pub(crate) fn full_passes(&self) -> u64 {
+        self.full_passes
+    }
+
+    /// The next pass compares everything.
+    pub(crate) fn doubt(&mut self) {
+        if let Some(equal) = &mut self.equal {
+            equal.seen = None;
+        }
+    }
+
     /// The rows that the state asks for; `None` while it is not set up.
-    fn plan(&mut self, desired: &Desired) -> Option<Arc<Rows>> {
+    fn plan(&mut self, desired: &Desired) -> Option<Arc<Projected>> {
         let (cluster, revision) = (desired.lineage.cluster, desired.state.revision());
-        if let Some((of, at, rows)) = &self.planned
+        if let Some(equal) = self.equal.as_ref().filter(|it| it.is_of(cluster, revision)) {
+            return Some(equal.projected.clone());
+        }
+        if let Some((of, at, projected)) = &self.planned
             && (*of, *at) == (cluster, revision)
         {
-            return Some(rows.clone());
+            return Some(projected.clone());
         }
-        let rows = Arc::new(atoll_ovn_plan::desired(cluster, &desired.state)?);
-        self.planned = Some((cluster, revision, rows.clone()));
-        Some(rows)
+        let projected = Arc::new(Projected::of(cluster, &desired.state)?);
+        self.planned = Some((cluster, revision, projected.clone()));
+        Some(projected)
     }
 
     /// Plans and observes; `None` if there is nothing to be equal to yet.
@@ -91,51 +121,79 @@ impl Memory {
         desired: Desired,
         monitor: &Monitor,
     ) -> Result<Option<Compared>, PassError> {
-        let Some(rows) = self.plan(&desired) else { return Ok(None) };
+        let Some(projected) = self.plan(&desired) else { return Ok(None) };
         let Desired { state, lineage } = desired;
         let missing = state.reconciling().map(|_| state.unreported().count());
         // Whoever holds it makes the store work more.
         drop(state);
-        let observed = convert::observe(&monitor.replica());
+        let (observed, mark) = {
+            let replica = monitor.replica();
+            (convert::observe(&replica), replica.mark())
+        };
         if let Some(missing) = missing.filter(|_| marker(&observed).is_some()) {
             return Err(PassError::Reconciling { missing });
         }
         let explained = match &self.equal {
-            Some(before) => Explained::between(before, &rows),
+            Some(before) => Explained::between(before.projected.rows(), projected.rows()),
             None => Explained::since(marker(&observed).as_ref(), &lineage),
         };
-        Ok(Some(Compared { rows, observed, lineage, explained }))
+        Ok(Some(Compared { projected, observed, mark, lineage, explained }))
     }
 
     /// Makes the database equal to `desired`; `None` if there is nothing to be equal to yet.
-    /// `accepted` lets the pass delete more than can be explained.
+    /// `accepted` lets the pass delete more than can be explained. `changes` are those since
+    /// [`Memory::equal_at`], if they are known.
     ///
     /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do.
     pub(crate) async fn pass(
         &mut self,
         desired: Desired,
         accepted: bool,
+        changes: Option<Vec<Arc<ChangeSet>>>,
         client: &Client,
         monitor: &Monitor,
     ) -> Result<Option<Done>, PassError> {
-        let Some(compared) = self.compare(desired, monitor)? else { return Ok(None) };
-        let plan = compared.plan(accepted)?;
-        let rows = compared.rows;
-
-        let sent = plan.operations.len();
-        if let Some(last) = plan.operations.last() {
-            let transaction = convert::transaction(&plan.operations);
-            client
-                .transact(DATABASE, &transaction)
-                .await
-                .map_err(|source| PassError::Transact { operations: sent, source })?;
-            // A pass on rows from before would send the same again. Not landing is no error: the
-            // next pass compares.
-            let landed = monitor.wait_until(|replica| convert::has_landed(last, replica), LANDING);
-            let _ = landed.await;
+        if let Some(equal) = self.equal.as_mut().filter(|_| !accepted)
+            && let Some(quick) = equal.quick(&desired, changes, monitor)
+        {
+            drop(desired);
+            // Whatever becomes of it, it is not known before the answer.
+            let seen = equal.seen.take();
+            let (operations, next) = quick;
+            let sent = operations.len();
+            let transactions = transact(operations, client, monitor).await?;
+            equal.seen = seen;
+            if self.planned.as_ref().is_some_and(|it| Arc::ptr_eq(&it.2, &equal.projected)) {
+                self.planned = None;
+            }
+            equal.follow(next);
+            return Ok(Some(Done { sent, transactions, conflicts: Vec::new() }));
         }
-        self.equal = Some(rows);
-        Ok(Some(Done { sent, conflicts: plan.conflicts }))
+        self.full_pass(desired, accepted, client, monitor).await
+    }
+
+    /// As [`Memory::pass`], by comparing everything.
+    async fn full_pass(
+        &mut self,
+        desired: Desired,
+        accepted: bool,
+        client: &Client,
+        monitor: &Monitor,
+    ) -> Result<Option<Done>, PassError> {
+        self.doubt();
+        self.full_passes += 1;
+        let begun = Instant::now();
+        let Some(compared) = self.compare(desired, monitor)? else { return Ok(None) };
+        let Plan { operations, conflicts } = compared.plan(accepted)?;
+        let Compared { projected, mark, lineage, .. } = compared;
+        let took = begun.elapsed();
+        let sent = operations.len();
+        let transactions = transact(operations, client, monitor).await?;
+        let mut equal = Equal::new(projected, &lineage, took);
+        // With others in our way, only a comparison tells whether they still are.
+        equal.seen = conflicts.is_empty().then_some(mark);
+        self.equal = Some(equal);
+        Ok(Some(Done { sent, transactions, conflicts }))
     }
 
     /// What a pass that is accepted would do; `None` if there is nothing to be equal to yet.
@@ -159,10 +217,42 @@ impl Memory {
     }
 }
 
+/// Carries out `operations`, which are one transaction unless the database was empty; how many
+/// transactions it took.
+async fn transact(
+    operations: Vec<Operation>,
+    client: &Client,
+    monitor: &Monitor,
+) -> Result<usize, PassError> {
+    if operations.is_empty() {
+        return Ok(0);
+    }
+    let count = operations.len();
+    let portions = portions(operations);
+    let sent = futures::stream::iter(&portions).map(|portion| async move {
+        // Made only when it is about to be sent: the database works on the last one meanwhile.
+        let transaction = convert::transaction(portion);
+        client.transact(DATABASE, &transaction).await
+    });
+    sent.buffered(UNDER_WAY)
+        .try_for_each(|_results| futures::future::ready(Ok(())))
+        .await
+        .map_err(|source| PassError::Transact { operations: count, source })?;
+    // A pass on rows from before would send the same again. Not landing is no error: the next pass
+    // compares.
+    if let Some(last) = portions.last().and_then(|portion| portion.last()) {
+        let landed = monitor.wait_until(|replica| convert::has_landed(last, replica), LANDING);
+        let _ = landed.await;
+    }
+    Ok(portions.len())
+}
+
 /// Both sides of a pass.
 struct Compared {
-    rows: Arc<Rows>,
+    projected: Arc<Projected>,
     observed: Rows,
+    /// When the database was like that.
+    mark: Mark,
     lineage: Lineage,
     explained: Explained,
 }
@@ -170,7 +260,7 @@ struct Compared {
 impl Compared {
     fn plan(&self, accepted: bool) -> Result<Plan, DiffError> {
         let brake = Brake { explained: self.explained.clone(), accepted };
-        diff(&self.rows, &self.observed, &self.lineage, &brake)
+        diff(self.projected.rows(), &self.observed, &self.lineage, &brake)
     }
 }
 

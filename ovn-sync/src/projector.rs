@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{Lineage, Revision};
+use atoll_model::{ChangeSet, Lineage, Revision};
 use atoll_ovn_plan::{Conflict, DiffError};
 use atoll_ovsdb::{Client, ConnectError, ConnectionLost, Endpoint, Monitor, MonitorError, Options};
 use atoll_store::State;
@@ -22,7 +23,7 @@ use crate::worker::Worker;
 const BATCH: Duration = Duration::from_millis(3);
 
 /// A full comparison without any sign of change.
-const PERIOD: Duration = Duration::from_secs(30);
+pub(crate) const PERIOD: Duration = Duration::from_secs(30);
 
 /// After a failed pass, and between tries to connect.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -47,6 +48,13 @@ pub struct Desired {
 pub trait Source: Send + 'static {
     /// The state as it is; `None` while there is none to project.
     fn read(&mut self) -> Option<Desired>;
+
+    /// What changed after `since`, without a gap, as far as the state that was read last at least;
+    /// `None` if that is not known, which costs a comparison of everything.
+    fn changes(&mut self, since: Revision) -> Option<Vec<Arc<ChangeSet>>> {
+        let _ = since;
+        None
+    }
 
     /// Waits until it may differ from what was read last. Cancel safe.
     ///
@@ -180,6 +188,8 @@ pub struct PassStatus {
     pub revision: Option<Revision>,
     /// Passes made.
     pub passes: u64,
+    /// Those of them that compared everything.
+    pub full_passes: u64,
     /// Transactions committed.
     pub transactions: u64,
     /// Operations that the last pass sent.
@@ -238,8 +248,8 @@ impl Projector {
 ///
 /// A pass is made when the state changes, when the database changes and after a while, so that a
 /// lost notice, a failed pass or a hand edit needs no code of its own. Connects again for ever. A
-/// pass compares everything in one go (some 10 ms at 10,000 ports), so this wants a thread of its
-/// own: see [`Projector`].
+/// pass that compares everything takes some 10 ms at 10,000 ports, so this wants a thread of its
+/// own: see [`Projector`]. Most need not: see module `quick`.
 async fn run(
     desired: impl Source,
     nb: Endpoint,
@@ -352,14 +362,16 @@ impl<S: Source> Projection<S> {
     ) -> Result<Option<Synced>, PassError> {
         let revision = desired.lineage.revision;
         let begun = Instant::now();
-        let done = self.memory.pass(desired, accepted, client, monitor).await;
+        let changes = self.memory.equal_at().and_then(|since| self.desired.changes(since));
+        let done = self.memory.pass(desired, accepted, changes, client, monitor).await;
         let mut status = self.status.borrow().clone();
         status.passes += 1;
+        status.full_passes = self.memory.full_passes();
         status.duration = begun.elapsed();
         let done = match done {
             Ok(Some(done)) => {
                 if done.sent > 0 {
-                    status.transactions += 1;
+                    status.transactions += done.transactions as u64;
                     tracing::debug!(sent = done.sent, duration = ?status.duration, "projected");
                 }
                 if done.conflicts != status.conflicts {
@@ -423,6 +435,8 @@ impl<S: Source> Projection<S> {
         {
             return Err(AskError::OtherAccident { accepted, stopped, now });
         }
+        // Who asks does not trust what we believe.
+        self.memory.doubt();
         let done = self.pass_of(desired, accepted.is_some() && stopped.is_some(), client, monitor);
         done.await.map_err(|error| failed(&error))?.ok_or(AskError::NothingToProject)
     }

@@ -7,6 +7,10 @@ mod asked;
 #[path = "projection/bad_database.rs"]
 mod bad_database;
 mod common;
+#[path = "projection/half_loaded.rs"]
+mod half_loaded;
+#[path = "projection/quick.rs"]
+mod quick;
 
 use atoll_model::{ClusterId, Operation, PodKey, Revision};
 use atoll_ovn_plan::{ConflictKind, Rows, Table};

@@ -32,8 +32,27 @@ pub enum ChangesError {
     History(#[from] HistoryError),
 }
 
+/// The latest changes of a member. Keeps nothing of it alive but these.
+#[derive(Debug, Clone)]
+pub struct RecentChanges(pub(crate) Arc<Hub>);
+
+impl RecentChanges {
+    /// Every change with a revision above `from`, in order and without a gap, at least up to what was
+    /// published before; `None` if they are many, or no longer in memory: look at the whole state
+    /// then.
+    ///
+    /// A state that is read while an entry is applied may be that entry ahead.
+    #[must_use]
+    pub fn after(&self, from: Revision) -> Option<Vec<Arc<ChangeSet>>> {
+        self.0.recent(from)
+    }
+}
+
 /// Single changes kept in memory; a set counts as many as it holds. At about 1 KiB each, 100 MB.
 const RING_CHANGES: usize = 100_000;
+
+/// Sets that are handed out at once; who is further behind looks at the whole state.
+const RECENT_MAX: usize = 10_000;
 
 /// Sets that a stream takes at a time.
 const PAGE: usize = 256;
@@ -120,6 +139,14 @@ impl Hub {
         }
         let start = ring.sets.partition_point(|set| set.revision <= from);
         Page::Recent(ring.sets.range(start..).take(PAGE).cloned().collect())
+    }
+
+    /// Every set after `from`, up to the newest; `None` if that is too much, or not in memory.
+    pub(crate) fn recent(&self, from: Revision) -> Option<Vec<Arc<ChangeSet>>> {
+        let ring = self.lock();
+        let start = ring.sets.partition_point(|set| set.revision <= from);
+        let known = from >= ring.floor && ring.sets.len() - start <= RECENT_MAX;
+        known.then(|| ring.sets.range(start..).cloned().collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {

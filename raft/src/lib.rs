@@ -77,7 +77,7 @@ mod snapshot_test;
 pub use backup::{
     BackupInfo, RestoreError, RestoreTarget, Restored, inspect_backup, remains, restore,
 };
-pub use changes::{ChangeStream, ChangesError, Compacted};
+pub use changes::{ChangeStream, ChangesError, Compacted, RecentChanges};
 pub use history::{History, HistoryError, Interval, Moment, Past, PastError, Retention};
 pub use identity::IdentityError;
 pub use inspect::{InspectedLog, inspect_log};

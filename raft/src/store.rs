@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::changes::{ChangeStream, Compacted};
+use crate::changes::{ChangeStream, Compacted, RecentChanges};
 use crate::history::History;
 use crate::leader::Leadership;
 use crate::machine::Published;
@@ -210,6 +210,12 @@ impl Store {
     pub fn changes(&self, from: Revision) -> Result<ChangeStream, Compacted> {
         let shown = &self.inner.member.shown;
         shown.hub.stream(shown.archive.clone(), from)
+    }
+
+    /// The latest changes, as far as they are in memory.
+    #[must_use]
+    pub fn recent_changes(&self) -> RecentChanges {
+        RecentChanges(self.inner.member.shown.hub.clone())
     }
 
     /// Questions about the past.

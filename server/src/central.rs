@@ -16,14 +16,15 @@ use std::time::{Duration, Instant};
 use atoll_api::proto::cluster_client::ClusterClient;
 use atoll_api::{Credentials, Endpoint as ApiEndpoint};
 use atoll_model::{
-    Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Outcome, Revision, Txn,
+    Actor, Central as Role, ChangeSet, Lineage, MemberId, MemberName, Operation, Outcome, Revision,
+    Txn,
 };
 use atoll_ovn_sync::{
     Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Desired,
     ForeignSource, ForeignStatus, Guard, Orders, PassStatus, Projector, Source, SourceGone,
 };
 use atoll_ovsdb::{Endpoint, Tls};
-use atoll_raft::{Published, Store};
+use atoll_raft::{Published, RecentChanges, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -111,7 +112,8 @@ impl LocalCentral {
         let client_tls = options.tls.as_ref().map(|tls| tls.client.clone());
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
-        let source = StoreSource { published: store.published(), seen: None };
+        let (published, recent) = (store.published(), store.recent_changes());
+        let source = StoreSource { published, recent, seen: None };
         let projector = Projector::start(source, nb.clone())?;
         let carrier = Carrier::start(nb, client_tls)?;
         let (hand_overs, asked) = mpsc::channel(1);
@@ -354,6 +356,7 @@ fn tls(credentials: &Credentials) -> std::io::Result<Option<CentralTls>> {
 /// The store's state, as the projection reads it.
 struct StoreSource {
     published: watch::Receiver<Published>,
+    recent: RecentChanges,
     /// What was read last.
     seen: Option<Lineage>,
 }
@@ -367,6 +370,10 @@ impl Source for StoreSource {
         let lineage = now.lineage.clone();
         self.seen = Some(lineage.clone());
         Some(Desired { state: now.state.clone(), lineage })
+    }
+
+    fn changes(&mut self, since: Revision) -> Option<Vec<Arc<ChangeSet>>> {
+        self.recent.after(since)
     }
 
     /// Most entries that are applied change no revision, and most who are told find no news.

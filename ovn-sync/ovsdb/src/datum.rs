@@ -104,9 +104,13 @@ impl Datum {
 
     /// A map of the given pairs; of pairs with the same key the last one counts.
     pub fn map<K: Into<Atom>, V: Into<Atom>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        let pairs: BTreeMap<Atom, Atom> =
+        let mut pairs: Vec<(Atom, Atom)> =
             pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self(Repr::Map(pairs.into_iter().collect()))
+        if !pairs.is_sorted_by(|one, other| one.0 < other.0) {
+            let sorted: BTreeMap<Atom, Atom> = pairs.into_iter().collect();
+            pairs = sorted.into_iter().collect();
+        }
+        Self(Repr::Map(pairs))
     }
 
     /// The empty set: also the value of an optional column that is not set.

@@ -74,6 +74,6 @@ pub use error::{
 pub use monitor::{Monitor, MonitoredTable, WaitError};
 pub use operation::{Mutation, Mutator, Operation, OperationResult, Until};
 pub use options::Options;
-pub use replica::{Replica, Table};
+pub use replica::{Mark, Replica, Table};
 pub use schema::{AtomType, ColumnType, DatabaseSchema, TableSchema};
 pub use tls::{SessionError, Tls};

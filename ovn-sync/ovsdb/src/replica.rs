@@ -1,7 +1,8 @@
 //! A copy of tables in memory, and how a server's updates change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -15,11 +16,56 @@ pub type Table = BTreeMap<Uuid, Arc<Row>>;
 /// The monitored tables as they were after some transaction.
 ///
 /// Tables and rows are shared: cloning a replica, and holding an old one while a new one is made,
-/// is cheap.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// is cheap. Two are equal if their rows are.
+#[derive(Debug, Clone, Default)]
 pub struct Replica {
     /// Every monitored table, also an empty one. Rows have exactly the monitored columns.
     pub tables: BTreeMap<String, Arc<Table>>,
+    touched: Touched,
+}
+
+impl PartialEq for Replica {
+    fn eq(&self, other: &Self) -> bool {
+        self.tables == other.tables
+    }
+}
+
+impl Eq for Replica {}
+
+/// A moment in the life of a monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    monitor: u64,
+    position: u64,
+}
+
+/// Rows that are remembered as changed: those of some seconds under load, in 2 MiB or so.
+const TOUCHED_MAX: usize = 1 << 16;
+
+/// Which rows were changed, the oldest first.
+#[derive(Debug, Clone, Default)]
+struct Touched {
+    /// Of which monitor, among all of this process.
+    monitor: u64,
+    /// How many there ever were.
+    position: u64,
+    rows: VecDeque<(Arc<str>, Uuid)>,
+}
+
+impl Touched {
+    fn new() -> Self {
+        static MONITORS: AtomicU64 = AtomicU64::new(1);
+        let monitor = MONITORS.fetch_add(1, Ordering::Relaxed);
+        Self { monitor, position: 0, rows: VecDeque::new() }
+    }
+
+    fn note(&mut self, table: &Arc<str>, row: Uuid) {
+        if self.rows.len() == TOUCHED_MAX {
+            self.rows.pop_front();
+        }
+        self.rows.push_back((table.clone(), row));
+        self.position += 1;
+    }
 }
 
 impl Replica {
@@ -33,6 +79,21 @@ impl Replica {
     #[must_use]
     pub fn row(&self, table: &str, uuid: Uuid) -> Option<&Row> {
         self.tables.get(table)?.get(&uuid).map(Arc::as_ref)
+    }
+
+    /// How far the monitor has come.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { monitor: self.touched.monitor, position: self.touched.position }
+    }
+
+    /// The rows that have come, gone or changed since `mark`, by table, some more than once; `None`
+    /// if that is not known, or the mark is of another monitor.
+    pub fn touched_since(&self, mark: Mark) -> Option<impl Iterator<Item = (&str, Uuid)>> {
+        let Touched { monitor, position, rows } = &self.touched;
+        let count = position.checked_sub(mark.position).filter(|_| mark.monitor == *monitor)?;
+        let first = rows.len().checked_sub(usize::try_from(count).ok()?)?;
+        Some(rows.range(first..).map(|(table, row)| (&**table, *row)))
     }
 
     /// The first row of `table` whose `column` holds `value`. Looks at all of them.
@@ -80,6 +141,7 @@ pub(crate) struct Layout {
 
 #[derive(Debug, Clone)]
 struct TableLayout {
+    name: Arc<str>,
     columns: BTreeMap<String, ColumnType>,
     /// A row as it is when the server names none of its columns.
     defaults: Row,
@@ -89,12 +151,14 @@ impl Layout {
     pub(crate) fn add(&mut self, table: String, columns: BTreeMap<String, ColumnType>) {
         let defaults =
             columns.iter().map(|(name, column)| (name.clone(), column.default_datum())).collect();
-        self.tables.insert(table, TableLayout { columns, defaults });
+        let name = table.as_str().into();
+        self.tables.insert(table, TableLayout { name, columns, defaults });
     }
 
     /// A replica without rows.
     pub(crate) fn empty(&self) -> Replica {
-        Replica { tables: self.tables.keys().map(|name| (name.clone(), Arc::default())).collect() }
+        let tables = self.tables.keys().map(|name| (name.clone(), Arc::default())).collect();
+        Replica { tables, touched: Touched::new() }
     }
 
     /// Applies the updates of one transaction.
@@ -114,6 +178,9 @@ impl Layout {
             };
             let table = Arc::make_mut(table);
             for (uuid, update) in rows {
+                if !matches!(update, RowUpdate::Initial(_)) {
+                    replica.touched.note(&layout.name, uuid);
+                }
                 layout.apply(table, uuid, update)?;
             }
         }
@@ -236,6 +303,24 @@ mod tests {
         layout().apply(&mut replica, updates(json!({"modify": {"name": "b"}}))).unwrap();
         assert_eq!(seen, with_one_row());
         assert_eq!(replica.row("Port", A).unwrap()["name"], Datum::from("b"));
+    }
+
+    #[test]
+    fn what_was_touched_since_a_mark_is_known_for_a_while() {
+        let mut replica = with_one_row();
+        let rows = |replica: &Replica, mark| {
+            replica.touched_since(mark).map(|rows| rows.map(|(_, row)| row).collect::<Vec<_>>())
+        };
+        let begun = replica.mark();
+        assert_eq!(rows(&replica, begun), Some(vec![]));
+        layout().apply(&mut replica, updates(json!({"modify": {"name": "b"}}))).unwrap();
+        assert_eq!(rows(&replica, begun), Some(vec![A]));
+        assert_eq!(rows(&replica, replica.mark()), Some(vec![]));
+        assert_eq!(rows(&replica, with_one_row().mark()), None);
+        for _ in 0..TOUCHED_MAX {
+            layout().apply(&mut replica, updates(json!({"modify": {"name": "c"}}))).unwrap();
+        }
+        assert_eq!(rows(&replica, begun), None);
     }
 
     /// Ten thousand rows with one change per update: nothing but the row changed is copied.

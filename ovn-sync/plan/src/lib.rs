@@ -4,7 +4,9 @@
 //!
 //! [`desired`] turns a [`State`](atoll_store::State) into [`Rows`]; [`diff`] compares them with the
 //! rows that a database holds and lists the [`Operation`]s of one transaction that makes the two
-//! equal. Both are pure: the same arguments give the same answer, byte for byte, on every member.
+//! equal ([`portions`]: of several, if the database is empty). When only pods have changed since they
+//! were equal, [`Projected::patch`] lists the same operations without looking at anything else. All
+//! are pure: the same arguments give the same answer, byte for byte, on every member.
 //!
 //! Rows: O(pods + subnets + nodes), never subnets × nodes. One port group per node, holding the
 //! ports of all pods there, carries that node's egress policy; one per subnet that has rules, holding
@@ -44,6 +46,7 @@ mod operation;
 
 mod conflict;
 mod diff;
+mod portions;
 
 #[cfg(test)]
 mod testing;
@@ -51,11 +54,12 @@ mod testing;
 pub use brake::{Brake, BrakeError, Explained};
 pub use change::{Change, ColumnChange, Verb, changes};
 pub use conflict::{Conflict, ConflictKind};
-pub use desired::desired;
+pub use desired::{Patch, Projected, desired};
 pub use diff::{DiffError, Plan, diff};
 pub use marker::{ANCESTORS_KEY, CLUSTER_KEY, REVISION_KEY, marker};
 pub use name::{OBJECT_KEY, VENDOR, VENDOR_KEY, node_group_name, row_uuid, subnet_group_name};
 pub use operation::Operation;
+pub use portions::portions;
 pub use table::{Column, Table};
 pub use value::{Atom, Value};
 

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::{Column, Row, Table};
 
-/// One step. All steps of a plan belong into one transaction: rows refer to rows that later steps
-/// insert.
+/// One step. All steps of a plan belong into one transaction, or into those that
+/// [`portions`](crate::portions) makes of them: rows refer to rows that later steps insert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Inserts a row under a given UUID.

@@ -1,6 +1,6 @@
 //! Values of columns, in canonical form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use uuid::Uuid;
@@ -36,6 +36,9 @@ enum Repr {
     Numbers(Vec<(String, i64)>),
 }
 
+/// Members that are put into their places one by one; of more, all are sorted at once.
+const FEW: usize = 64;
+
 impl Value {
     /// The set of the given atoms; duplicates count once.
     pub fn set<A: Into<Atom>>(atoms: impl IntoIterator<Item = A>) -> Self {
@@ -58,9 +61,18 @@ impl Value {
 
     /// The map of the given pairs; of pairs with one key the last counts.
     pub fn map<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        let pairs: BTreeMap<String, String> =
+        let mut pairs: Vec<(String, String)> =
             pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self(Repr::Map(pairs.into_iter().collect()))
+        // Stable: the later of two comes second, and is what stays.
+        pairs.sort_by(|one, other| one.0.cmp(&other.0));
+        pairs.dedup_by(|later, earlier| {
+            let is_same = later.0 == earlier.0;
+            if is_same {
+                std::mem::swap(later, earlier);
+            }
+            is_same
+        });
+        Self(Repr::Map(pairs))
     }
 
     /// The map of the given numbers, of which there is at least one.
@@ -113,6 +125,29 @@ impl Value {
             Atom::Uuid(uuid) => Some(*uuid),
             _ => None,
         })
+    }
+
+    /// Adds and removes references to rows. O(members) for each of a few, with a small constant, or
+    /// as making the set anew.
+    pub(crate) fn change_members(&mut self, come: &[Uuid], go: &[Uuid]) {
+        let Repr::Set(atoms) = &mut self.0 else { return };
+        if come.len() + go.len() > FEW {
+            let gone: BTreeSet<&Uuid> = go.iter().collect();
+            let mut kept = std::mem::take(atoms);
+            kept.retain(|atom| !matches!(atom, Atom::Uuid(member) if gone.contains(member)));
+            *self = Self::set(kept.into_iter().chain(come.iter().copied().map(Atom::Uuid)));
+            return;
+        }
+        for member in go {
+            if let Ok(at) = atoms.binary_search(&Atom::Uuid(*member)) {
+                atoms.remove(at);
+            }
+        }
+        for member in come {
+            if let Err(at) = atoms.binary_search(&Atom::Uuid(*member)) {
+                atoms.insert(at, Atom::Uuid(*member));
+            }
+        }
     }
 
     /// What a map holds under `key`.
@@ -206,6 +241,10 @@ mod tests {
         assert_eq!(Value::set(["b", "a", "b"]), Value::set(["a", "b"]));
         assert_eq!(Value::set(["a"]), Value::one("a"));
         assert_eq!(Value::map([("b", "2"), ("a", "1")]), Value::map([("a", "1"), ("b", "2")]));
+        assert_eq!(
+            Value::map([("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")]).get("a"),
+            Some("4")
+        );
         assert_ne!(Value::none(), Value::map::<&str, &str>([]));
     }
 
@@ -219,6 +258,18 @@ mod tests {
             (Value::numbers([("rate", 9)]), "{rate=9}"),
         ] {
             assert_eq!(value.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn members_come_and_go_alike_few_at_a_time_or_many() {
+        let uuids =
+            |numbers: std::ops::Range<u128>| numbers.map(Uuid::from_u128).collect::<Vec<_>>();
+        for many in [3, FEW as u128 * 2] {
+            let mut set = Value::set(uuids(10..1_000));
+            set.change_members(&uuids(0..many), &uuids(10..10 + many));
+            let expected = uuids(0..many).into_iter().chain(uuids(10 + many..1_000));
+            assert_eq!(set, Value::set(expected.collect::<Vec<_>>()), "{many}");
         }
     }
 

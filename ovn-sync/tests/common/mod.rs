@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atoll_model::{
-    Actor, Cidr, ClusterId, Lineage, NodeSpec, Operation, Origin, PodKey, PodSpec, Revision,
-    SubnetNet, SubnetSpec, Txn,
+    Actor, ChangeSet, Cidr, ClusterId, Lineage, NodeSpec, Operation, Origin, PodKey, PodSpec,
+    Revision, SubnetNet, SubnetSpec, Txn,
 };
 use atoll_ovn_plan::{Rows, Table};
-use atoll_ovn_sync::{Desired, monitored, observe};
+use atoll_ovn_sync::{Desired, Source, SourceGone, monitored, observe};
 use atoll_ovsdb::{Client, Endpoint};
 use atoll_store::{State, setup};
 use tokio::sync::watch;
@@ -27,12 +28,36 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Store {
     pub(crate) state: State,
     sender: watch::Sender<Option<Desired>>,
+    changes: Arc<Mutex<Vec<Arc<ChangeSet>>>>,
+}
+
+/// What a projector follows. It tells what changed, as a member does.
+#[derive(Clone)]
+pub(crate) struct Follower {
+    receiver: watch::Receiver<Option<Desired>>,
+    changes: Arc<Mutex<Vec<Arc<ChangeSet>>>>,
+}
+
+impl Source for Follower {
+    fn read(&mut self) -> Option<Desired> {
+        self.receiver.read()
+    }
+
+    fn changes(&mut self, since: Revision) -> Option<Vec<Arc<ChangeSet>>> {
+        let changes = self.changes.lock().unwrap();
+        Some(changes.iter().filter(|set| set.revision > since).cloned().collect())
+    }
+
+    async fn changed(&mut self) -> Result<(), SourceGone> {
+        Source::changed(&mut self.receiver).await
+    }
 }
 
 impl Store {
     /// Nothing was ever decided; nobody follows anything yet.
     pub(crate) fn empty() -> Self {
-        Self { state: State::default(), sender: watch::channel(None).0 }
+        let (sender, changes) = (watch::channel(None).0, Arc::default());
+        Self { state: State::default(), sender, changes }
     }
 
     /// As a first leader sets it up, with nodes n1 and n2 and three pods.
@@ -54,7 +79,8 @@ impl Store {
         let txn = Txn { request: None, actor, preconditions, operations, clock_ms: 0, wall_ms: 0 };
         let index = Revision(self.state.applied().0 + 1);
         let applied = self.state.apply(index, &txn);
-        assert!(applied.changes.is_some(), "{:?}", applied.outcome);
+        let Some(changes) = applied.changes else { panic!("{:?}", applied.outcome) };
+        self.changes.lock().unwrap().push(Arc::new(changes));
         if self.sender.borrow().is_some() {
             self.publish();
         }
@@ -71,9 +97,9 @@ impl Store {
     }
 
     /// What a projector follows; from now on every entry is published.
-    pub(crate) fn follow(&self) -> watch::Receiver<Option<Desired>> {
+    pub(crate) fn follow(&self) -> Follower {
         self.publish();
-        self.sender.subscribe()
+        Follower { receiver: self.sender.subscribe(), changes: self.changes.clone() }
     }
 
     pub(crate) fn rows(&self) -> Rows {

@@ -110,6 +110,12 @@ impl Disk {
         Ok(found)
     }
 
+    /// Those of them that are in memory, if it has all.
+    pub(crate) fn recent(&self, from: Revision) -> Option<Vec<ChangeSet>> {
+        let recent = crate::changes::RecentChanges(self.shown.hub.clone()).after(from)?;
+        Some(recent.iter().map(|set| set.as_ref().clone()).collect())
+    }
+
     pub(crate) async fn ownership(&self, address: &str) -> Vec<Interval> {
         let history = History::new(self.shown.archive.clone(), self.shown.published.subscribe());
         let subnet = "ovn-default".parse().unwrap();

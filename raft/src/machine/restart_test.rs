@@ -25,6 +25,8 @@ async fn changes_come_in_order_and_without_a_gap_from_database_ring_and_after_a_
     assert_eq!(first.len(), 601);
     assert!(first.windows(2).all(|pair| pair[0].revision.0 + 1 == pair[1].revision.0));
     assert_eq!(disk.changes(Revision(300)).await.unwrap(), first[300..]);
+    assert_eq!(disk.recent(Revision(599)).unwrap(), first[599..]);
+    assert_eq!(disk.recent(Revision(601)), Some(vec![]));
 
     disk.snapshot().await;
     // These are in the log only: the next start applies them again.
@@ -39,6 +41,9 @@ async fn changes_come_in_order_and_without_a_gap_from_database_ring_and_after_a_
     }
     assert_eq!(again.changes(Revision(0)).await.unwrap(), before);
     assert_eq!(again.changes(Revision(610)).await.unwrap(), before[610..]);
+    // From where it was opened on, and nothing that is older: there would be a gap.
+    assert_eq!(again.recent(Revision(601)).unwrap(), before[601..]);
+    assert_eq!(again.recent(Revision(600)), None);
     again.close().await;
 }
 

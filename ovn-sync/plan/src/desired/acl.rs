@@ -62,12 +62,12 @@ impl Build<'_> {
         }
     }
 
-    /// The port group of a subnet with rules, and the rules.
-    pub(super) fn rules(&mut self, subnet: &Subnet, pods: &[Uuid]) {
-        let spec = &subnet.spec;
-        if !spec.private && spec.acls.is_empty() {
+    /// The port group of a subnet with rules, without ports so far, and the rules.
+    pub(super) fn rules(&mut self, subnet: &Subnet) {
+        if !has_rules(subnet) {
             return;
         }
+        let spec = &subnet.spec;
         let group = subnet_group_name(&spec.name);
         let mut acls = Vec::new();
         if spec.private {
@@ -82,7 +82,7 @@ impl Build<'_> {
             &group,
             [
                 ("name", Value::one(group.as_str())),
-                ("ports", Value::set(pods.iter().copied())),
+                ("ports", Value::none()),
                 ("acls", Value::set(acls)),
                 ("external_ids", self.ids(format!("subnet/{name}"), &[("subnet", name)])),
             ],
@@ -139,6 +139,11 @@ impl Build<'_> {
         ];
         self.add(Table::Acl, &format!("{group}/{name}"), columns)
     }
+}
+
+/// Somebody asks who may reach the subnet's pods; otherwise it has no port group.
+pub(super) fn has_rules(subnet: &Subnet) -> bool {
+    subnet.spec.private || !subnet.spec.acls.is_empty()
 }
 
 /// A user's rule, for the pods of its subnet alone. By its position: two may be the same.

@@ -8,6 +8,7 @@ use atoll_model::{Allocation, DhcpOptions, Family, Subnet, SubnetNet};
 use uuid::Uuid;
 
 use super::{Build, FAMILIES};
+use crate::name::row_uuid;
 use crate::{Table, Value};
 
 /// Seconds for which an address is leased. It is the pod's as long as the pod lives.
@@ -20,31 +21,40 @@ const SERVER: &str = "169.254.0.254";
 pub(super) type Answers = BTreeMap<Family, Uuid>;
 
 impl Build<'_> {
-    /// The rows of a subnet, if its pods are answered.
-    pub(super) fn answers(&mut self, subnet: &Subnet) -> Answers {
-        if !subnet.spec.dhcp.enabled {
-            return Answers::new();
+    /// Adds the rows of a subnet, if its pods are answered.
+    pub(super) fn add_answers(&mut self, subnet: &Subnet) {
+        for net in answered(subnet) {
+            let (name, family) = (subnet.spec.name.as_str(), net.cidr.family());
+            let protocol = family.to_string();
+            let mut options = required(subnet, net);
+            options.extend(subnet.spec.dhcp.options(family).clone());
+            let columns = [
+                ("cidr", Value::one(net.cidr.to_string())),
+                ("options", Value::map(options)),
+                (
+                    "external_ids",
+                    self.ids(format!("subnet/{name}"), &[("ls", name), ("protocol", &protocol)]),
+                ),
+            ];
+            self.add(Table::DhcpOptions, &row_name(subnet, family), columns);
         }
-        let nets: Vec<&SubnetNet> =
-            FAMILIES.into_iter().filter_map(|family| subnet.spec.net(family)).collect();
-        nets.into_iter().map(|net| (net.cidr.family(), self.answer(subnet, net))).collect()
     }
 
-    fn answer(&mut self, subnet: &Subnet, net: &SubnetNet) -> Uuid {
-        let (name, family) = (subnet.spec.name.as_str(), net.cidr.family());
-        let protocol = family.to_string();
-        let mut options = required(subnet, net);
-        options.extend(subnet.spec.dhcp.options(family).clone());
-        let columns = [
-            ("cidr", Value::one(net.cidr.to_string())),
-            ("options", Value::map(options)),
-            (
-                "external_ids",
-                self.ids(format!("subnet/{name}"), &[("ls", name), ("protocol", &protocol)]),
-            ),
-        ];
-        self.add(Table::DhcpOptions, &format!("{name}/{protocol}"), columns)
+    /// Which rows they are.
+    pub(super) fn answers(&self, subnet: &Subnet) -> Answers {
+        let row = |family| row_uuid(self.root, Table::DhcpOptions, &row_name(subnet, family));
+        answered(subnet).map(|net| net.cidr.family()).map(|family| (family, row(family))).collect()
     }
+}
+
+/// The nets of a subnet whose pods are answered.
+fn answered(subnet: &Subnet) -> impl Iterator<Item = &SubnetNet> {
+    let families = FAMILIES.into_iter().filter(|_| subnet.spec.dhcp.enabled);
+    families.filter_map(|family| subnet.spec.net(family))
+}
+
+fn row_name(subnet: &Subnet, family: Family) -> String {
+    format!("{}/{family}", subnet.spec.name)
 }
 
 /// What OVN does not answer without, and what a pod needs to get anywhere.

@@ -1,8 +1,6 @@
 //! Router policies: what stays inside, and by which node the rest leaves.
 
-use std::collections::BTreeMap;
-
-use atoll_model::{Addresses, Family, GatewayType, Node, NodeName, PortName, Subnet};
+use atoll_model::{Addresses, Family, GatewayType, Node, PortName, Subnet};
 use uuid::Uuid;
 
 use super::router::Router;
@@ -21,9 +19,6 @@ const CENTRAL: i64 = 29_100;
 
 /// Traffic to anywhere else leaves by the node that the pod is on.
 const EGRESS: i64 = 29_000;
-
-/// Ports of the pods on each node.
-pub(super) type PodPorts = BTreeMap<NodeName, Vec<Uuid>>;
 
 /// What a policy row says, for one family.
 struct Policy<'a> {
@@ -65,27 +60,27 @@ impl Build<'_> {
         }
     }
 
-    /// The port group of each node, and the policies that send its pods' traffic out there.
-    pub(super) fn nodes(&mut self, pods: &PodPorts, router: &mut Router) {
+    /// The port group of each node, without ports so far, and the policies that send its pods'
+    /// traffic out there.
+    pub(super) fn nodes(&mut self, router: &mut Router) {
         let state = self.state;
         for node in state.nodes() {
-            let group = self.port_group(node, pods);
+            let group = self.port_group(node);
             self.node_policies(node, &mut router.policies);
             self.egress_policies(node, &group, &mut router.policies);
         }
     }
 
     /// OVN derives the address sets `$GROUP_ip4` and `$GROUP_ip6` from the group's members.
-    fn port_group(&mut self, node: &Node, pods: &PodPorts) -> String {
+    fn port_group(&mut self, node: &Node) -> String {
         let node = &node.spec.name;
         let group = node_group_name(node);
-        let ports = pods.get(node).cloned().unwrap_or_default();
         self.add(
             Table::PortGroup,
             &group,
             [
                 ("name", Value::one(group.as_str())),
-                ("ports", Value::set(ports)),
+                ("ports", Value::none()),
                 ("acls", Value::none()),
                 ("external_ids", self.ids(format!("node/{node}"), &[("node", node.as_str())])),
             ],

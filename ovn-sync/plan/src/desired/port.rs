@@ -1,57 +1,111 @@
-//! Switch ports of pods and nodes, and the switches that hold them.
+//! Switch ports of pods and nodes, and whose members they are.
 
-use atoll_model::{Allocation, AllocationState, Family, Node, NodeName, Owner, Pod};
+use std::collections::BTreeMap;
+
+use atoll_model::{Allocation, AllocationState, Family, Node, NodeName, Owner, Pod, SubnetName};
 use uuid::Uuid;
 
 use super::Build;
+use super::acl::has_rules;
 use super::dhcp::{Answers, of_port};
-use super::policy::PodPorts;
-use super::subnet::Switches;
-use crate::{Table, Value};
+use crate::name::{node_group_name, row_uuid, subnet_group_name};
+use crate::{Column, RowKey, Table, Value};
+
+/// Which rows a port belongs to, and what belongs to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its switch.
+    switch: Uuid,
+    /// The port group of the pods on its node.
+    node_group: Option<Uuid>,
+    /// The port group of the pods in its subnet, if that has rules.
+    subnet_group: Option<Uuid>,
+    /// What limits it.
+    pub(super) qos: Vec<Uuid>,
+}
+
+/// A row in a set of another.
+pub(super) type Member = (RowKey, Column, Uuid);
+
+impl Place {
+    /// All memberships of the port and of what limits it.
+    pub(super) fn members(&self, port: Uuid) -> impl Iterator<Item = Member> {
+        let switch = (Table::LogicalSwitch, self.switch);
+        let groups = [self.node_group, self.subnet_group].into_iter().flatten();
+        let groups = groups.map(move |group| ((Table::PortGroup, group), "ports", port));
+        let qos = self.qos.iter().map(move |rule| (switch, "qos_rules", *rule));
+        [(switch, "ports", port)].into_iter().chain(groups).chain(qos)
+    }
+}
+
+/// UUIDs that many ports ask for, and that cost a hash each.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    subnets: BTreeMap<SubnetName, InSubnet>,
+    /// The port group.
+    nodes: BTreeMap<NodeName, Uuid>,
+}
+
+/// What the ports of a subnet have in common.
+#[derive(Debug, Clone)]
+struct InSubnet {
+    switch: Uuid,
+    /// The port group, if there is one.
+    group: Option<Uuid>,
+    /// What pods are answered by DHCP.
+    answers: Answers,
+}
 
 impl Build<'_> {
-    /// Adds the ports of all allocations and with them the switches; gives the ports of pods by
-    /// node.
-    pub(super) fn ports(&mut self, mut switches: Switches) -> PodPorts {
-        let state = self.state;
-        let mut pods = PodPorts::new();
-        for allocation in state.allocations() {
-            let Some(switch) = switches.get_mut(&allocation.subnet) else { continue };
-            let Some((uuid, node)) = self.port(allocation, &switch.answers) else {
-                continue;
-            };
-            match &allocation.owner {
-                Owner::Pod(key, _) if allocation.subnet != self.settings.join_subnet => {
-                    switch.pods.push(uuid);
-                    switch.qos.extend(self.limits(allocation, key));
-                    pods.entry(node).or_default().push(uuid);
-                }
-                Owner::Pod(..) | Owner::Node(_) => switch.others.push(uuid),
-            }
-        }
-        for subnet in state.subnets() {
-            let switch = switches.remove(&subnet.spec.name).unwrap_or_default();
-            self.rules(subnet, &switch.pods);
-            self.switch(subnet, switch);
-        }
-        pods
-    }
-
-    /// The port of an allocation and the node it is on. Without its owner it has no port: nobody
-    /// could say who may claim it.
-    fn port(&mut self, allocation: &Allocation, answers: &Answers) -> Option<(Uuid, NodeName)> {
+    /// Adds the port of an allocation and what limits it, and says where they belong. Without its
+    /// owner it has no port: nobody could say who may claim it.
+    pub(super) fn port(&mut self, allocation: &Allocation) -> Option<(Uuid, Place)> {
+        let InSubnet { switch, group: subnet_group, answers } =
+            self.holders_in(&allocation.subnet)?;
+        let place = Place { switch, ..Place::default() };
         match &allocation.owner {
             // Kept for a pod to come, which nobody can be yet.
             Owner::Pod(..) if allocation.state == AllocationState::Kept => None,
             Owner::Pod(key, uid) => {
                 let pod = self.state.pod(key).filter(|pod| pod.spec.uid == *uid)?;
-                Some((self.pod_port(allocation, pod, answers), pod.spec.node.clone()))
+                let port = self.pod_port(allocation, pod, &answers);
+                if allocation.subnet == self.settings.join_subnet {
+                    return Some((port, place));
+                }
+                let node_group = self.group_on(&pod.spec.node);
+                let qos = self.limits(allocation, key);
+                Some((port, Place { node_group, subnet_group, qos, ..place }))
             }
             Owner::Node(name) => {
                 let node = self.state.node(name)?;
-                Some((self.node_port(allocation, node), name.clone()))
+                Some((self.node_port(allocation, node), place))
             }
         }
+    }
+
+    /// Of a subnet that is there.
+    fn holders_in(&mut self, name: &SubnetName) -> Option<InSubnet> {
+        if let Some(known) = self.holders.subnets.get(name) {
+            return Some(known.clone());
+        }
+        let subnet = self.state.subnet(name)?;
+        let group = || row_uuid(self.root, Table::PortGroup, &subnet_group_name(name));
+        let switch = row_uuid(self.root, Table::LogicalSwitch, name.as_str());
+        let (group, answers) = (has_rules(subnet).then(group), self.answers(subnet));
+        let holders = InSubnet { switch, group, answers };
+        self.holders.subnets.insert(name.clone(), holders.clone());
+        Some(holders)
+    }
+
+    /// The port group of a node that is there.
+    fn group_on(&mut self, node: &NodeName) -> Option<Uuid> {
+        if let Some(known) = self.holders.nodes.get(node) {
+            return Some(*known);
+        }
+        self.state.node(node)?;
+        let group = row_uuid(self.root, Table::PortGroup, &node_group_name(node));
+        self.holders.nodes.insert(node.clone(), group);
+        Some(group)
     }
 
     fn pod_port(&mut self, allocation: &Allocation, pod: &Pod, answers: &Answers) -> Uuid {

@@ -1,20 +1,26 @@
 //! From any state to any other.
 
-use atoll_model::{AclAction, AclDirection, Operation};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use atoll_model::{AclAction, AclDirection, Change, InterfaceRequest, Operation, PodRequest};
 use proptest::prelude::*;
 
 use super::tests::{
-    CLUSTER, answers, central, cluster, delete_pod, limited, put_node_at, put_pod, rows, tenant,
-    try_apply,
+    CLUSTER, answers, apply, central, cluster, delete_pod, limited, put_node_at, put_pod, rows,
+    tenant, try_apply,
 };
 use super::*;
 use crate::testing::{blank, commit};
-use crate::{Brake, Row, RowKey, diff};
+use crate::{Brake, Row, RowKey, diff, portions};
 
 /// What somebody does.
 #[derive(Debug, Clone)]
 enum Step {
     Put(u8, u8),
+    /// With a second interface, in the tenant's subnet.
+    PutTwo(u8, u8),
+    /// Plugged in: a new revision without other rows.
+    Bind(u8, u8),
     Delete(u8),
     /// Private, with so many allowed ranges and rules.
     Tenant(bool, u8, u8),
@@ -30,6 +36,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..12_u8, 0..3_u8).prop_map(|(pod, node)| Step::Put(pod, node)),
+        2 => (0..12_u8, 0..3_u8).prop_map(|(pod, node)| Step::PutTwo(pod, node)),
+        1 => (0..12_u8, 0..3_u8).prop_map(|(pod, node)| Step::Bind(pod, node)),
         3 => (0..12_u8).prop_map(Step::Delete),
         3 => (any::<bool>(), 0..3_u8, 0..3_u8).prop_map(|(is, ranges, rules)| Step::Tenant(is, ranges, rules)),
         1 => (any::<bool>(), 1..4_u8).prop_map(|(ecmp, nodes)| Step::Central(ecmp, nodes)),
@@ -39,6 +47,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..12_u8).prop_map(Step::Limit),
         1 => (0..3_u8).prop_map(Step::Node),
     ]
+}
+
+fn tenant_name() -> Option<atoll_model::SubnetName> {
+    Some("tenant".parse().unwrap())
 }
 
 /// Every third pod is the default subnet's, the others are the tenant's.
@@ -54,6 +66,21 @@ fn node(number: u8) -> String {
 fn operations(step: &Step) -> Vec<Operation> {
     match *step {
         Step::Put(pod, number) => vec![put_pod(&key(pod), &node(number))],
+        Step::PutTwo(pod, number) => {
+            let mut put = put_pod(&key(pod), &node(number));
+            if let Operation::PutPod(spec) = &mut put {
+                let request = PodRequest { subnet: tenant_name(), ..PodRequest::default() };
+                spec.request.interfaces =
+                    vec![InterfaceRequest { name: "net1".parse().unwrap(), request }];
+            }
+            vec![put]
+        }
+        Step::Bind(pod, number) => vec![Operation::Bind {
+            key: atoll_model::PodKey::parse(&key(pod)).unwrap(),
+            uid: format!("uid-of-{}", key(pod)).parse().unwrap(),
+            node: node(number).parse().unwrap(),
+            sandbox: "sandbox".parse().unwrap(),
+        }],
         Step::Delete(pod) => vec![delete_pod(&key(pod))],
         Step::Tenant(private, ranges, rules) => vec![tenant(|spec| {
             spec.private = private;
@@ -86,11 +113,10 @@ fn operations(step: &Step) -> Vec<Operation> {
     }
 }
 
-/// Carries out what the state machine takes; what it refuses changes nothing.
-fn walk(state: &mut State, steps: &[Step]) {
-    for step in steps {
-        let _ = try_apply(state, operations(step));
-    }
+/// Carries out what the state machine takes, and says what changed; what it refuses changes nothing.
+fn walk(state: &mut State, steps: &[Step]) -> Vec<Change> {
+    let tried = steps.iter().map(|step| try_apply(state, operations(step)));
+    tried.filter_map(Result::ok).flatten().collect()
 }
 
 /// A switch, with a port and a group, that nobody of ours made.
@@ -161,4 +187,119 @@ proptest! {
             prop_assert_eq!(is_isolated(&state, &found), Ok(()));
         }
     }
+}
+
+/// An empty database is filled portion by portion: after each one the pods that are there are under
+/// their rules, and in the end it is as after one transaction, which alone has the marker.
+#[test]
+fn an_empty_database_is_filled_in_portions_and_isolated_after_each() {
+    let nodes: Vec<String> = (0..40).map(node).collect();
+    let mut state = cluster(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
+    walk(&mut state, &[Step::Tenant(true, 2, 2)]);
+    for pod in 0..1_200_usize {
+        let namespace = if pod.is_multiple_of(8) { "tenant" } else { "default" };
+        let key = format!("{namespace}/q{pod}");
+        apply(&mut state, vec![put_pod(&key, &format!("n{}", pod % 3))]);
+    }
+    walk(&mut state, &[Step::Put(1, 0), Step::Limit(1)]);
+    let (desired, brake) = (rows(&state), Brake::default());
+    let lineage = atoll_model::Lineage::new(CLUSTER, state.revision());
+    let empty: Rows = [global()].into_iter().chain(others()).collect();
+    let plan = diff(&desired, &empty, &lineage, &brake).unwrap();
+    let (mut at_once, mut observed) = (empty.clone(), empty);
+    commit(&mut at_once, &plan.operations);
+    let portions = portions(plan.operations);
+    assert!(portions.len() > 10, "{}", portions.len());
+    let mut ports = Vec::new();
+    for portion in portions {
+        assert_eq!(crate::marker(&observed), None);
+        commit(&mut observed, &portion);
+        assert_eq!(dangling(&observed), None);
+        ports.push(observed.keys().filter(|(table, _)| *table == Table::LogicalSwitchPort).count());
+        if observed.contains_key(&(Table::PortGroup, subnet_group())) {
+            assert_eq!(is_isolated(&state, &observed), Ok(()));
+        } else {
+            assert_eq!(ports.last(), Some(&1), "no port of ours before its group");
+        }
+    }
+    assert!(ports.iter().any(|count| (100..1_000).contains(count)), "{ports:?}");
+    assert_eq!(observed, at_once);
+}
+
+/// A row that refers to one that is not there: a database refuses the transaction.
+fn dangling(rows: &Rows) -> Option<RowKey> {
+    let refers = |(table, row): (Table, &Row)| {
+        let of = move |(column, of)| row[column].uuids().map(move |member| (of, member));
+        table.shared_columns().flat_map(of).collect::<Vec<_>>()
+    };
+    let mut all = rows.iter().map(|((table, _), row)| (*table, row)).flat_map(refers);
+    all.find(|key| !rows.contains_key(key))
+}
+
+fn subnet_group() -> Uuid {
+    let name = crate::subnet_group_name(&tenant_name().unwrap());
+    row_uuid(CLUSTER, Table::PortGroup, &name)
+}
+
+/// `NB_Global` as a database has it that somebody else uses as well.
+fn global() -> (RowKey, Row) {
+    let mut row = blank(Table::NbGlobal);
+    row.insert("options", Value::map([("northd_probe_interval", "5000")]));
+    ((Table::NbGlobal, Uuid::from_u128(9)), row)
+}
+
+/// How many cases of the property below the incremental path took, and how many it left.
+static PATCHED: AtomicUsize = AtomicUsize::new(0);
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// The incremental path is the full one: from what changed alone come the same operations, in
+    /// the same order, as from comparing all rows, so a transaction leaves the network as isolated;
+    /// and the rows that it has in the end are those of the state. Also through many steps, each on
+    /// what the last has left.
+    fn all_cases(
+        first in prop::collection::vec(step(), 0..30),
+        then in prop::collection::vec(prop::collection::vec(step(), 1..4), 1..12),
+    ) {
+        let mut state = cluster(&["n0", "n1", "n2"]);
+        walk(&mut state, &first);
+        let mut projected = Projected::of(CLUSTER, &state).unwrap();
+        let mut observed: Rows = projected.rows().clone();
+        observed.retain(|(table, _), _| *table != Table::NbGlobal);
+        observed.extend([global()].into_iter().chain(others()));
+        for steps in &then {
+            let changes = walk(&mut state, steps);
+            let all = Projected::of(CLUSTER, &state).unwrap();
+            let lineage = atoll_model::Lineage::new(CLUSTER, state.revision());
+            let brake = Brake { accepted: true, ..Brake::default() };
+            let full = diff(all.rows(), &observed, &lineage, &brake).unwrap();
+            match projected.patch(CLUSTER, &state, changes.iter()) {
+                Some(patch) => {
+                    let global = observed.first_key_value().unwrap();
+                    let global = (*global.0, global.1.clone());
+                    let plan = patch.plan(&projected, global, &lineage).unwrap();
+                    prop_assert_eq!(plan, full.clone());
+                    projected.adopt(patch);
+                    prop_assert_eq!(&projected, &all);
+                    PATCHED.fetch_add(1, Ordering::Relaxed);
+                }
+                None => {
+                    projected = all;
+                    LEFT.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            commit(&mut observed, &full.operations);
+            prop_assert_eq!(is_isolated(&state, &observed), Ok(()));
+        }
+    }
+}
+
+/// A property that is about nothing would hold as well, so what it was about is counted.
+#[test]
+fn what_changed_leads_where_everything_does() {
+    all_cases();
+    let (patched, left) = (PATCHED.load(Ordering::Relaxed), LEFT.load(Ordering::Relaxed));
+    assert!(patched > left / 2 && patched > 200, "{patched} patched, {left} not");
 }

@@ -1,54 +1,32 @@
 //! A subnet: its switch, the router's leg in it, and the policies that route to it locally.
 
-use std::collections::BTreeMap;
-
-use atoll_model::{Subnet, SubnetName};
+use atoll_model::Subnet;
 use uuid::Uuid;
 
 use super::Build;
-use super::dhcp::Answers;
 use super::router::{Router, port_keys};
 use crate::{Table, Value};
 
 /// Key of the router's leg on a switch; the store's own keys start above.
 const ROUTER_LEG_KEY: u32 = 1;
 
-/// What each switch holds, so far.
-pub(super) type Switches = BTreeMap<SubnetName, Switch>;
-
-/// What a switch holds.
-#[derive(Debug, Default)]
-pub(super) struct Switch {
-    /// Ports of pods.
-    pub(super) pods: Vec<Uuid>,
-    /// Ports of nodes, and the router's leg.
-    pub(super) others: Vec<Uuid>,
-    /// What limits its pods.
-    pub(super) qos: Vec<Uuid>,
-    /// What its pods are answered by DHCP.
-    pub(super) answers: Answers,
-}
-
 impl Build<'_> {
-    /// Adds what belongs to each subnet but its switch, which needs all of its ports first.
-    pub(super) fn subnets(&mut self, router: &mut Router) -> Switches {
+    /// What belongs to each subnet, but for the ports of allocations.
+    pub(super) fn subnets(&mut self, router: &mut Router) {
         let state = self.state;
         let keys = port_keys(state.subnets().map(|subnet| &**subnet));
-        let mut switches = Switches::new();
         for subnet in state.subnets() {
             router.ports.push(self.router_port(subnet, keys.get(&subnet.datapath_key).copied()));
             self.local_policies(subnet, &mut router.policies);
             self.central_policies(subnet, &mut router.policies);
-            let others = vec![self.router_leg(subnet)];
-            let answers = self.answers(subnet);
-            let switch = Switch { others, answers, ..Switch::default() };
-            switches.insert(subnet.spec.name.clone(), switch);
+            self.rules(subnet);
+            self.add_answers(subnet);
+            let leg = self.router_leg(subnet);
+            self.switch(subnet, leg);
         }
-        switches
     }
 
-    pub(super) fn switch(&mut self, subnet: &Subnet, switch: Switch) {
-        let Switch { pods, others, qos, answers: _ } = switch;
+    fn switch(&mut self, subnet: &Subnet, leg: Uuid) {
         let name = subnet.spec.name.as_str();
         let config = [("requested-tnl-key", subnet.datapath_key.to_string())];
         self.add(
@@ -57,8 +35,8 @@ impl Build<'_> {
             [
                 ("name", Value::one(name)),
                 ("other_config", Value::map(config)),
-                ("ports", Value::set(pods.into_iter().chain(others))),
-                ("qos_rules", Value::set(qos)),
+                ("ports", Value::one(leg)),
+                ("qos_rules", Value::none()),
                 ("external_ids", self.ids(format!("subnet/{name}"), &[])),
             ],
         );

@@ -1,7 +1,7 @@
 use atoll_model::{
-    Acl, AclAction, AclDirection, Actor, Addresses, CentralGateway, GatewayNode, GatewayType,
-    NodeSpec, Operation, Origin, PodKey, PodSpec, QosSpec, Rate, Rates, Revision, SubnetNet,
-    SubnetSpec, Txn,
+    Acl, AclAction, AclDirection, Actor, Addresses, CentralGateway, Change, GatewayNode,
+    GatewayType, NodeSpec, Operation, Origin, PodKey, PodSpec, QosSpec, Rate, Rates, Revision,
+    SubnetNet, SubnetSpec, Txn,
 };
 use atoll_store::setup;
 
@@ -11,17 +11,21 @@ use crate::{Row, VENDOR, VENDOR_KEY, node_group_name, subnet_group_name};
 pub(super) const CLUSTER: ClusterId = ClusterId(7);
 
 pub(super) fn apply(state: &mut State, operations: Vec<Operation>) {
-    try_apply(state, operations).unwrap_or_else(|why| panic!("{why}"));
+    try_apply(state, operations).map(drop).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// Or says what the state machine answered.
-pub(super) fn try_apply(state: &mut State, operations: Vec<Operation>) -> Result<(), String> {
+/// What changed, or what the state machine answered.
+pub(super) fn try_apply(
+    state: &mut State,
+    operations: Vec<Operation>,
+) -> Result<Vec<Change>, String> {
     let actor = Actor::Operator("test".into());
     let preconditions = Vec::new();
     let txn = Txn { request: None, actor, preconditions, operations, clock_ms: 0, wall_ms: 0 };
     let index = Revision(state.applied().0 + 1);
     let applied = state.apply(index, &txn);
-    applied.changes.map(drop).ok_or_else(|| format!("{:?}", applied.outcome))
+    let changes = applied.changes.map(|set| set.changes);
+    changes.ok_or_else(|| format!("{:?}", applied.outcome))
 }
 
 fn put_node(name: &str) -> Operation {
