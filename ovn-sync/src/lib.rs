@@ -15,6 +15,8 @@
 //! * [`Projector`]: observe, diff (`atoll-ovn-plan`), transact. It takes no hint of what changed:
 //!   it wakes on a new state, on any change of the database and on a timer, and then compares
 //!   everything.
+//! * [`Remotes`]: one database server, or several of which one leads; then writes go to that one.
+//!
 //! * [`Central`]: starts, watches, restarts and stops the three processes, makes their databases,
 //!   and follows the role.
 //!
@@ -28,19 +30,23 @@
 //!   it would take an empty one for an empty network.
 //! * The southbound database is opened to the nodes only after northd finished a pass over our
 //!   rows: ovn-controller drops everything when it meets an empty one (and 23.03 crashes).
+//! * Where several members could write ([`Duty`]), each transaction is refused by the database as soon
+//!   as a leader of a later term has begun.
 //! * No child outlives its member, however that dies.
 //!
 //! # Deliberately absent
 //!
 //! Which member is active (the store decides), the store itself (a [`Source`] is handed in), TLS,
-//! OVSDB clusters.
+//! OVSDB clusters of our own.
 
 mod backoff;
 mod worker;
 
 mod convert;
+mod fence;
 mod pass;
 mod projector;
+mod remotes;
 
 mod foreign;
 
@@ -50,6 +56,8 @@ pub use central::{
     Backup, Central, CentralOptions, CentralRole, CentralStatus, Database, OrderError, Orders,
 };
 pub use convert::{monitored, observe};
+pub use fence::Duty;
 pub use foreign::{Carrier, ForeignSource, ForeignStatus};
 pub use pass::Pending;
 pub use projector::{AskError, Asker, Desired, PassStatus, Projector, Source, SourceGone, Synced};
+pub use remotes::Remotes;

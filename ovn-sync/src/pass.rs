@@ -11,6 +11,7 @@ use atoll_ovn_plan::{
 use atoll_ovsdb::{Client, Monitor, TransactError};
 
 use crate::convert;
+use crate::fence::{Fence, FenceError};
 use crate::projector::Desired;
 
 /// The database that is projected into.
@@ -32,6 +33,9 @@ pub(crate) enum PassError {
          rows stay as they are until then"
     )]
     Reconciling { missing: usize },
+    /// Nothing was sent, or what was sent was refused as a whole: another one writes.
+    #[error("this member does not write")]
+    Fenced(#[from] FenceError),
     /// Refused by the database, not sent, or outcome unknown: the next pass observes afresh.
     #[error("{operations} operations were not confirmed")]
     Transact {
@@ -110,25 +114,38 @@ impl Memory {
     /// Makes the database equal to `desired`; `None` if there is nothing to be equal to yet.
     /// `accepted` lets the pass delete more than can be explained.
     ///
-    /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do.
+    /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do. With a
+    /// fence, the database takes nothing once another leader has begun.
     pub(crate) async fn pass(
         &mut self,
         desired: Desired,
         accepted: bool,
-        client: &Client,
-        monitor: &Monitor,
+        fence: Option<&Fence>,
+        (client, monitor): (&Client, &Monitor),
     ) -> Result<Option<Done>, PassError> {
-        let Some(compared) = self.compare(desired, monitor)? else { return Ok(None) };
-        let plan = compared.plan(accepted)?;
+        let Some(mut compared) = self.compare(desired, monitor)? else { return Ok(None) };
+        let mut plan = compared.plan(accepted)?;
+        // Only now: a database that does not take our state is left without our mark as well.
+        if let Some(fence) = fence
+            && fence.raise(client, monitor).await?
+        {
+            // The one before may have written until then, and does not any more.
+            compared.observed = convert::observe(&monitor.replica());
+            plan = compared.plan(accepted)?;
+        }
         let rows = compared.rows;
 
         let sent = plan.operations.len();
         if let Some(last) = plan.operations.last() {
-            let transaction = convert::transaction(&plan.operations);
-            client
-                .transact(DATABASE, &transaction)
-                .await
-                .map_err(|source| PassError::Transact { operations: sent, source })?;
+            let guard = fence.map(Fence::guard);
+            let operations = guard.into_iter().chain(convert::transaction(&plan.operations));
+            let operations: Vec<_> = operations.collect();
+            client.transact(DATABASE, &operations).await.map_err(|source| {
+                match fence.is_some() && Fence::is_late(&source) {
+                    true => PassError::Fenced(FenceError::Late),
+                    false => PassError::Transact { operations: sent, source },
+                }
+            })?;
             // A pass on rows from before would send the same again. Not landing is no error: the
             // next pass compares.
             let landed = monitor.wait_until(|replica| convert::has_landed(last, replica), LANDING);

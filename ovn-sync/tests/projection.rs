@@ -7,6 +7,8 @@ mod asked;
 #[path = "projection/bad_database.rs"]
 mod bad_database;
 mod common;
+#[path = "projection/fenced.rs"]
+mod fenced;
 
 use atoll_model::{ClusterId, Operation, PodKey, Revision};
 use atoll_ovn_plan::{ConflictKind, Rows, Table};
