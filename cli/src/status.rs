@@ -109,13 +109,21 @@ fn table(statuses: &[Asked], wide: bool) -> Result<(), Failure> {
 }
 
 /// The revision that the member's NB is equal to.
-fn projected(status: &StatusResponse) -> String {
-    status.projection.as_ref().map_or("-".to_owned(), |it| it.revision.to_string())
+pub(crate) fn projected(status: &StatusResponse) -> String {
+    let projection = status.projection.as_ref().filter(|it| !it.stands_by);
+    projection.map_or("-".to_owned(), |it| it.revision.to_string())
 }
 
 /// What the member's ovn-central is doing, in one word.
 pub(crate) fn central(status: &StatusResponse) -> String {
     let word = status.processes.as_ref().map(|it| match it {
+        it if it.mode == "external" => {
+            if it.healthy {
+                "external"
+            } else {
+                "unreachable"
+            }
+        }
         it if !it.healthy => "broken",
         it if it.active && it.serving => "serving",
         it if it.active => "starting",
@@ -135,12 +143,14 @@ pub(crate) fn projection_value(it: &Projection) -> Value {
         "conflicts": it.conflicts,
         "paused": it.paused,
         "stopped": it.stopped,
+        "standsBy": it.stands_by,
         "error": it.error,
     })
 }
 
 pub(crate) fn central_value(it: &CentralProcesses) -> Value {
     json!({
+        "mode": it.mode,
         "active": it.active,
         "serving": it.serving,
         "copying": it.copying,

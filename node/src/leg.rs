@@ -234,12 +234,16 @@ impl Keeper {
     }
 }
 
-/// Whether somebody listens at an OVSDB remote; one that cannot be asked counts as answering.
-async fn answers(remote: &str) -> bool {
-    let address = remote.split_once(':').and_then(|(_, address)| address.parse().ok());
-    let Some(address) = address else { return true };
-    let connect = tokio::net::TcpStream::connect::<std::net::SocketAddr>(address);
-    matches!(tokio::time::timeout(REACH, connect).await, Ok(Ok(_)))
+/// Whether somebody listens at one of several OVSDB remotes, which have commas between them; one that
+/// cannot be asked counts as answering.
+async fn answers(remotes: &str) -> bool {
+    let reach = async |remote: &str| {
+        let address = remote.split_once(':').and_then(|(_, address)| address.parse().ok());
+        let Some(address) = address else { return true };
+        let connect = tokio::net::TcpStream::connect::<std::net::SocketAddr>(address);
+        matches!(tokio::time::timeout(REACH, connect).await, Ok(Ok(_)))
+    };
+    futures::future::join_all(remotes.split(',').map(reach)).await.contains(&true)
 }
 
 fn with_prefixes(addresses: Addresses, subnet: &Subnet) -> anyhow::Result<Vec<IpNetwork>> {

@@ -73,6 +73,11 @@ impl Lead {
 }
 
 impl Remotes {
+    /// Each server.
+    pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {
+        self.0.iter()
+    }
+
     /// Connects to the server that leads `database`, asking all at once until one says so. A server
     /// without others is taken as it is.
     pub(crate) async fn connect(

@@ -6,6 +6,8 @@
 //! members and moves the role ([`crate::role`]).
 
 mod ask;
+mod external;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +31,7 @@ use tonic::transport::Channel;
 
 use ask::{Answer, ask_member};
 
-use crate::config::CentralConfig;
+use crate::config::{CentralConfig, ExternalConfig};
 use crate::role::{Healths, NotFit, Report};
 
 /// How often the raft leader asks the members for their central's health: four answers fit into
@@ -46,22 +48,24 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// A handle to this member's central; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LocalCentral {
+    /// Somebody else's ovn-central, of which nothing runs here.
+    external: Option<Arc<ExternalConfig>>,
     processes: watch::Receiver<CentralStatus>,
     projection: watch::Receiver<PassStatus>,
     foreign: watch::Receiver<ForeignStatus>,
     /// It was chosen to serve, and its NB has not come as far as that choice yet.
     is_behind: Arc<AtomicBool>,
     asker: Asker,
-    orders: Orders,
+    orders: Option<Orders>,
     hand_overs: mpsc::Sender<HandOver>,
     running: Arc<Mutex<Option<Running>>>,
 }
 
 #[derive(Debug)]
 struct Running {
-    central: Central,
+    central: Option<Central>,
     projector: Projector,
-    carrier: Carrier,
+    carrier: Option<Carrier>,
 }
 
 /// A member that shall serve, and who wants to know whether it will.
@@ -106,19 +110,23 @@ impl LocalCentral {
         };
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
-        let source = StoreSource { published: store.published(), seen: None };
-        let projector = Projector::start(source, nb.clone())?;
+        let projector = Projector::start(StoreSource::new(store), nb.clone())?;
         let carrier = Carrier::start(nb)?;
         let (hand_overs, asked) = mpsc::channel(1);
         let local = Self {
+            external: None,
             processes: central.status(),
             projection: projector.status(),
             foreign: carrier.status(),
             is_behind: Arc::default(),
             asker: projector.asker(),
-            orders: central.orders(),
+            orders: Some(central.orders()),
             hand_overs,
-            running: Arc::new(Mutex::new(Some(Running { central, projector, carrier }))),
+            running: Arc::new(Mutex::new(Some(Running {
+                central: Some(central),
+                projector,
+                carrier: Some(carrier),
+            }))),
         };
         tokio::spawn(local.clone().follow(store.clone(), cancel.clone()));
         let (store, credentials) = (store.clone(), credentials.clone());
@@ -130,6 +138,9 @@ impl LocalCentral {
     /// leader would else leave the role with it for ever.
     #[must_use]
     pub fn processes(&self) -> CentralStatus {
+        if let Some(external) = &self.external {
+            return external::status(external, &self.projection.borrow());
+        }
         let mut now = self.processes.borrow().clone();
         if self.is_behind.load(Ordering::Relaxed) {
             now.healthy = false;
@@ -165,10 +176,19 @@ impl LocalCentral {
         &self.asker
     }
 
-    /// Gives orders to the processes.
+    /// Gives orders to the processes; `None` if there are none here.
     #[must_use]
-    pub fn orders(&self) -> &Orders {
-        &self.orders
+    pub fn orders(&self) -> Option<&Orders> {
+        self.orders.as_ref()
+    }
+
+    /// `warm` or `external`.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        match &self.external {
+            Some(_) => "external",
+            None => "warm",
+        }
     }
 
     /// Gives the role to `to`, if this member leads.
@@ -187,17 +207,23 @@ impl LocalCentral {
     pub async fn shutdown(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Running { central, projector, carrier }) = running {
-            carrier.shutdown().await;
+            if let Some(carrier) = carrier {
+                carrier.shutdown().await;
+            }
             projector.shutdown().await;
-            central.shutdown().await;
+            if let Some(central) = central {
+                central.shutdown().await;
+            }
         }
     }
 
     fn set_role(&self, role: CentralRole, source: ForeignSource) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.as_ref() {
-            running.central.set_role(role);
-            running.carrier.set_source(source);
+        if let Some(Running { central: Some(central), carrier, .. }) = running.as_ref() {
+            central.set_role(role);
+            if let Some(carrier) = carrier {
+                carrier.set_source(source);
+            }
         }
     }
 
@@ -337,6 +363,12 @@ struct StoreSource {
     seen: Option<Lineage>,
 }
 
+impl StoreSource {
+    fn new(store: &Store) -> Self {
+        Self { published: store.published(), seen: None }
+    }
+}
+
 impl Source for StoreSource {
     fn read(&mut self) -> Option<Desired> {
         let now = self.published.borrow_and_update();
@@ -469,6 +501,10 @@ async fn appoint(store: &Store, report: &Report) -> Result<(), HandOverError> {
         sb: report.sb.clone(),
         since: Revision(0),
     };
+    propose(store, role).await
+}
+
+async fn propose(store: &Store, role: Role) -> Result<(), HandOverError> {
     let txn = Txn {
         request: None,
         actor: Actor::Leader,

@@ -122,6 +122,7 @@ impl ClusterApi for ClusterService {
                 foreign_equal: foreign.equal,
                 foreign_error: foreign.error.unwrap_or_default(),
                 interrupted: now.interrupted,
+                mode: central.mode().to_owned(),
             }
         });
         let projection = self.central.as_ref().map(|central| {
@@ -135,6 +136,7 @@ impl ClusterApi for ClusterService {
                 paused: pass.paused,
                 stopped: pass.stopped.map(|revision| revision.0),
                 sent: pass.sent as u64,
+                stands_by: pass.stands_by,
                 micros: u64::try_from(pass.duration.as_micros()).unwrap_or(u64::MAX),
             }
         });

@@ -31,8 +31,11 @@ impl Lab {
             .with_context(|| format!("the store names a '{}' as active central", central.member))
     }
 
-    /// The databases of the member called `name`.
+    /// The databases of the member called `name`, or those that all members share.
     pub(super) fn databases_of(&self, name: &str) -> Option<CentralDatabases> {
+        if let Some(others) = self.others_central() {
+            return Some(others.databases());
+        }
         let member = self.members().find(|member| member.name() == name)?;
         let (nb, sb) = member.databases();
         Some(CentralDatabases { nb, sb })
