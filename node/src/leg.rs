@@ -151,7 +151,8 @@ impl Keeper {
 
     /// The southbound to follow now; false if another one has to be followed as soon as it answers.
     async fn southbound(&mut self, view: &View, now: Option<String>) -> (Option<String>, bool) {
-        let chosen = view.central().map(|central| central.sb.clone());
+        // Empty while the databases are being made.
+        let chosen = view.central().map(|central| central.sb.clone()).filter(|sb| !sb.is_empty());
         let next = chosen.clone().filter(|next| now.is_some() && now.as_ref() != Some(next));
         let Some(next) = next else {
             self.awaited = None;

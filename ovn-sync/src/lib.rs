@@ -8,7 +8,8 @@
 //!                                            └────────── children of Central ──────────┘
 //! ```
 //!
-//! Every member runs both and projects its own copy of the state into its own northbound database,
+//! Unless members share one ([`ClusterCentral`], or somebody else's), every member runs both and projects
+//! its own copy of the state into its own northbound database,
 //! so all of these are equal, and none has to be fenced. Only the *active* member runs northd and
 //! opens its databases to the network.
 //!
@@ -19,6 +20,8 @@
 //!
 //! * [`Central`]: starts, watches, restarts and stops the three processes, makes their databases,
 //!   and follows the role.
+//!
+//! * [`ClusterCentral`]: the same for a member's part in OVSDB clusters of all members.
 //!
 //! * [`Carrier`]: copies what others keep in the serving northbound to the members that do not serve.
 //!
@@ -36,8 +39,7 @@
 //!
 //! # Deliberately absent
 //!
-//! Which member is active (the store decides), the store itself (a [`Source`] is handed in), TLS,
-//! OVSDB clusters of our own.
+//! Which member is active (the store decides), the store itself (a [`Source`] is handed in), TLS.
 
 mod backoff;
 mod worker;
@@ -53,7 +55,8 @@ mod foreign;
 mod central;
 
 pub use central::{
-    Backup, Central, CentralOptions, CentralRole, CentralStatus, Database, OrderError, Orders,
+    Backup, Central, CentralOptions, CentralRole, CentralStatus, ClusterCentral, ClusterOptions,
+    ClusterStatus, Database, Form, Listed, OrderError, Orders, Part, ServerRole, ServerStatus,
 };
 pub use convert::{monitored, observe};
 pub use fence::Duty;

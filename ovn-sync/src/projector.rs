@@ -224,7 +224,17 @@ impl Projector {
     ///
     /// If the system gives no thread.
     pub fn start(desired: impl Source, nb: impl Into<Remotes>) -> io::Result<Self> {
-        let nb = nb.into();
+        // Its sender is gone: they stay as they are.
+        Self::following(desired, watch::channel(nb.into()).1)
+    }
+
+    /// As [`start`](Self::start), with servers that may change. A connection that works is kept until
+    /// it is lost.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn following(desired: impl Source, nb: watch::Receiver<Remotes>) -> io::Result<Self> {
         let (sender, status) = watch::channel(PassStatus::default());
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let worker = Worker::spawn("ovn-sync", |cancel| run(desired, nb, sender, asked, cancel))?;
@@ -257,7 +267,7 @@ impl Projector {
 /// own: see [`Projector`].
 async fn run(
     desired: impl Source,
-    nb: Remotes,
+    nb: watch::Receiver<Remotes>,
     status: watch::Sender<PassStatus>,
     questions: mpsc::Receiver<Question>,
     cancel: CancellationToken,
@@ -317,10 +327,11 @@ impl<S: Source> Projection<S> {
     /// Projects over one connection until it is lost.
     async fn session(
         &mut self,
-        nb: &Remotes,
+        nb: &watch::Receiver<Remotes>,
         backoff: &mut Backoff,
     ) -> Result<Infallible, SessionError> {
         let options = Options { call_timeout: CALL_TIMEOUT, ..Options::default() };
+        let nb = nb.borrow().clone();
         let (client, mut lead) = nb.connect(DATABASE, &options).await?;
         // Complete when it returns: a database that is still being read is never taken for one
         // that is empty.
@@ -328,7 +339,14 @@ impl<S: Source> Projection<S> {
         backoff.reset();
         self.status.send_modify(|status| status.connected = true);
         loop {
-            let next = self.pass(&client, &monitor).await;
+            let next = tokio::select! {
+                next = self.pass(&client, &monitor) => next,
+                // What is under way may be carried out or not, as when a connection is lost.
+                lost = lead.lost() => {
+                    lost?;
+                    return Err(SessionError::NotLeading);
+                }
+            };
             tokio::select! {
                 changed = self.desired.changed() => changed?,
                 changed = monitor.changed() => changed?,
@@ -368,10 +386,11 @@ impl<S: Source> Projection<S> {
         let stands_by = self.desired.duty() == Duty::StandBy;
         self.status.send_if_modified(|status| {
             let before = std::mem::replace(&mut status.stands_by, stands_by);
-            if stands_by && !before {
+            let was = (status.revision, status.stopped, status.error.is_some());
+            if stands_by {
                 (status.revision, status.stopped, status.error) = (None, None, None);
             }
-            before != stands_by
+            before != stands_by || stands_by && was != (None, None, false)
         });
         stands_by
     }

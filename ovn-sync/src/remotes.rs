@@ -9,16 +9,20 @@ use atoll_ovsdb::{
     MonitoredTable, Options, Replica,
 };
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::Instant;
 
 /// What each server says of itself and its databases.
 const SERVER: &str = "_Server";
 
-/// How long one server may take to say whether it leads: others may be quicker.
+/// How long one server may take to say whether it leads: one that stands still says nothing.
 const ASK: Duration = Duration::from_secs(1);
 
 /// Between rounds of questions while nobody leads. A database elects a leader in about a second, and
 /// whoever backs off meanwhile finds it late.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Between looks whether another server leads.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many rounds without a leader are worth a word.
 const ROUNDS: usize = 20;
@@ -42,6 +46,12 @@ impl From<Endpoint> for Remotes {
     }
 }
 
+impl From<Vec<Endpoint>> for Remotes {
+    fn from(endpoints: Vec<Endpoint>) -> Self {
+        Self(endpoints)
+    }
+}
+
 impl FromStr for Remotes {
     type Err = EndpointError;
 
@@ -59,14 +69,28 @@ impl fmt::Display for Remotes {
 
 /// Whether the server at the other end of a connection leads.
 #[derive(Debug)]
-pub(crate) struct Lead(Option<(Monitor, &'static str)>);
+pub(crate) struct Lead {
+    server: Monitor,
+    database: &'static str,
+    others: Vec<Endpoint>,
+    options: Options,
+    next_look: Instant,
+}
 
 impl Lead {
-    /// Returns when it does not lead any more; never if it is the only server there is.
+    /// Returns when it does not lead any more: it says so itself, or another one leads. (A server that
+    /// stands still says nothing for long.) Cancel safe.
     pub(crate) async fn lost(&mut self) -> Result<(), ConnectionLost> {
-        let Some((monitor, database)) = &mut self.0 else { return std::future::pending().await };
-        while leads(&monitor.replica(), database) {
-            monitor.changed().await?;
+        while leads(&self.server.replica(), self.database, self.others.is_empty()) {
+            tokio::select! {
+                changed = self.server.changed() => changed?,
+                () = tokio::time::sleep_until(self.next_look), if !self.others.is_empty() => {
+                    if first(&self.others, self.database, &self.options, false).await.is_ok() {
+                        break;
+                    }
+                    self.next_look = Instant::now() + LOOK;
+                }
+            }
         }
         Ok(())
     }
@@ -78,38 +102,64 @@ impl Remotes {
         self.0.iter()
     }
 
-    /// Connects to the server that leads `database`, asking all at once until one says so. A server
-    /// without others is taken as it is.
+    /// Connects to the server that leads `database`, asking all at once until one says so.
     pub(crate) async fn connect(
         &self,
         database: &'static str,
         options: &Options,
     ) -> Result<(Client, Lead), LeaderError> {
-        if let [only] = self.0.as_slice() {
-            return Ok((Client::connect_with(only, options).await?, Lead(None)));
-        }
         for _ in 0..ROUNDS {
-            let asked = self
-                .0
-                .iter()
-                .map(|endpoint| tokio::time::timeout(ASK, ask(endpoint, database, options)));
-            let mut asked: FuturesUnordered<_> = asked.collect();
-            while let Some(answer) = asked.next().await {
-                if let Ok(Some((client, monitor))) = answer {
-                    return Ok((client, Lead(Some((monitor, database)))));
+            match first(&self.0, database, options, self.0.len() == 1).await {
+                Ok((client, server, endpoint)) => {
+                    let others = self.0.iter().filter(|it| **it != endpoint).cloned().collect();
+                    let (options, next_look) = (options.clone(), Instant::now() + LOOK);
+                    return Ok((client, Lead { server, database, others, options, next_look }));
                 }
+                // A server without others is waited for by who called.
+                Err(Some(error)) if self.0.len() == 1 => return Err(error.into()),
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
-            tokio::time::sleep(AGAIN).await;
         }
         Err(LeaderError::Nobody(self.clone()))
     }
 }
 
+/// The first of several servers that says that it leads; else one reason why one could not be asked.
+async fn first(
+    servers: &[Endpoint],
+    database: &str,
+    options: &Options,
+    alone: bool,
+) -> Result<(Client, Monitor, Endpoint), Option<ConnectError>> {
+    let ask = async |endpoint: &Endpoint| {
+        let asked = tokio::time::timeout(ASK, ask(endpoint, database, options, alone)).await;
+        asked
+            .unwrap_or(Ok(None))
+            .map(|found| found.map(|(client, monitor)| (client, monitor, endpoint.clone())))
+    };
+    let mut asked: FuturesUnordered<_> = servers.iter().map(ask).collect();
+    let mut refused = None;
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(Some(leader)) => return Ok(leader),
+            Ok(None) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused)
+}
+
 /// A connection to the server, if it leads.
-async fn ask(endpoint: &Endpoint, database: &str, options: &Options) -> Option<(Client, Monitor)> {
-    let client = Client::connect_with(endpoint, options).await.ok()?;
-    let monitor = monitor(&client).await.ok()?;
-    leads(&monitor.replica(), database).then_some((client, monitor))
+async fn ask(
+    endpoint: &Endpoint,
+    database: &str,
+    options: &Options,
+    alone: bool,
+) -> Result<Option<(Client, Monitor)>, ConnectError> {
+    let client = Client::connect_with(endpoint, options).await?;
+    let monitor = monitor(&client).await.ok();
+    let monitor = monitor.filter(|monitor| leads(&monitor.replica(), database, alone));
+    Ok(monitor.map(|monitor| (client, monitor)))
 }
 
 async fn monitor(client: &Client) -> Result<Monitor, MonitorError> {
@@ -117,8 +167,13 @@ async fn monitor(client: &Client) -> Result<Monitor, MonitorError> {
     client.monitor(SERVER, &[databases]).await
 }
 
-fn leads(server: &Replica, database: &str) -> bool {
+/// Whether a server leads the database. One that is `alone` and has no such database is taken as it is:
+/// what is asked of it next says so.
+fn leads(server: &Replica, database: &str, alone: bool) -> bool {
     let found = server.find("Database", "name", &database.into());
+    if alone && found.is_none() {
+        return true;
+    }
     let is = |column| found.and_then(|(_, row)| row.get(column)) == Some(&true.into());
     is("connected") && is("leader")
 }

@@ -6,6 +6,7 @@
 //! members and moves the role ([`crate::role`]).
 
 mod ask;
+mod cluster;
 mod external;
 mod shared;
 
@@ -20,11 +21,12 @@ use atoll_model::{
     Actor, Central as Role, Lineage, MemberId, MemberName, Operation, Outcome, Revision, Txn,
 };
 use atoll_ovn_sync::{
-    Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, Desired, ForeignSource,
-    ForeignStatus, Orders, PassStatus, Projector, Source, SourceGone,
+    Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, ClusterCentral,
+    ClusterStatus, Desired, ForeignSource, ForeignStatus, Orders, PassStatus, Projector, Source,
+    SourceGone,
 };
 use atoll_ovsdb::Endpoint;
-use atoll_raft::{Published, Store};
+use atoll_raft::{MemberInfo, Published, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -48,8 +50,7 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// A handle to this member's central; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LocalCentral {
-    /// Somebody else's ovn-central, of which nothing runs here.
-    external: Option<Arc<ExternalConfig>>,
+    mode: Mode,
     processes: watch::Receiver<CentralStatus>,
     projection: watch::Receiver<PassStatus>,
     foreign: watch::Receiver<ForeignStatus>,
@@ -61,9 +62,21 @@ pub struct LocalCentral {
     running: Arc<Mutex<Option<Running>>>,
 }
 
+/// Whose ovn-central it is.
+#[derive(Debug, Clone)]
+enum Mode {
+    /// This member's own.
+    Warm,
+    /// Somebody else's, of which nothing runs here.
+    External(Arc<ExternalConfig>),
+    /// All members', and how this one's part is.
+    Cluster(watch::Receiver<ClusterStatus>),
+}
+
 #[derive(Debug)]
 struct Running {
     central: Option<Central>,
+    cluster: Option<ClusterCentral>,
     projector: Projector,
     carrier: Option<Carrier>,
 }
@@ -101,20 +114,18 @@ impl LocalCentral {
         credentials: &Credentials,
         cancel: &CancellationToken,
     ) -> std::io::Result<Self> {
-        let options = CentralOptions {
-            run_dir: config.run_dir.clone(),
-            address: config.address,
-            share_dir: config.share_dir.clone(),
-            nb_port: config.nb_port,
-            sb_port: config.sb_port,
-        };
+        if let Some(cluster) = &config.cluster {
+            let clients = Clients::new(credentials.clone());
+            return Self::clustered(config, cluster, store, clients, cancel);
+        }
+        let options = CentralOptions::from(config);
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
         let projector = Projector::start(StoreSource::new(store), nb.clone())?;
         let carrier = Carrier::start(nb)?;
         let (hand_overs, asked) = mpsc::channel(1);
         let local = Self {
-            external: None,
+            mode: Mode::Warm,
             processes: central.status(),
             projection: projector.status(),
             foreign: carrier.status(),
@@ -124,6 +135,7 @@ impl LocalCentral {
             hand_overs,
             running: Arc::new(Mutex::new(Some(Running {
                 central: Some(central),
+                cluster: None,
                 projector,
                 carrier: Some(carrier),
             }))),
@@ -138,8 +150,10 @@ impl LocalCentral {
     /// leader would else leave the role with it for ever.
     #[must_use]
     pub fn processes(&self) -> CentralStatus {
-        if let Some(external) = &self.external {
-            return external::status(external, &self.projection.borrow());
+        match &self.mode {
+            Mode::Warm => {}
+            Mode::External(config) => return external::status(config, &self.projection.borrow()),
+            Mode::Cluster(status) => return cluster::status(&status.borrow()),
         }
         let mut now = self.processes.borrow().clone();
         if self.is_behind.load(Ordering::Relaxed) {
@@ -182,12 +196,22 @@ impl LocalCentral {
         self.orders.as_ref()
     }
 
-    /// `warm` or `external`.
+    /// `warm`, `cluster` or `external`.
     #[must_use]
     pub fn mode(&self) -> &'static str {
-        match &self.external {
-            Some(_) => "external",
-            None => "warm",
+        match &self.mode {
+            Mode::Warm => "warm",
+            Mode::External(_) => "external",
+            Mode::Cluster(_) => "cluster",
+        }
+    }
+
+    /// How this member's part of the clusters is, in that mode.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterStatus> {
+        match &self.mode {
+            Mode::Cluster(status) => Some(status.borrow().clone()),
+            Mode::Warm | Mode::External(_) => None,
         }
     }
 
@@ -206,13 +230,16 @@ impl LocalCentral {
     /// Stops the projection, then the processes. A second call does nothing.
     pub async fn shutdown(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Running { central, projector, carrier }) = running {
+        if let Some(Running { central, cluster, projector, carrier }) = running {
             if let Some(carrier) = carrier {
                 carrier.shutdown().await;
             }
             projector.shutdown().await;
             if let Some(central) = central {
                 central.shutdown().await;
+            }
+            if let Some(cluster) = cluster {
+                cluster.shutdown().await;
             }
         }
     }
@@ -322,12 +349,12 @@ impl LocalCentral {
         let status = store.status();
         let serving = store.published().borrow().state.central().map(|it| it.member);
         let listen = |member| if serving == Some(member) { listen } else { Duration::ZERO };
-        reign.clients.retain(|address, _| status.members.iter().any(|it| it.address == *address));
+        reign.clients.retain(&status.members);
         // A learner may be far behind: only who counts may serve.
         let others = status.members.iter().filter(|it| it.id != status.id && it.voter);
         let calls: Vec<_> = others
             .filter_map(|member| {
-                let client = reign.client(&member.address)?;
+                let client = reign.clients.client(&member.address)?;
                 Some(ask_member(member.id, member.address.clone(), client, listen(member.id)))
             })
             .collect();
@@ -352,6 +379,18 @@ impl LocalCentral {
             serving: own.serving,
             interrupted: own.interrupted,
             copying: own.copying,
+        }
+    }
+}
+
+impl From<&CentralConfig> for CentralOptions {
+    fn from(config: &CentralConfig) -> Self {
+        Self {
+            run_dir: config.run_dir.clone(),
+            address: config.address,
+            share_dir: config.share_dir.clone(),
+            nb_port: config.nb_port,
+            sb_port: config.sb_port,
         }
     }
 }
@@ -420,14 +459,18 @@ fn foreign_source(me: MemberId, chosen: Option<&Role>) -> ForeignSource {
 /// What this member knows while it leads.
 struct Reign {
     healths: Healths,
+    clients: Clients,
+}
+
+/// One connection to each member: connecting anew for each question costs more than asking.
+struct Clients {
     credentials: Credentials,
-    /// One connection to each member: connecting anew for each question costs more than asking.
-    clients: BTreeMap<String, ClusterClient<Channel>>,
+    by_address: BTreeMap<String, ClusterClient<Channel>>,
 }
 
 impl Reign {
     fn new(credentials: Credentials) -> Self {
-        Self { healths: Healths::default(), credentials, clients: BTreeMap::new() }
+        Self { healths: Healths::default(), clients: Clients::new(credentials) }
     }
 
     fn take_in(&mut self, answers: Vec<(MemberId, Answer)>) {
@@ -439,14 +482,25 @@ impl Reign {
             }
         }
     }
+}
+
+impl Clients {
+    fn new(credentials: Credentials) -> Self {
+        Self { credentials, by_address: BTreeMap::new() }
+    }
+
+    /// Lets go of who is no member any more.
+    fn retain(&mut self, members: &[MemberInfo]) {
+        self.by_address.retain(|address, _| members.iter().any(|it| it.address == *address));
+    }
 
     fn client(&mut self, address: &str) -> Option<ClusterClient<Channel>> {
-        if let Some(client) = self.clients.get(address) {
+        if let Some(client) = self.by_address.get(address) {
             return Some(client.clone());
         }
         let endpoint: ApiEndpoint = address.parse().ok()?;
         let client = ClusterClient::new(endpoint.connect_lazy(&self.credentials, KEEPALIVE));
-        self.clients.insert(address.to_owned(), client.clone());
+        self.by_address.insert(address.to_owned(), client.clone());
         Some(client)
     }
 }

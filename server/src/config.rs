@@ -1,5 +1,6 @@
 //! One config file: read raw, checked once, then only the checked form exists.
 
+mod cluster;
 mod external;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use atoll_model::{ClusterSize, MemberName};
 use atoll_raft::{Retention, Timing};
 use serde::Deserialize;
 
+pub use atoll_ovn_sync::ClusterOptions;
 pub use external::ExternalConfig;
 
 /// OVN's well-known ports.
@@ -77,6 +79,9 @@ struct RawCentral {
     address: Option<IpAddr>,
     nb: Option<String>,
     sb: Option<String>,
+    nb_raft_port: Option<u16>,
+    sb_raft_port: Option<u16>,
+    election_timer_ms: Option<u64>,
     #[serde(default = "default_share_dir")]
     share_dir: PathBuf,
     #[serde(default = "default_nb_port")]
@@ -141,6 +146,8 @@ pub struct CentralConfig {
     pub nb_port: u16,
     /// TCP port of the southbound.
     pub sb_port: u16,
+    /// If the members' databases are clusters.
+    pub cluster: Option<ClusterOptions>,
 }
 
 /// Why a configuration is refused.
@@ -309,9 +316,10 @@ fn loopback(endpoint: &Endpoint) -> Result<(), NotLoopback> {
 fn central(raw: &RawCentral) -> Result<Option<CentralConfig>, ConfigError> {
     match raw.mode.as_str() {
         "off" => return Ok(None),
-        "warm" => {}
+        "warm" | "cluster" => {}
         other => {
-            let rule = format!("{other:?} is not known; \"warm\", \"external\" or \"off\"");
+            let rule =
+                format!("{other:?} is not known; \"warm\", \"cluster\", \"external\" or \"off\"");
             return Err(value("central.mode", rule));
         }
     }
@@ -335,6 +343,7 @@ fn central(raw: &RawCentral) -> Result<Option<CentralConfig>, ConfigError> {
         share_dir: raw.share_dir.clone(),
         nb_port: raw.nb_port,
         sb_port: raw.sb_port,
+        cluster: cluster::cluster(raw)?,
     }))
 }
 
@@ -420,6 +429,22 @@ mod tests {
         assert!(both.starts_with("central.run_dir: is for modes"), "{both}");
         let warm = message(&(GOOD.to_owned() + nb));
         assert!(warm.starts_with("central.nb: is for mode \"external\""), "{warm}");
+    }
+
+    #[test]
+    fn databases_in_clusters_have_times_of_their_own() {
+        let cluster = GOOD.replace("\"warm\"", "\"cluster\"");
+        let parse = |text: &str| Config::parse(text, Path::new("x"), false).unwrap();
+        let options = parse(&cluster).central.unwrap().cluster.unwrap();
+        let ports = (options.nb_raft_port, options.sb_raft_port);
+        assert_eq!((ports, options.election_timer_ms), ((6643, 6644), 1_000));
+        let slow = format!("{cluster}\nelection_timer_ms = 10000");
+        let slow = parse(&slow).central.unwrap().cluster.unwrap();
+        assert_eq!(slow.election_timer_ms, 10_000);
+        let short = message(&format!("{cluster}\nelection_timer_ms = 99"));
+        assert!(short.starts_with("central.election_timer_ms: must be 100 to 600000"), "{short}");
+        let warm = message(&format!("{GOOD}\nelection_timer_ms = 2000"));
+        assert!(warm.starts_with("central.election_timer_ms: is for mode \"cluster\""), "{warm}");
     }
 
     /// Plaintext must be asked for, and stays on the machine.

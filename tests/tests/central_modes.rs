@@ -1,4 +1,5 @@
-//! The network with an ovn-central that somebody else runs. Needs root.
+//! The network with an ovn-central that somebody else runs, and with one whose databases are clusters.
+//! Needs root.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 #![allow(clippy::print_stdout, reason = "what a run saw is for people too")]
@@ -15,6 +16,7 @@ use atoll_tests::people::{self, atollctl, create_subnets};
 use atoll_tests::probe::{Flow, ping};
 use atoll_tests::referee::{Said, differences, expected, held_by};
 use atoll_tests::wait::wait_until;
+use serde_json::Value;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -85,15 +87,17 @@ async fn leader(lab: &Lab) -> Result<u8> {
     Ok(leader.trim_start_matches('m').parse()?)
 }
 
-async fn nbctl(lab: &Lab, arguments: &[&str]) -> Result<String> {
+/// The term of the leader that writes, as the northbound says to somebody else than member `frozen`,
+/// whose server may say nothing.
+async fn term_that_writes(lab: &Lab, frozen: u8) -> Result<u64> {
+    let nb = match lab.others_central() {
+        Some(others) => others.databases().nb,
+        None => lab.member(1 + frozen % 3)?.databases().0,
+    };
     let mut command = Command::new("ovn-nbctl");
-    command.arg(format!("--db={}", lab.central().await?.nb)).arg("--timeout=5").args(arguments);
-    atoll_tests::lab::run(&mut command).await
-}
-
-/// The term of the leader that writes, as the northbound says.
-async fn term_that_writes(lab: &Lab) -> Result<u64> {
-    let mark = nbctl(lab, &["get", "NB_Global", ".", "external_ids:\"atoll/term\""]).await?;
+    command.args(["--no-leader-only", "--timeout=5", "--db", &nb]);
+    command.args(["get", "NB_Global", ".", "external_ids:\"atoll/term\""]);
+    let mark = atoll_tests::lab::run(&mut command).await?;
     let term = mark.trim().trim_matches('"').rsplit('/').next().context("no term")?;
     Ok(term.parse()?)
 }
@@ -116,13 +120,13 @@ async fn write_on(lab: &Lab, prefix: &str) {
 
 /// A leader that stands still while another is elected and writes, and then goes on where it was.
 async fn freeze_the_leader(lab: &Lab) {
-    let before = term_that_writes(lab).await.unwrap();
     let frozen = leader(lab).await.unwrap();
+    let before = term_that_writes(lab, frozen).await.unwrap();
     let frozen_and_back = async {
         lab.fault(FaultVerb::Stop, FaultTarget::Member(frozen)).await.unwrap();
         let begun = Instant::now();
         let next = wait_until(DEADLINE, "another leader to write", async || {
-            let term = term_that_writes(lab).await?;
+            let term = term_that_writes(lab, frozen).await?;
             ensure!(term > before, "still term {term}");
             Ok(term)
         });
@@ -141,7 +145,7 @@ async fn freeze_the_leader(lab: &Lab) {
         () = write_on(lab, "busy") => unreachable!("it writes for ever"),
     };
     becomes_equal(lab).await;
-    assert!(term_that_writes(lab).await.unwrap() >= next);
+    assert!(term_that_writes(lab, frozen).await.unwrap() >= next);
     let log = std::fs::read_to_string(lab.member(frozen).unwrap().dir().join("atolld.log"));
     let log = log.unwrap();
     let late = log.lines().filter(|it| it.contains("does not write")).count();
@@ -189,6 +193,82 @@ async fn an_ovn_central_of_others_is_projected_into_by_the_leader_alone() {
     println!("external: a new pod answers {:.1} s after the leader's death", took.as_secs_f64());
     lab.fault(FaultVerb::Restart, FaultTarget::Member(leads)).await.unwrap();
     freeze_the_leader(&lab).await;
+    let seen = traffic.stop().await.unwrap();
+    assert_eq!(seen.lost, 0, "of {}: {:?}", seen.sent, seen.missing);
+}
+
+/// What `atollctl ovn status` says, member by member.
+async fn status(lab: &Lab) -> Result<Vec<Value>> {
+    let said = atollctl(lab, &["ovn", "status", "-o", "json"], "").await?;
+    let members: Value = serde_json::from_str(&said.out)?;
+    members.as_array().cloned().context("no list")
+}
+
+/// Waits until each member's servers are in one cluster of three; answers their names, by member.
+async fn whole(lab: &Lab) -> Vec<(String, String)> {
+    wait_until(DEADLINE, "three servers of each database", async || {
+        let members = status(lab).await?;
+        ensure!(members.len() == 3, "{members:?}");
+        for server in ["nbServer", "sbServer"] {
+            let of = |what: &'static str| {
+                members.iter().map(move |it| it["central"][server][what].clone())
+            };
+            ensure!(of("servers").all(|it| it == 3), "{members:?}");
+            ensure!(of("connected").all(|it| it == true), "{members:?}");
+            ensure!(of("leads").filter(|it| *it == true).count() == 1, "{members:?}");
+        }
+        let name = |it: &Value| it["central"]["nbServer"]["server"].as_str().map(str::to_owned);
+        let named = |it: &Value| Some((it["name"].as_str()?.to_owned(), name(it)?));
+        members.iter().map(|it| named(it).context("no name")).collect()
+    })
+    .await
+    .unwrap()
+}
+
+/// The member whose server leads the northbound.
+async fn leads_northbound(lab: &Lab) -> Result<u8> {
+    let members = status(lab).await?;
+    let leads = members.iter().find(|it| it["central"]["nbServer"]["leads"] == true);
+    let name = leads.and_then(|it| it["name"].as_str()).context("none leads")?;
+    Ok(name.trim_start_matches('m').parse()?)
+}
+
+#[tokio::test]
+async fn databases_in_clusters_outlive_the_members_that_lead_them() {
+    let lab = lab(CentralMode::Cluster).await;
+    let [one, _, far] = pods_that_reach_each_other(&lab).await;
+    becomes_equal(&lab).await;
+    let servers = whole(&lab).await;
+
+    let space = lab.space(&Place::Pod(one.name.clone())).unwrap();
+    let traffic = Flow::start(&space, address(&far)).unwrap();
+    let leads = leads_northbound(&lab).await.unwrap();
+    let led = leader(&lab).await.unwrap() == leads;
+    lab.fault(FaultVerb::Kill, FaultTarget::Member(leads)).await.unwrap();
+    let took = new_pod_answers(&lab, "red/new", &one).await.as_secs_f64();
+    println!(
+        "cluster: a new pod answers {took:.1} s after the northbound's leader died; led: {led}"
+    );
+    lab.fault(FaultVerb::Restart, FaultTarget::Member(leads)).await.unwrap();
+    assert_eq!(whole(&lab).await, servers, "what was only away comes back as it was");
+    becomes_equal(&lab).await;
+
+    freeze_the_leader(&lab).await;
+    let servers = whole(&lab).await;
+    // Their files are lost: the old servers go, new ones join.
+    let begun = Instant::now();
+    lab.fault(FaultVerb::Wipe, FaultTarget::Central(2)).await.unwrap();
+    wait_until(DEADLINE, "another server in the lost one's place", async || {
+        let now = whole(&lab).await;
+        ensure!(now[1] != servers[1], "{now:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    println!("cluster: lost files are joined again after {:.1} s", begun.elapsed().as_secs_f64());
+    let now = whole(&lab).await;
+    assert_eq!((&now[0], &now[2]), (&servers[0], &servers[2]));
+    becomes_equal(&lab).await;
     let seen = traffic.stop().await.unwrap();
     assert_eq!(seen.lost, 0, "of {}: {:?}", seen.sent, seen.missing);
 }

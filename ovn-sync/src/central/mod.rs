@@ -19,6 +19,7 @@
 //!    copy, which takes no writes, is asked how it does.
 
 mod child;
+mod cluster;
 mod database;
 mod northbound;
 mod orders;
@@ -32,6 +33,9 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, watch};
 
 use crate::worker::Worker;
+pub use cluster::{
+    ClusterCentral, ClusterOptions, ClusterStatus, Form, Listed, Part, ServerRole, ServerStatus,
+};
 pub use orders::{Backup, Database, OrderError, Orders};
 use supervisor::Supervisor;
 

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{LeaderSource, announce};
-use super::{LocalCentral, Running};
+use super::{LocalCentral, Mode, Running};
 use crate::config::ExternalConfig;
 
 impl LocalCentral {
@@ -26,7 +26,7 @@ impl LocalCentral {
         let remotes = (config.nb.clone(), config.sb.clone());
         tokio::spawn(announce(store.clone(), remotes, cancel.clone()));
         Ok(Self {
-            external: Some(Arc::new(config.clone())),
+            mode: Mode::External(Arc::new(config.clone())),
             // Of nobody: there are no processes and no rows to carry.
             processes: watch::channel(CentralStatus::default()).1,
             foreign: watch::channel(Default::default()).1,
@@ -37,6 +37,7 @@ impl LocalCentral {
             hand_overs: mpsc::channel(1).0,
             running: Arc::new(Mutex::new(Some(Running {
                 central: None,
+                cluster: None,
                 projector,
                 carrier: None,
             }))),

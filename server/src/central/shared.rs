@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{HandOverError, StoreSource, propose};
 
 /// How often a leader looks whether the store says what it has to.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// The store's state, and whether this member is the one that writes it.
 pub(super) struct LeaderSource {
@@ -96,7 +96,7 @@ pub(super) async fn announce(store: Store, remotes: (Remotes, Remotes), cancel: 
 }
 
 /// Of a fresh leader the last choice may not be applied yet, so it is looked at again.
-async fn choose(
+pub(super) async fn choose(
     store: &Store,
     wanted: impl Fn(&Published) -> Option<Role>,
 ) -> Result<(), HandOverError> {

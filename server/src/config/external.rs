@@ -25,9 +25,11 @@ pub(super) fn external(raw: &RawCentral) -> Result<ExternalConfig, ConfigError> 
     if sb.iter().any(|it| matches!(it, atoll_ovsdb::Endpoint::Unix(_))) {
         return Err(value("central.sb", "a unix socket cannot be reached by nodes"));
     }
-    for (key, given) in
-        [("central.run_dir", raw.run_dir.is_some()), ("central.address", raw.address.is_some())]
-    {
+    for (key, given) in [
+        ("central.run_dir", raw.run_dir.is_some()),
+        ("central.address", raw.address.is_some()),
+        ("central.election_timer_ms", raw.election_timer_ms.is_some()),
+    ] {
         if given {
             return Err(value(key, "is for modes in which the member runs ovn-central itself"));
         }

@@ -42,9 +42,17 @@ impl OvnService {
 
     /// Orders to this member's own processes.
     fn orders(&self) -> Result<&Orders, Status> {
-        let others = "nothing of this ovn-central runs on members (mode \"external\"): whoever runs it \
-                      has tools of their own";
-        self.central()?.orders().ok_or_else(|| answer::invalid(others))
+        let central = self.central()?;
+        central.orders().ok_or_else(|| match central.mode() {
+            "external" => answer::invalid(
+                "nothing of this ovn-central runs on members (mode \"external\"): whoever runs it has \
+                 tools of their own",
+            ),
+            mode => answer::invalid(format!(
+                "in mode {mode:?} a lost database is joined again by itself; `ovsdb-client backup` makes a \
+                 copy"
+            )),
+        })
     }
 
     fn not_leader(&self) -> Status {

@@ -216,7 +216,7 @@ impl Member {
                 let CentralDatabases { nb, sb } = OthersCentral::remotes();
                 CentralConfig::Others { mode, nb, sb }
             }
-            CentralMode::Warm => CentralConfig::Own {
+            CentralMode::Warm | CentralMode::Cluster => CentralConfig::Own {
                 mode,
                 run_dir: self.ovn_dir(),
                 address: member_address(self.index).to_string(),

@@ -26,6 +26,8 @@ pub enum CentralMode {
     /// Each member's own; one serves, the others are copies.
     #[default]
     Warm,
+    /// All members', one OVSDB cluster per database.
+    Cluster,
     /// Somebody else's, on a host of its own.
     External,
 }

@@ -129,7 +129,9 @@ impl Store {
             if !objects.iter().any(|object| matches!(object, Object::Settings(_))) {
                 bail!("the cluster is not set up");
             }
-            if !objects.iter().any(|object| matches!(object, Object::Central(_))) {
+            let serves =
+                |it: &Object| matches!(it, Object::Central(central) if !central.sb.is_empty());
+            if !objects.iter().any(serves) {
                 bail!("no active central is chosen");
             }
             Ok(())
