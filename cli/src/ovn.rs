@@ -18,7 +18,7 @@ use crate::Failure;
 use crate::arguments::Format;
 use crate::change::{carried_out, said};
 use crate::output::{document, rows};
-use crate::status::{central, central_value, projection_value};
+use crate::status::{central, central_value, projected, projection_value};
 
 /// How long a member may take until its new databases hold everything: 50,000 ports, a busy machine.
 const REBUILT_WITHIN: Duration = Duration::from_secs(120);
@@ -111,6 +111,10 @@ impl Member {
     fn serves(&self) -> bool {
         self.status.processes.as_ref().is_some_and(|it| it.serving)
     }
+
+    fn stands_by(&self) -> bool {
+        self.status.projection.as_ref().is_some_and(|it| it.stands_by)
+    }
 }
 
 async fn members(client: &Client) -> Result<Vec<Member>, Failure> {
@@ -178,7 +182,7 @@ fn status_table(members: &[Member]) -> Result<(), Failure> {
             status.name.clone(),
             central(status),
             status.revision.to_string(),
-            of(|it| it.revision.to_string()),
+            projected(status),
             of(|it| word(it).to_owned()),
             of(|it| format!("{:.1?}", Duration::from_micros(it.micros))),
             of(|it| it.conflicts.to_string()),
@@ -218,6 +222,7 @@ fn foreign(status: &StatusResponse) -> String {
 fn word(projection: &Projection) -> &'static str {
     match projection {
         it if it.paused => "paused",
+        it if it.stands_by => "stands by",
         it if it.stopped.is_some() => "stopped",
         it if it.error.is_empty() => "equal",
         _ => "failing",
@@ -309,7 +314,9 @@ async fn set_paused(client: &Client, paused: bool, format: Format) -> Result<(),
 /// One member that is away must not keep the others from it.
 async fn sync(client: &Client, accept: Option<u64>, format: Format) -> Result<(), Failure> {
     let mut failed = None;
-    for member in members(client).await? {
+    let members = members(client).await?.into_iter();
+    // Where one member writes for all, the others have nothing to do.
+    for member in members.filter(|it| !it.stands_by()) {
         let name = &member.status.name;
         match client.only(&member.endpoint).ovn_sync(accept).await {
             Ok(done) => {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use atoll_api::proto::{CentralProcesses, Projection, StatusResponse};
+use atoll_api::proto::{CentralProcesses, ClusterServer, Projection, StatusResponse};
 use atoll_api::{Client, Endpoint};
 use serde_json::{Value, json};
 
@@ -109,20 +109,50 @@ fn table(statuses: &[Asked], wide: bool) -> Result<(), Failure> {
 }
 
 /// The revision that the member's NB is equal to.
-fn projected(status: &StatusResponse) -> String {
-    status.projection.as_ref().map_or("-".to_owned(), |it| it.revision.to_string())
+pub(crate) fn projected(status: &StatusResponse) -> String {
+    let projection = status.projection.as_ref().filter(|it| !it.stands_by);
+    projection.map_or("-".to_owned(), |it| it.revision.to_string())
 }
 
 /// What the member's ovn-central is doing, in one word.
 pub(crate) fn central(status: &StatusResponse) -> String {
-    let word = status.processes.as_ref().map(|it| match it {
+    let Some(it) = &status.processes else { return "-".to_owned() };
+    let word = match it {
+        it if it.mode == "cluster" => return in_cluster(it),
+        it if it.mode == "external" && it.healthy => "external",
+        it if it.mode == "external" => "unreachable",
         it if !it.healthy => "broken",
         it if it.active && it.serving => "serving",
         it if it.active => "starting",
         it if it.copying => "copy",
         _ => "standby",
-    });
-    word.unwrap_or("-").to_owned()
+    };
+    word.to_owned()
+}
+
+/// What the member's servers are in their clusters.
+fn in_cluster(it: &CentralProcesses) -> String {
+    let server = |name: &str, server: Option<&ClusterServer>| {
+        let word = match server {
+            Some(it) if !it.connected => "down",
+            Some(it) if it.leads => "leads",
+            Some(_) => "follows",
+            None => "none",
+        };
+        format!("{name} {word}")
+    };
+    format!("{}, {}", server("nb", it.nb_server.as_ref()), server("sb", it.sb_server.as_ref()))
+}
+
+fn server_value(it: &ClusterServer) -> Value {
+    json!({
+        "address": it.address,
+        "server": it.sid,
+        "cluster": it.cluster,
+        "leads": it.leads,
+        "connected": it.connected,
+        "servers": it.servers,
+    })
 }
 
 pub(crate) fn projection_value(it: &Projection) -> Value {
@@ -135,12 +165,14 @@ pub(crate) fn projection_value(it: &Projection) -> Value {
         "conflicts": it.conflicts,
         "paused": it.paused,
         "stopped": it.stopped,
+        "standsBy": it.stands_by,
         "error": it.error,
     })
 }
 
 pub(crate) fn central_value(it: &CentralProcesses) -> Value {
     json!({
+        "mode": it.mode,
         "active": it.active,
         "serving": it.serving,
         "copying": it.copying,
@@ -149,6 +181,8 @@ pub(crate) fn central_value(it: &CentralProcesses) -> Value {
         "northd": it.northd,
         "healthy": it.healthy,
         "error": it.error,
+        "nbServer": it.nb_server.as_ref().map(server_value),
+        "sbServer": it.sb_server.as_ref().map(server_value),
         "foreign": { "rows": it.foreign_rows, "equal": it.foreign_equal, "error": it.foreign_error },
     })
 }

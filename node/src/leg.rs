@@ -170,7 +170,8 @@ impl Keeper {
 
     /// The southbound to follow now; false if another one has to be followed as soon as it answers.
     async fn southbound(&mut self, view: &View, now: Option<String>) -> (Option<String>, bool) {
-        let chosen = view.central().map(|central| central.sb.clone());
+        // Empty while the databases are being made.
+        let chosen = view.central().map(|central| central.sb.clone()).filter(|sb| !sb.is_empty());
         let next = chosen.clone().filter(|next| now.is_some() && now.as_ref() != Some(next));
         let Some(next) = next else {
             self.awaited = None;
@@ -253,12 +254,16 @@ impl Keeper {
     }
 }
 
-/// Whether somebody listens at an OVSDB remote; one that cannot be asked counts as answering.
-async fn answers(remote: &str) -> bool {
-    let address = remote.split_once(':').and_then(|(_, address)| address.parse().ok());
-    let Some(address) = address else { return true };
-    let connect = tokio::net::TcpStream::connect::<std::net::SocketAddr>(address);
-    matches!(tokio::time::timeout(REACH, connect).await, Ok(Ok(_)))
+/// Whether somebody listens at one of several OVSDB remotes, which have commas between them; one that
+/// cannot be asked counts as answering.
+async fn answers(remotes: &str) -> bool {
+    let reach = async |remote: &str| {
+        let address = remote.split_once(':').and_then(|(_, address)| address.parse().ok());
+        let Some(address) = address else { return true };
+        let connect = tokio::net::TcpStream::connect::<std::net::SocketAddr>(address);
+        matches!(tokio::time::timeout(REACH, connect).await, Ok(Ok(_)))
+    };
+    futures::future::join_all(remotes.split(',').map(reach)).await.contains(&true)
 }
 
 fn with_prefixes(addresses: Addresses, subnet: &Subnet) -> anyhow::Result<Vec<IpNetwork>> {

@@ -14,6 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
 use crate::convert;
+use crate::fence::{Fence, FenceError};
 use crate::projector::Desired;
 use crate::quick::Equal;
 
@@ -39,6 +40,9 @@ pub(crate) enum PassError {
          rows stay as they are until then"
     )]
     Reconciling { missing: usize },
+    /// Nothing was sent, or what was sent was refused as a whole: another one writes.
+    #[error("this member does not write")]
+    Fenced(#[from] FenceError),
     /// Refused by the database, not sent, or outcome unknown: the next pass observes afresh.
     #[error("{operations} operations were not confirmed")]
     Transact {
@@ -126,10 +130,7 @@ impl Memory {
         let missing = state.reconciling().map(|_| state.unreported().count());
         // Whoever holds it makes the store work more.
         drop(state);
-        let (observed, mark) = {
-            let replica = monitor.replica();
-            (convert::observe(&replica), replica.mark())
-        };
+        let (observed, mark) = observe(monitor);
         if let Some(missing) = missing.filter(|_| marker(&observed).is_some()) {
             return Err(PassError::Reconciling { missing });
         }
@@ -144,24 +145,24 @@ impl Memory {
     /// `accepted` lets the pass delete more than can be explained. `changes` are those since
     /// [`Memory::equal_at`], if they are known.
     ///
-    /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do.
+    /// Idempotent: after an error, or a lost reply, the next pass finds what is left to do. With a
+    /// fence, the database takes nothing once another leader has begun.
     pub(crate) async fn pass(
         &mut self,
         desired: Desired,
         accepted: bool,
         changes: Option<Vec<Arc<ChangeSet>>>,
-        client: &Client,
-        monitor: &Monitor,
+        to: &Target<'_>,
     ) -> Result<Option<Done>, PassError> {
-        if let Some(equal) = self.equal.as_mut().filter(|_| !accepted)
-            && let Some(quick) = equal.quick(&desired, changes, monitor)
+        if let Some(equal) = self.equal.as_mut().filter(|_| !accepted && to.is_ours())
+            && let Some(quick) = equal.quick(&desired, changes, to.monitor)
         {
             drop(desired);
             // Whatever becomes of it, it is not known before the answer.
             let seen = equal.seen.take();
             let (operations, next) = quick;
             let sent = operations.len();
-            let transactions = transact(operations, client, monitor).await?;
+            let transactions = to.transact(operations).await?;
             equal.seen = seen;
             if self.planned.as_ref().is_some_and(|it| Arc::ptr_eq(&it.2, &equal.projected)) {
                 self.planned = None;
@@ -169,7 +170,7 @@ impl Memory {
             equal.follow(next);
             return Ok(Some(Done { sent, transactions, conflicts: Vec::new() }));
         }
-        self.full_pass(desired, accepted, client, monitor).await
+        self.full_pass(desired, accepted, to).await
     }
 
     /// As [`Memory::pass`], by comparing everything.
@@ -177,18 +178,24 @@ impl Memory {
         &mut self,
         desired: Desired,
         accepted: bool,
-        client: &Client,
-        monitor: &Monitor,
+        to: &Target<'_>,
     ) -> Result<Option<Done>, PassError> {
         self.doubt();
         self.full_passes += 1;
         let begun = Instant::now();
-        let Some(compared) = self.compare(desired, monitor)? else { return Ok(None) };
-        let Plan { operations, conflicts } = compared.plan(accepted)?;
+        let Some(mut compared) = self.compare(desired, to.monitor)? else { return Ok(None) };
+        let mut plan = compared.plan(accepted)?;
+        // Only now: a database that does not take our state is left without our mark as well.
+        if to.raise().await? {
+            // The one before may have written until then, and does not any more.
+            (compared.observed, compared.mark) = observe(to.monitor);
+            plan = compared.plan(accepted)?;
+        }
+        let Plan { operations, conflicts } = plan;
         let Compared { projected, mark, lineage, .. } = compared;
         let took = begun.elapsed();
         let sent = operations.len();
-        let transactions = transact(operations, client, monitor).await?;
+        let transactions = to.transact(operations).await?;
         let mut equal = Equal::new(projected, &lineage, took);
         // With others in our way, only a comparison tells whether they still are.
         equal.seen = conflicts.is_empty().then_some(mark);
@@ -217,34 +224,65 @@ impl Memory {
     }
 }
 
-/// Carries out `operations`, which are one transaction unless the database was empty; how many
-/// transactions it took.
-async fn transact(
-    operations: Vec<Operation>,
-    client: &Client,
-    monitor: &Monitor,
-) -> Result<usize, PassError> {
-    if operations.is_empty() {
-        return Ok(0);
+/// Where a pass writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) monitor: &'a Monitor,
+    /// If others could write there as well.
+    pub(crate) fence: Option<&'a Fence>,
+}
+
+impl Target<'_> {
+    /// Whether nobody else writes there, as far as the replica tells.
+    fn is_ours(&self) -> bool {
+        self.fence.is_none_or(|fence| fence.is_held(&self.monitor.replica()))
     }
-    let count = operations.len();
-    let portions = portions(operations);
-    let sent = futures::stream::iter(&portions).map(|portion| async move {
-        // Made only when it is about to be sent: the database works on the last one meanwhile.
-        let transaction = convert::transaction(portion);
-        client.transact(DATABASE, &transaction).await
-    });
-    sent.buffered(UNDER_WAY)
-        .try_for_each(|_results| futures::future::ready(Ok(())))
-        .await
-        .map_err(|source| PassError::Transact { operations: count, source })?;
-    // A pass on rows from before would send the same again. Not landing is no error: the next pass
-    // compares.
-    if let Some(last) = portions.last().and_then(|portion| portion.last()) {
-        let landed = monitor.wait_until(|replica| convert::has_landed(last, replica), LANDING);
-        let _ = landed.await;
+
+    /// Makes this member the one that writes; says whether it was not before.
+    async fn raise(&self) -> Result<bool, FenceError> {
+        match self.fence {
+            Some(fence) => fence.raise(self.client, self.monitor).await,
+            None => Ok(false),
+        }
     }
-    Ok(portions.len())
+
+    /// Carries out `operations`, which are one transaction unless the database was empty; how many
+    /// transactions it took.
+    async fn transact(&self, operations: Vec<Operation>) -> Result<usize, PassError> {
+        if operations.is_empty() {
+            return Ok(0);
+        }
+        let count = operations.len();
+        let portions = portions(operations);
+        let sent = futures::stream::iter(&portions).map(|portion| async move {
+            // Made only when it is about to be sent: the database works on the last one meanwhile.
+            let guard = self.fence.map(Fence::guard).into_iter();
+            let transaction: Vec<_> = guard.chain(convert::transaction(portion)).collect();
+            self.client.transact(DATABASE, &transaction).await
+        });
+        let done = sent.buffered(UNDER_WAY);
+        done.try_for_each(|_results| futures::future::ready(Ok(()))).await.map_err(|source| {
+            match self.fence.is_some() && Fence::is_late(&source) {
+                true => PassError::Fenced(FenceError::Late),
+                false => PassError::Transact { operations: count, source },
+            }
+        })?;
+        // A pass on rows from before would send the same again. Not landing is no error: the next
+        // pass compares.
+        if let Some(last) = portions.last().and_then(|portion| portion.last()) {
+            let landed =
+                self.monitor.wait_until(|replica| convert::has_landed(last, replica), LANDING);
+            let _ = landed.await;
+        }
+        Ok(portions.len())
+    }
+}
+
+/// What the database holds, and when it was like that.
+fn observe(monitor: &Monitor) -> (Rows, Mark) {
+    let replica = monitor.replica();
+    (convert::observe(&replica), replica.mark())
 }
 
 /// Both sides of a pass.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use atoll_model::{ChangeSet, Lineage, Revision};
 use atoll_ovn_plan::{Conflict, DiffError};
-use atoll_ovsdb::{Client, ConnectError, ConnectionLost, Endpoint, Monitor, MonitorError, Options};
+use atoll_ovsdb::{Client, ConnectionLost, Monitor, MonitorError, Options};
 use atoll_store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::convert;
-use crate::pass::{DATABASE, Memory, PassError, Pending, chain};
+use crate::fence::{Duty, Fence};
+use crate::pass::{DATABASE, Memory, PassError, Pending, Target, chain};
+use crate::remotes::{LeaderError, Remotes};
 use crate::worker::Worker;
 
 /// Changes that come this close together become one transaction: northd recomputes everything for
@@ -56,7 +58,13 @@ pub trait Source: Send + 'static {
         None
     }
 
-    /// Waits until it may differ from what was read last. Cancel safe.
+    /// Whether, and as whom, this member writes. Unlike the state it may be a moment old: what a
+    /// deposed leader sends is refused by the database.
+    fn duty(&mut self) -> Duty {
+        Duty::Alone
+    }
+
+    /// Waits until state or duty may differ from what was read last. Cancel safe.
     ///
     /// # Errors
     ///
@@ -127,6 +135,9 @@ pub enum AskError {
         /// The state's.
         now: Revision,
     },
+    /// The leader does it.
+    #[error("this member does not lead, and only the leader writes into this database")]
+    StandsBy,
     /// The pass failed.
     #[error("{0}")]
     Pass(String),
@@ -200,6 +211,8 @@ pub struct PassStatus {
     pub duration: Duration,
     /// An operator has paused it: nothing is written.
     pub paused: bool,
+    /// Another member writes into this database, or nobody: nothing is written from here.
+    pub stands_by: bool,
     /// The brake stopped the pass of this revision, and all since.
     pub stopped: Option<Revision>,
     /// Why the last pass failed, or there is no connection, with all causes.
@@ -214,12 +227,24 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Starts projecting `desired` into the northbound database at `nb`.
+    /// Starts projecting `desired` into the northbound database at `nb`; of several servers, into
+    /// that of the one that leads.
     ///
     /// # Errors
     ///
     /// If the system gives no thread.
-    pub fn start(desired: impl Source, nb: Endpoint) -> io::Result<Self> {
+    pub fn start(desired: impl Source, nb: impl Into<Remotes>) -> io::Result<Self> {
+        // Its sender is gone: they stay as they are.
+        Self::following(desired, watch::channel(nb.into()).1)
+    }
+
+    /// As [`start`](Self::start), with servers that may change. A connection that works is kept until
+    /// it is lost.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn following(desired: impl Source, nb: watch::Receiver<Remotes>) -> io::Result<Self> {
         let (sender, status) = watch::channel(PassStatus::default());
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let worker = Worker::spawn("ovn-sync", |cancel| run(desired, nb, sender, asked, cancel))?;
@@ -252,7 +277,7 @@ impl Projector {
 /// own: see [`Projector`]. Most need not: see module `quick`.
 async fn run(
     desired: impl Source,
-    nb: Endpoint,
+    nb: watch::Receiver<Remotes>,
     status: watch::Sender<PassStatus>,
     questions: mpsc::Receiver<Question>,
     cancel: CancellationToken,
@@ -288,12 +313,14 @@ fn retry() -> Backoff {
 /// Why a connection is no longer used.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    #[error("the northbound database cannot be reached")]
-    Connect(#[from] ConnectError),
+    #[error("there is no connection to the northbound database")]
+    Connect(#[from] LeaderError),
     #[error("the northbound database cannot be observed")]
     Monitor(#[from] MonitorError),
     #[error("the connection to the northbound database is lost")]
     Lost(#[from] ConnectionLost),
+    #[error("the server of the northbound database does not lead any more")]
+    NotLeading,
     #[error(transparent)]
     Orphaned(#[from] SourceGone),
 }
@@ -310,21 +337,33 @@ impl<S: Source> Projection<S> {
     /// Projects over one connection until it is lost.
     async fn session(
         &mut self,
-        nb: &Endpoint,
+        nb: &watch::Receiver<Remotes>,
         backoff: &mut Backoff,
     ) -> Result<Infallible, SessionError> {
         let options = Options { call_timeout: CALL_TIMEOUT, ..Options::default() };
-        let client = Client::connect_with(nb, &options).await?;
+        let nb = nb.borrow().clone();
+        let (client, mut lead) = nb.connect(DATABASE, &options).await?;
         // Complete when it returns: a database that is still being read is never taken for one
         // that is empty.
         let mut monitor = client.monitor(DATABASE, &convert::monitored()).await?;
         backoff.reset();
         self.status.send_modify(|status| status.connected = true);
         loop {
-            let next = self.pass(&client, &monitor).await;
+            let next = tokio::select! {
+                next = self.pass(&client, &monitor) => next,
+                // What is under way may be carried out or not, as when a connection is lost.
+                lost = lead.lost() => {
+                    lost?;
+                    return Err(SessionError::NotLeading);
+                }
+            };
             tokio::select! {
                 changed = self.desired.changed() => changed?,
                 changed = monitor.changed() => changed?,
+                lost = lead.lost() => {
+                    lost?;
+                    return Err(SessionError::NotLeading);
+                }
                 Some(question) = self.questions.recv() => {
                     self.answer(question, &client, &monitor).await;
                 }
@@ -341,15 +380,29 @@ impl<S: Source> Projection<S> {
         self.status.send_if_modified(|status| {
             std::mem::replace(&mut status.paused, is_paused) != is_paused
         });
-        if is_paused {
+        if is_paused || self.stands_by() {
             return PERIOD;
         }
         match self.pass_of(desired, false, client, monitor).await {
             Ok(_) => PERIOD,
             // Only another state, other rows or a person can change it.
             Err(PassError::Refused(_) | PassError::Reconciling { .. }) => PERIOD,
-            Err(PassError::Transact { .. }) => self.retry.next(),
+            Err(PassError::Transact { .. } | PassError::Fenced(_)) => self.retry.next(),
         }
+    }
+
+    /// Whether another one writes, or nobody. What this member found before says nothing then.
+    fn stands_by(&mut self) -> bool {
+        let stands_by = self.desired.duty() == Duty::StandBy;
+        self.status.send_if_modified(|status| {
+            let before = std::mem::replace(&mut status.stands_by, stands_by);
+            let was = (status.revision, status.stopped, status.error.is_some());
+            if stands_by {
+                (status.revision, status.stopped, status.error) = (None, None, None);
+            }
+            before != stands_by || stands_by && was != (None, None, false)
+        });
+        stands_by
     }
 
     /// Makes a pass and tells how it went; the operations sent, `None` if nothing is wanted.
@@ -363,7 +416,9 @@ impl<S: Source> Projection<S> {
         let revision = desired.lineage.revision;
         let begun = Instant::now();
         let changes = self.memory.equal_at().and_then(|since| self.desired.changes(since));
-        let done = self.memory.pass(desired, accepted, changes, client, monitor).await;
+        let fence = Fence::of(self.desired.duty(), &desired.lineage);
+        let to = Target { client, monitor, fence: fence.as_ref() };
+        let done = self.memory.pass(desired, accepted, changes, &to).await;
         let mut status = self.status.borrow().clone();
         status.passes += 1;
         status.full_passes = self.memory.full_passes();
@@ -391,8 +446,13 @@ impl<S: Source> Projection<S> {
                     tracing::warn!(error = text, "the state is not projected");
                 }
                 status.error = Some(text);
-                if let PassError::Refused(DiffError::MassDelete(_)) = error {
-                    status.stopped.get_or_insert(revision);
+                match error {
+                    PassError::Refused(DiffError::MassDelete(_)) => {
+                        status.stopped.get_or_insert(revision);
+                    }
+                    // What it was equal to is another's by now.
+                    PassError::Fenced(_) => status.revision = None,
+                    _ => {}
                 }
                 Err(error)
             }
@@ -428,6 +488,9 @@ impl<S: Source> Projection<S> {
         let desired = self.desired.read().ok_or(AskError::NothingToProject)?;
         if desired.state.settings().is_some_and(|it| it.projection_paused) {
             return Err(AskError::Paused);
+        }
+        if self.stands_by() {
+            return Err(AskError::StandsBy);
         }
         let (stopped, now) = (self.status.borrow().stopped, desired.lineage.revision);
         if let Some((accepted, stopped)) = accepted.zip(stopped)

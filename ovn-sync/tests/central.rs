@@ -430,7 +430,8 @@ async fn no_child_outlives_a_member_that_is_killed() {
         let store = Store::with_pods();
         let options = options(Path::new(&dir), "127.0.0.1");
         let _projector =
-            Projector::start(store.follow(), options.nb_socket().parse().unwrap()).unwrap();
+            Projector::start(store.follow(), options.nb_socket().parse::<Endpoint>().unwrap())
+                .unwrap();
         let central = Central::start(options).unwrap();
         central.set_role(CentralRole::Active);
         std::future::pending::<()>().await;

@@ -7,6 +7,8 @@ mod asked;
 #[path = "projection/bad_database.rs"]
 mod bad_database;
 mod common;
+#[path = "projection/fenced.rs"]
+mod fenced;
 #[path = "projection/half_loaded.rs"]
 mod half_loaded;
 #[path = "projection/quick.rs"]
@@ -15,7 +17,7 @@ mod quick;
 use atoll_model::{ClusterId, Operation, PodKey, Revision};
 use atoll_ovn_plan::{ConflictKind, Rows, Table};
 use atoll_ovn_sync::{Desired, PassStatus, Projector};
-use common::{CLUSTER, DEADLINE, Northbound, Store, delete_pod, eventually, put_pod};
+use common::{CLUSTER, DEADLINE, Follower, Northbound, Store, delete_pod, eventually, put_pod};
 use tokio::sync::watch;
 
 /// Waits for a status.

@@ -6,6 +6,9 @@
 //! members and moves the role ([`crate::role`]).
 
 mod ask;
+mod cluster;
+mod external;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,18 +23,19 @@ use atoll_model::{
     Txn,
 };
 use atoll_ovn_sync::{
-    Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Desired,
-    ForeignSource, ForeignStatus, Guard, Orders, PassStatus, Projector, Source, SourceGone,
+    Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, CentralTls,
+    ClusterCentral, ClusterStatus, Desired, ForeignSource, ForeignStatus, Guard, Orders,
+    PassStatus, Projector, Source, SourceGone,
 };
 use atoll_ovsdb::{Endpoint, Tls};
-use atoll_raft::{Published, RecentChanges, Store};
+use atoll_raft::{MemberInfo, Published, RecentChanges, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use ask::{Answer, ask_member};
 
-use crate::config::CentralConfig;
+use crate::config::{CentralConfig, ExternalConfig};
 use crate::role::{Healths, NotFit, Report};
 
 /// How often the raft leader asks the members for their central's health: four answers fit into
@@ -48,22 +52,35 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// A handle to this member's central; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LocalCentral {
+    mode: Mode,
     processes: watch::Receiver<CentralStatus>,
     projection: watch::Receiver<PassStatus>,
     foreign: watch::Receiver<ForeignStatus>,
     /// It was chosen to serve, and its NB has not come as far as that choice yet.
     is_behind: Arc<AtomicBool>,
     asker: Asker,
-    orders: Orders,
+    orders: Option<Orders>,
     hand_overs: mpsc::Sender<HandOver>,
     running: Arc<Mutex<Option<Running>>>,
 }
 
+/// Whose ovn-central it is.
+#[derive(Debug, Clone)]
+enum Mode {
+    /// This member's own.
+    Warm,
+    /// Somebody else's, of which nothing runs here.
+    External(Arc<ExternalConfig>),
+    /// All members', and how this one's part is.
+    Cluster(watch::Receiver<ClusterStatus>),
+}
+
 #[derive(Debug)]
 struct Running {
-    central: Central,
+    central: Option<Central>,
+    cluster: Option<ClusterCentral>,
     projector: Projector,
-    carrier: Carrier,
+    carrier: Option<Carrier>,
 }
 
 /// A member that shall serve, and who wants to know whether it will.
@@ -100,32 +117,33 @@ impl LocalCentral {
         credentials: &Credentials,
         cancel: &CancellationToken,
     ) -> std::io::Result<Self> {
-        let options = CentralOptions {
-            run_dir: config.run_dir.clone(),
-            runtime_file: data_dir.join("southbound.json"),
-            address: config.address,
-            share_dir: config.share_dir.clone(),
-            nb_port: config.nb_port,
-            sb_port: config.sb_port,
-            tls: tls(credentials)?,
-        };
+        if let Some(cluster) = &config.cluster {
+            let clients = Clients::new(credentials.clone());
+            let options = options(config, data_dir, None);
+            return Self::clustered(options, cluster, store, clients, cancel);
+        }
+        let options = options(config, data_dir, tls(credentials)?);
         let client_tls = options.tls.as_ref().map(|tls| tls.client.clone());
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
-        let (published, recent) = (store.published(), store.recent_changes());
-        let source = StoreSource { published, recent, seen: None };
-        let projector = Projector::start(source, nb.clone())?;
+        let projector = Projector::start(StoreSource::new(store), nb.clone())?;
         let carrier = Carrier::start(nb, client_tls)?;
         let (hand_overs, asked) = mpsc::channel(1);
         let local = Self {
+            mode: Mode::Warm,
             processes: central.status(),
             projection: projector.status(),
             foreign: carrier.status(),
             is_behind: Arc::default(),
             asker: projector.asker(),
-            orders: central.orders(),
+            orders: Some(central.orders()),
             hand_overs,
-            running: Arc::new(Mutex::new(Some(Running { central, projector, carrier }))),
+            running: Arc::new(Mutex::new(Some(Running {
+                central: Some(central),
+                cluster: None,
+                projector,
+                carrier: Some(carrier),
+            }))),
         };
         tokio::spawn(local.clone().follow(store.clone(), cancel.clone()));
         let (store, credentials) = (store.clone(), credentials.clone());
@@ -137,6 +155,11 @@ impl LocalCentral {
     /// leader would else leave the role with it for ever.
     #[must_use]
     pub fn processes(&self) -> CentralStatus {
+        match &self.mode {
+            Mode::Warm => {}
+            Mode::External(config) => return external::status(config, &self.projection.borrow()),
+            Mode::Cluster(status) => return cluster::status(&status.borrow()),
+        }
         let mut now = self.processes.borrow().clone();
         if self.is_behind.load(Ordering::Relaxed) {
             now.healthy = false;
@@ -172,10 +195,29 @@ impl LocalCentral {
         &self.asker
     }
 
-    /// Gives orders to the processes.
+    /// Gives orders to the processes; `None` if there are none here.
     #[must_use]
-    pub fn orders(&self) -> &Orders {
-        &self.orders
+    pub fn orders(&self) -> Option<&Orders> {
+        self.orders.as_ref()
+    }
+
+    /// `warm`, `cluster` or `external`.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        match &self.mode {
+            Mode::Warm => "warm",
+            Mode::External(_) => "external",
+            Mode::Cluster(_) => "cluster",
+        }
+    }
+
+    /// How this member's part of the clusters is, in that mode.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterStatus> {
+        match &self.mode {
+            Mode::Cluster(status) => Some(status.borrow().clone()),
+            Mode::Warm | Mode::External(_) => None,
+        }
     }
 
     /// Gives the role to `to`, if this member leads.
@@ -193,18 +235,27 @@ impl LocalCentral {
     /// Stops the projection, then the processes. A second call does nothing.
     pub async fn shutdown(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Running { central, projector, carrier }) = running {
-            carrier.shutdown().await;
+        if let Some(Running { central, cluster, projector, carrier }) = running {
+            if let Some(carrier) = carrier {
+                carrier.shutdown().await;
+            }
             projector.shutdown().await;
-            central.shutdown().await;
+            if let Some(central) = central {
+                central.shutdown().await;
+            }
+            if let Some(cluster) = cluster {
+                cluster.shutdown().await;
+            }
         }
     }
 
     fn set_role(&self, role: CentralRole, source: ForeignSource) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.as_ref() {
-            running.central.set_role(role);
-            running.carrier.set_source(source);
+        if let Some(Running { central: Some(central), carrier, .. }) = running.as_ref() {
+            central.set_role(role);
+            if let Some(carrier) = carrier {
+                carrier.set_source(source);
+            }
         }
     }
 
@@ -303,12 +354,12 @@ impl LocalCentral {
         let status = store.status();
         let serving = store.published().borrow().state.central().map(|it| it.member);
         let listen = |member| if serving == Some(member) { listen } else { Duration::ZERO };
-        reign.clients.retain(|address, _| status.members.iter().any(|it| it.address == *address));
+        reign.clients.retain(&status.members);
         // A learner may be far behind: only who counts may serve.
         let others = status.members.iter().filter(|it| it.id != status.id && it.voter);
         let calls: Vec<_> = others
             .filter_map(|member| {
-                let client = reign.client(&member.address)?;
+                let client = reign.clients.client(&member.address)?;
                 Some(ask_member(member.id, member.address.clone(), client, listen(member.id)))
             })
             .collect();
@@ -337,6 +388,18 @@ impl LocalCentral {
     }
 }
 
+fn options(config: &CentralConfig, data_dir: &Path, tls: Option<CentralTls>) -> CentralOptions {
+    CentralOptions {
+        run_dir: config.run_dir.clone(),
+        runtime_file: data_dir.join("southbound.json"),
+        address: config.address,
+        share_dir: config.share_dir.clone(),
+        nb_port: config.nb_port,
+        sb_port: config.sb_port,
+        tls,
+    }
+}
+
 /// What the databases show and believe: this member's certificate, and the cluster's authority.
 fn tls(credentials: &Credentials) -> std::io::Result<Option<CentralTls>> {
     let (files, client) = (credentials.files(), credentials.for_databases());
@@ -359,6 +422,12 @@ struct StoreSource {
     recent: RecentChanges,
     /// What was read last.
     seen: Option<Lineage>,
+}
+
+impl StoreSource {
+    fn new(store: &Store) -> Self {
+        Self { published: store.published(), recent: store.recent_changes(), seen: None }
+    }
 }
 
 impl Source for StoreSource {
@@ -416,14 +485,18 @@ fn foreign_source(me: MemberId, chosen: Option<&Role>) -> ForeignSource {
 /// What this member knows while it leads.
 struct Reign {
     healths: Healths,
+    clients: Clients,
+}
+
+/// One connection to each member: connecting anew for each question costs more than asking.
+struct Clients {
     credentials: Credentials,
-    /// One connection to each member: connecting anew for each question costs more than asking.
-    clients: BTreeMap<String, ClusterClient<Channel>>,
+    by_address: BTreeMap<String, ClusterClient<Channel>>,
 }
 
 impl Reign {
     fn new(credentials: Credentials) -> Self {
-        Self { healths: Healths::default(), credentials, clients: BTreeMap::new() }
+        Self { healths: Healths::default(), clients: Clients::new(credentials) }
     }
 
     fn take_in(&mut self, answers: Vec<(MemberId, Answer)>) {
@@ -435,14 +508,25 @@ impl Reign {
             }
         }
     }
+}
+
+impl Clients {
+    fn new(credentials: Credentials) -> Self {
+        Self { credentials, by_address: BTreeMap::new() }
+    }
+
+    /// Lets go of who is no member any more.
+    fn retain(&mut self, members: &[MemberInfo]) {
+        self.by_address.retain(|address, _| members.iter().any(|it| it.address == *address));
+    }
 
     fn client(&mut self, address: &str) -> Option<ClusterClient<Channel>> {
-        if let Some(client) = self.clients.get(address) {
+        if let Some(client) = self.by_address.get(address) {
             return Some(client.clone());
         }
         let endpoint: ApiEndpoint = address.parse().ok()?;
         let client = ClusterClient::new(endpoint.connect_lazy(&self.credentials, KEEPALIVE));
-        self.clients.insert(address.to_owned(), client.clone());
+        self.by_address.insert(address.to_owned(), client.clone());
         Some(client)
     }
 }
@@ -497,6 +581,10 @@ async fn appoint(store: &Store, report: &Report) -> Result<(), HandOverError> {
         sb: report.sb.clone(),
         since: Revision(0),
     };
+    propose(store, role).await
+}
+
+async fn propose(store: &Store, role: Role) -> Result<(), HandOverError> {
     let txn = Txn {
         request: None,
         actor: Actor::Leader,

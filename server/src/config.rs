@@ -1,5 +1,8 @@
 //! One config file: read raw, checked once, then only the checked form exists.
 
+mod cluster;
+mod external;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +12,9 @@ use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_model::{ClusterSize, MemberName};
 use atoll_raft::{Retention, Timing};
 use serde::Deserialize;
+
+pub use atoll_ovn_sync::ClusterOptions;
+pub use external::ExternalConfig;
 
 /// OVN's well-known ports.
 const NB_PORT: u16 = 6641;
@@ -69,8 +75,13 @@ struct RawHistory {
 #[serde(deny_unknown_fields)]
 struct RawCentral {
     mode: String,
-    run_dir: PathBuf,
-    address: IpAddr,
+    run_dir: Option<PathBuf>,
+    address: Option<IpAddr>,
+    nb: Option<String>,
+    sb: Option<String>,
+    nb_raft_port: Option<u16>,
+    sb_raft_port: Option<u16>,
+    election_timer_ms: Option<u64>,
     #[serde(default = "default_share_dir")]
     share_dir: PathBuf,
     #[serde(default = "default_nb_port")]
@@ -114,6 +125,8 @@ pub struct Config {
     pub tls: Option<CertificateFiles>,
     /// ovn-central beside this member; `None` if it is somebody else's.
     pub central: Option<CentralConfig>,
+    /// Somebody else's ovn-central that is projected into; `None` if it is ours, or there is none.
+    pub external: Option<ExternalConfig>,
     /// How soon a silent leader is replaced.
     pub timing: Timing,
     /// How much history is kept.
@@ -133,6 +146,8 @@ pub struct CentralConfig {
     pub nb_port: u16,
     /// TCP port of the southbound.
     pub sb_port: u16,
+    /// If the members' databases are clusters.
+    pub cluster: Option<ClusterOptions>,
 }
 
 /// Why a configuration is refused.
@@ -229,6 +244,11 @@ impl Config {
             let rule = "must lie outside data_dir: it has to outlive the disk";
             return Err(value("formation_marker", rule));
         }
+        let (central, external) = match &raw.central {
+            Some(raw) if raw.mode == "external" => (None, Some(external::external(raw)?)),
+            Some(raw) => (central(raw, insecure_dev)?, None),
+            None => (None, None),
+        };
         Ok(Self {
             name: MemberName::new(&raw.name).map_err(|error| value("name", error))?,
             data_dir: raw.data_dir,
@@ -239,7 +259,8 @@ impl Config {
             expected_members,
             formation_marker: raw.formation_marker,
             tls: raw.tls,
-            central: raw.central.map(|raw| central(raw, insecure_dev)).transpose()?.flatten(),
+            central,
+            external,
             timing: timing(&raw.raft)?,
             retention: retention(&raw.history)?,
         })
@@ -292,31 +313,41 @@ fn loopback(endpoint: &Endpoint) -> Result<(), NotLoopback> {
     Credentials::insecure_dev().check(endpoint)
 }
 
-fn central(raw: RawCentral, insecure_dev: bool) -> Result<Option<CentralConfig>, ConfigError> {
+fn central(raw: &RawCentral, insecure_dev: bool) -> Result<Option<CentralConfig>, ConfigError> {
     match raw.mode.as_str() {
         "off" => return Ok(None),
-        "warm" => {}
+        "warm" | "cluster" => {}
         other => {
-            let rule = format!("{other:?} is not known; \"warm\" or \"off\"");
+            let rule =
+                format!("{other:?} is not known; \"warm\", \"cluster\", \"external\" or \"off\"");
             return Err(value("central.mode", rule));
         }
     }
+    for (key, given) in [("central.nb", &raw.nb), ("central.sb", &raw.sb)] {
+        if given.is_some() {
+            return Err(value(key, "is for mode \"external\": the member makes its own"));
+        }
+    }
+    let missing = |key| value(key, "is missing");
+    let run_dir = raw.run_dir.clone().ok_or_else(|| missing("central.run_dir"))?;
+    let address = raw.address.ok_or_else(|| missing("central.address"))?;
     if insecure_dev {
-        let endpoint = Endpoint::Tcp(SocketAddr::new(raw.address, raw.sb_port).to_string());
+        let endpoint = Endpoint::Tcp(SocketAddr::new(address, raw.sb_port).to_string());
         loopback(&endpoint).map_err(|error| value("central.address", error))?;
     }
     // "nb.sock" and friends live there, and a unix socket's path has less than 108 bytes.
-    let longest = raw.run_dir.join("northd.ctl");
+    let longest = run_dir.join("northd.ctl");
     if longest.as_os_str().len() > 100 {
         let rule = format!("{} is too long for unix sockets (100 bytes)", longest.display());
         return Err(value("central.run_dir", rule));
     }
     Ok(Some(CentralConfig {
-        run_dir: raw.run_dir,
-        address: raw.address,
-        share_dir: raw.share_dir,
+        run_dir,
+        address,
+        share_dir: raw.share_dir.clone(),
         nb_port: raw.nb_port,
         sb_port: raw.sb_port,
+        cluster: cluster::cluster(raw)?,
     }))
 }
 
@@ -384,6 +415,40 @@ mod tests {
         assert!(history("max_days = 0").starts_with("history.max_days: must be at least 1"));
         assert!(without("[tls]", "surprise = 1\n[tls]").contains("surprise"));
         assert!(without("/x/ovn", &format!("/{}", "x".repeat(100))).contains("central.run_dir"));
+    }
+
+    #[test]
+    fn an_ovn_central_of_others_is_named_by_its_databases() {
+        let own = GOOD.split("[central]").next().unwrap();
+        let with = |lines: &str| format!("{own}[central]\nmode = \"external\"\n{lines}");
+        let (nb, sb) = ("nb = \"tcp:a:6641,tcp:b:6641\"\n", "sb = \"tcp:a:6642\"\n");
+        let config = Config::parse(&with(&format!("{nb}{sb}")), Path::new("x"), false).unwrap();
+        assert_eq!(config.central, None);
+        assert_eq!(config.external.unwrap().nb.to_string(), "tcp:a:6641,tcp:b:6641");
+        assert!(message(&with(nb)).starts_with("central.sb: is missing: OVSDB remotes"));
+        assert!(message(&with(&format!("nb = \"a\"\n{sb}"))).starts_with("central.nb: `a`"));
+        let unix = message(&with(&format!("{nb}sb = \"unix:/x\"\n")));
+        assert!(unix.starts_with("central.sb: a unix socket"), "{unix}");
+        let both = message(&with(&format!("{nb}{sb}run_dir = \"/x\"")));
+        assert!(both.starts_with("central.run_dir: is for modes"), "{both}");
+        let warm = message(&(GOOD.to_owned() + nb));
+        assert!(warm.starts_with("central.nb: is for mode \"external\""), "{warm}");
+    }
+
+    #[test]
+    fn databases_in_clusters_have_times_of_their_own() {
+        let cluster = GOOD.replace("\"warm\"", "\"cluster\"");
+        let parse = |text: &str| Config::parse(text, Path::new("x"), false).unwrap();
+        let options = parse(&cluster).central.unwrap().cluster.unwrap();
+        let ports = (options.nb_raft_port, options.sb_raft_port);
+        assert_eq!((ports, options.election_timer_ms), ((6643, 6644), 1_000));
+        let slow = format!("{cluster}\nelection_timer_ms = 10000");
+        let slow = parse(&slow).central.unwrap().cluster.unwrap();
+        assert_eq!(slow.election_timer_ms, 10_000);
+        let short = message(&format!("{cluster}\nelection_timer_ms = 99"));
+        assert!(short.starts_with("central.election_timer_ms: must be 100 to 600000"), "{short}");
+        let warm = message(&format!("{GOOD}\nelection_timer_ms = 2000"));
+        assert!(warm.starts_with("central.election_timer_ms: is for mode \"cluster\""), "{warm}");
     }
 
     /// Plaintext must be asked for, and stays on the machine.

@@ -55,12 +55,16 @@ pub async fn run(
     .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
 
     let listeners = CancellationToken::new();
-    let central = match &config.central {
-        Some(central) => Some(
+    let central = match (&config.central, &config.external) {
+        (Some(central), _) => Some(
             LocalCentral::start(central, &config.data_dir, &store, &credentials, &listeners)
                 .context("cannot run ovn-central")?,
         ),
-        None => None,
+        (None, Some(external)) => Some(
+            LocalCentral::attach(external, &store, &listeners)
+                .context("cannot project into the ovn-central of others")?,
+        ),
+        (None, None) => None,
     };
 
     if let Some(central) = central.clone() {

@@ -94,6 +94,7 @@ fn config(dir: &std::path::Path, listen: &str) -> Config {
         formation_marker: dir.join("marker"),
         tls: None,
         central: None,
+        external: None,
         timing: atoll_raft::Timing::default(),
         retention: atoll_raft::Retention::default(),
     }

@@ -84,22 +84,34 @@ impl DatabaseFile {
     }
 
     fn move_aside(&self, why: &DatabaseError) -> Result<(), DatabaseError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(format!(".damaged-{}", now.as_millis()));
-        let aside = Path::new(&aside);
-        tracing::error!(
-            database = self.name,
-            error = %why,
-            kept_as = %aside.display(),
-            "the database cannot be opened; a new one is made"
-        );
-        std::fs::rename(&self.path, aside)
-            .map_err(|source| DatabaseError::Move { path: self.path.clone(), source })
+        move_aside(self.name, &self.path, &why)
     }
 }
 
-async fn tool(command: &'static str, arguments: &[&OsStr]) -> Result<String, DatabaseError> {
+/// Keeps a file that is of no use any more, for people.
+pub(super) fn move_aside(
+    database: &str,
+    path: &Path,
+    why: &dyn std::fmt::Display,
+) -> Result<(), DatabaseError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut aside = path.to_path_buf().into_os_string();
+    aside.push(format!(".damaged-{}", now.as_millis()));
+    let aside = Path::new(&aside);
+    tracing::error!(
+        database,
+        error = %why,
+        kept_as = %aside.display(),
+        "the database cannot be opened; a new one is made"
+    );
+    std::fs::rename(path, aside)
+        .map_err(|source| DatabaseError::Move { path: path.to_path_buf(), source })
+}
+
+pub(super) async fn tool(
+    command: &'static str,
+    arguments: &[&OsStr],
+) -> Result<String, DatabaseError> {
     let run = Command::new("ovsdb-tool")
         .arg("-vconsole:err")
         .arg(command)

@@ -22,6 +22,7 @@
 //!    copy, which takes no writes, is asked how it does.
 
 mod child;
+mod cluster;
 mod database;
 mod door;
 mod network;
@@ -39,6 +40,9 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, watch};
 
 use crate::worker::Worker;
+pub use cluster::{
+    ClusterCentral, ClusterOptions, ClusterStatus, Form, Listed, Part, ServerRole, ServerStatus,
+};
 pub use door::Guard;
 pub use network::CentralTls;
 pub use orders::{Backup, Database, OrderError, Orders};

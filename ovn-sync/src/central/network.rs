@@ -91,20 +91,22 @@ impl Network {
 
     /// A connection of ours.
     pub(super) async fn connect(&self, to: &Endpoint) -> Result<Client, ConnectError> {
-        Client::connect_with(to, &self.options(CALL_TIMEOUT)).await
+        Client::connect_with(to, &options(self.tls())).await
     }
 
     /// The same, when somebody waits for what else there is to do.
     pub(super) async fn connect_soon(&self, to: &Endpoint) -> Result<Client, ConnectError> {
-        Client::connect_with(to, &self.options(LOOK_TIMEOUT)).await
+        let options = Options { connect_timeout: LOOK_TIMEOUT, ..options(self.tls()) };
+        Client::connect_with(to, &options).await
     }
+}
 
-    fn options(&self, timeout: Duration) -> Options {
-        Options {
-            connect_timeout: timeout,
-            call_timeout: CALL_TIMEOUT,
-            tls: self.tls.as_ref().map(|tls| tls.client.clone()),
-            ..Options::default()
-        }
+/// Of our connections to databases.
+pub(super) fn options(tls: Option<&CentralTls>) -> Options {
+    Options {
+        connect_timeout: CALL_TIMEOUT,
+        call_timeout: CALL_TIMEOUT,
+        tls: tls.map(|tls| tls.client.clone()),
+        ..Options::default()
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Kind {
     /// `nb` or `sb`: the names of its files.
     pub(super) name: &'static str,
     pub(super) database: &'static str,
-    schema: &'static str,
+    pub(super) schema: &'static str,
     /// A table whose rows vanish at commit when nothing refers to them, without unique columns: an
     /// insert is a whole write that leaves nothing, not even a notice to those who watch.
     vanishing: &'static str,

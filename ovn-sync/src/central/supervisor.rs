@@ -80,10 +80,12 @@ impl Supervisor {
         orders: mpsc::Receiver<Order>,
         status: watch::Sender<CentralStatus>,
     ) -> Self {
+        let socket =
+            |name| format!("unix:{}", options.run_dir.join(format!("{name}.sock")).display());
         Self {
             nb: Server::new(NORTHBOUND, options, options.nb_port),
             sb: Server::new(SOUTHBOUND, options, options.sb_port),
-            northd: northd(&options.run_dir),
+            northd: northd(&options.run_dir, &socket("nb"), &socket("sb")),
             runtime: Runtime::open(options.runtime_file.clone()),
             role,
             orders,
@@ -316,15 +318,16 @@ fn raised(nb_cfg: Option<i64>) -> Gate {
     nb_cfg.map_or(Gate::Closed, Gate::Waiting)
 }
 
-fn northd(run_dir: &Path) -> Process {
+/// northd between two databases, each an OVSDB remote or several with commas between them.
+pub(super) fn northd(run_dir: &Path, nb: &str, sb: &str) -> Process {
     let file = |name: &str| run_dir.join(name).display().to_string();
     let arguments = vec![
         "-vconsole:off".into(),
         format!("--pidfile={}", file("northd.pid")).into(),
         format!("--unixctl={}", file("northd.ctl")).into(),
         format!("--log-file={}", file("northd.log")).into(),
-        format!("--ovnnb-db=unix:{}", file("nb.sock")).into(),
-        format!("--ovnsb-db=unix:{}", file("sb.sock")).into(),
+        format!("--ovnnb-db={nb}").into(),
+        format!("--ovnsb-db={sb}").into(),
     ];
     Process::new("northd", "ovn-northd", arguments, run_dir.to_path_buf())
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use atoll_api::proto::cluster_client::ClusterClient;
-use atoll_api::proto::{StatusRequest, StatusResponse};
+use atoll_api::proto::{ClusterServer, StatusRequest, StatusResponse};
 use atoll_model::{MemberId, MemberName};
+use atoll_ovn_sync::{ServerRole, ServerStatus};
+use atoll_raft::MemberInfo;
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
-use super::ASK_EVERY;
+use super::cluster::Heard;
+use super::{ASK_EVERY, Clients};
 use crate::role::Report;
 
 /// For the answer, once the listening is over.
@@ -41,6 +44,50 @@ pub(super) async fn ask_member(
     let patience = ASK_EVERY.max(listen + ANSWER);
     let answer = tokio::time::timeout(patience, ask).await;
     (member, answer.ok().flatten().unwrap_or(Answer::Nothing))
+}
+
+impl Clients {
+    /// Asks members how their servers of clusters are; who does not answer is left out.
+    pub(super) async fn ask_servers<'a>(
+        &mut self,
+        members: impl Iterator<Item = &'a MemberInfo>,
+    ) -> Vec<(MemberId, Heard)> {
+        let calls: Vec<_> = members
+            .filter_map(|member| {
+                let mut client = self.client(&member.address)?;
+                Some(async move {
+                    let asked = client.status(StatusRequest { listen_ms: 0 });
+                    let answer = tokio::time::timeout(ANSWER, asked).await.ok()?.ok()?;
+                    Some((member.id, servers(member.id, answer.into_inner())?))
+                })
+            })
+            .collect();
+        futures::future::join_all(calls).await.into_iter().flatten().collect()
+    }
+}
+
+/// What `member` says of its servers; `None` if somebody else answers at its address, or it has none.
+fn servers(member: MemberId, answer: StatusResponse) -> Option<Heard> {
+    let name = MemberName::new(&answer.name).ok()?;
+    let processes = answer.processes.filter(|_| answer.id == member.0)?;
+    let server = |it: ClusterServer, endpoint: String| ServerStatus {
+        endpoint,
+        address: it.address,
+        sid: it.sid,
+        cid: it.cluster,
+        role: if it.leads { ServerRole::Leader } else { ServerRole::Follower },
+        connected: it.connected,
+        leader: None,
+        servers: Vec::new(),
+    };
+    Some(Heard {
+        name,
+        servers: [
+            server(processes.nb_server?, processes.nb_remote),
+            server(processes.sb_server?, processes.sb_remote),
+        ],
+        complete: processes.serving,
+    })
 }
 
 /// Whether the machine at `address` says that nobody listens there.

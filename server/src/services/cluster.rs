@@ -6,10 +6,11 @@ use atoll_api::answer;
 use atoll_api::proto::backup_response::Kind as BackupKind;
 use atoll_api::proto::cluster_server::Cluster as ClusterApi;
 use atoll_api::proto::{
-    BackupRequest, BackupResponse, BackupStart, Central, CentralProcesses, Member, Projection,
-    StatusRequest, StatusResponse, TransferRequest, TransferResponse,
+    BackupRequest, BackupResponse, BackupStart, Central, CentralProcesses, ClusterServer, Member,
+    Projection, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
 };
 use atoll_model::MemberId;
+use atoll_ovn_sync::{ServerRole, ServerStatus};
 use atoll_raft::{MemberStatus, Phase, ReadError, Role, Store, inspect_backup};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
@@ -60,6 +61,17 @@ fn central(central: &atoll_model::Central) -> Central {
         nb: central.nb.clone(),
         sb: central.sb.clone(),
         since: central.since.0,
+    }
+}
+
+fn cluster_server(server: &ServerStatus) -> ClusterServer {
+    ClusterServer {
+        address: server.address.clone(),
+        sid: server.sid.clone(),
+        cluster: server.cid.clone(),
+        leads: server.role == ServerRole::Leader,
+        connected: server.connected,
+        servers: u32::try_from(server.servers.len()).unwrap_or(u32::MAX),
     }
 }
 
@@ -122,6 +134,9 @@ impl ClusterApi for ClusterService {
                 foreign_equal: foreign.equal,
                 foreign_error: foreign.error.unwrap_or_default(),
                 interrupted: now.interrupted,
+                mode: central.mode().to_owned(),
+                nb_server: central.cluster().map(|it| cluster_server(&it.nb)),
+                sb_server: central.cluster().map(|it| cluster_server(&it.sb)),
             }
         });
         let projection = self.central.as_ref().map(|central| {
@@ -135,6 +150,7 @@ impl ClusterApi for ClusterService {
                 paused: pass.paused,
                 stopped: pass.stopped.map(|revision| revision.0),
                 sent: pass.sent as u64,
+                stands_by: pass.stands_by,
                 micros: u64::try_from(pass.duration.as_micros()).unwrap_or(u64::MAX),
             }
         });

@@ -10,7 +10,7 @@ use atoll_api::proto::{
 };
 use atoll_model::{MemberId, Revision};
 use atoll_ovn_plan::Change;
-use atoll_ovn_sync::{AskError, Database, OrderError};
+use atoll_ovn_sync::{AskError, Database, OrderError, Orders};
 use atoll_raft::Store;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
@@ -43,6 +43,21 @@ impl OvnService {
         self.central.as_ref().ok_or_else(|| answer::invalid(none))
     }
 
+    /// Orders to this member's own processes.
+    fn orders(&self) -> Result<&Orders, Status> {
+        let central = self.central()?;
+        central.orders().ok_or_else(|| match central.mode() {
+            "external" => answer::invalid(
+                "nothing of this ovn-central runs on members (mode \"external\"): whoever runs it has \
+                 tools of their own",
+            ),
+            mode => answer::invalid(format!(
+                "in mode {mode:?} a lost database is joined again by itself; `ovsdb-client backup` makes a \
+                 copy"
+            )),
+        })
+    }
+
     fn not_leader(&self) -> Status {
         let leadership = self.store.leadership();
         let leader = leadership.borrow().leader.as_ref().map(|it| it.address.clone());
@@ -69,7 +84,9 @@ fn row_change(change: &Change) -> RowChange {
 fn not_asked(error: &AskError) -> Status {
     match error {
         AskError::Pass(_) => answer::unknown(error.to_string()),
-        AskError::Paused | AskError::OtherAccident { .. } => answer::invalid(error.to_string()),
+        AskError::Paused | AskError::StandsBy | AskError::OtherAccident { .. } => {
+            answer::invalid(error.to_string())
+        }
         AskError::Ended | AskError::NotConnected(_) | AskError::NothingToProject => {
             answer::unavailable(error.to_string())
         }
@@ -137,7 +154,7 @@ impl OvnApi for OvnService {
         request: Request<RebuildRequest>,
     ) -> Result<Response<RebuildResponse>, Status> {
         may_operate(&request)?;
-        let central = self.central()?;
+        let (central, orders) = (self.central()?, self.orders()?);
         if central.processes().active && !request.get_ref().serving {
             return Err(answer::invalid(
                 "this member serves the nodes, which would meet an empty southbound database: hand \
@@ -150,7 +167,7 @@ impl OvnApi for OvnService {
                  `atollctl ovn resume` first",
             ));
         }
-        central.orders().rebuild().await.map_err(|error| answer::unknown(error.to_string()))?;
+        orders.rebuild().await.map_err(|error| answer::unknown(error.to_string()))?;
         Ok(Response::new(RebuildResponse {}))
     }
 
@@ -162,7 +179,7 @@ impl OvnApi for OvnService {
     ) -> Result<Response<Self::BackupDatabaseStream>, Status> {
         may_operate(&request)?;
         let database = database(&request.get_ref().database)?;
-        let backup = self.central()?.orders().backup(database);
+        let backup = self.orders()?.backup(database);
         let backup = backup.map_err(|error| answer::unavailable(error.to_string()))?;
         let parts = stream::try_unfold(backup, |mut backup| async {
             let part = backup.next().await.map_err(|error| broke_off(&error))?;
@@ -176,6 +193,12 @@ impl OvnApi for OvnService {
         request: Request<HandOverRequest>,
     ) -> Result<Response<HandOverResponse>, Status> {
         may_operate(&request)?;
+        let mode = self.central()?.mode();
+        if mode != "warm" {
+            return Err(answer::invalid(format!(
+                "in mode {mode:?} no member's ovn-central serves alone: there is nothing to hand over"
+            )));
+        }
         if !self.store.leadership().borrow().is_leader {
             return Err(self.not_leader());
         }

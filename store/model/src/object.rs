@@ -432,6 +432,10 @@ impl Draining {
 }
 
 /// Which member's ovn-central serves the nodes. Agents follow the highest `since` they ever saw.
+///
+/// Where all members share one ovn-central, the remotes are those of all its servers with commas between
+/// them, and `member` is who wrote that down first. Where they make it themselves, that member does so,
+/// and the remotes are empty until it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Central {
     /// The serving member.

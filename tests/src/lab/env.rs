@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use atoll_api::CertificateFiles;
 
 use super::Lab;
+use super::options::CentralMode;
 use super::pki::OPERATOR;
 
 /// The databases of the member whose ovn-central serves, for a client on the host.
@@ -31,8 +32,15 @@ impl Lab {
             .with_context(|| format!("the store names a '{}' as active central", central.member))
     }
 
-    /// The databases of the member called `name`.
+    /// The databases of the member called `name`, or those that all members share.
     pub(super) fn databases_of(&self, name: &str) -> Option<CentralDatabases> {
+        if let Some(others) = self.others_central() {
+            return Some(others.databases());
+        }
+        if self.state.central == CentralMode::Cluster {
+            let (nb, sb): (Vec<_>, Vec<_>) = self.members().map(|it| it.databases()).unzip();
+            return Some(CentralDatabases { nb: nb.join(","), sb: sb.join(",") });
+        }
         let member = self.members().find(|member| member.name() == name)?;
         let (nb, sb) = member.databases();
         Some(CentralDatabases { nb, sb })

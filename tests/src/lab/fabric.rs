@@ -4,9 +4,10 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 
 use super::names::{
-    FAR_AWAY, LabName, OUTSIDE, Underlay, V4_LEN, V6_LEN, member_address, node_address,
+    FAR_AWAY, LabName, OTHERS, OUTSIDE, Underlay, V4_LEN, V6_LEN, member_address, node_address,
     node_address6,
 };
+use super::options::CentralMode;
 use super::shell::{Space, ip_batch, run};
 use super::state::State;
 
@@ -81,7 +82,8 @@ async fn furnish(site: &Site) -> Result<()> {
 fn sites(state: &State) -> Vec<Site> {
     let members = (1..=state.members).map(|index| member_site(&state.name, index));
     let nodes = (1..=state.nodes).map(|index| node_site(&state.name, index));
-    members.chain(nodes).chain([outside_site(&state.name)]).collect()
+    let others = (state.central == CentralMode::External).then(|| others_site(&state.name));
+    members.chain(nodes).chain([outside_site(&state.name)]).chain(others).collect()
 }
 
 fn member_site(lab: &LabName, index: u8) -> Site {
@@ -90,6 +92,16 @@ fn member_site(lab: &LabName, index: u8) -> Site {
         namespace: lab.member(index),
         networks: &[Underlay::Management],
         setup: vec![format!("address add {}/{V4_LEN} dev eth0", member_address(index))],
+        sysctls: &[],
+    }
+}
+
+fn others_site(lab: &LabName) -> Site {
+    Site {
+        short: "central".to_owned(),
+        namespace: lab.others(),
+        networks: &[Underlay::Management],
+        setup: vec![format!("address add {OTHERS}/{V4_LEN} dev eth0")],
         sysctls: &[],
     }
 }

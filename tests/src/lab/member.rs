@@ -12,9 +12,12 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 use tokio::net::UnixStream;
 
+use super::env::CentralDatabases;
 use super::fabric::set_cable;
 use super::files::remove_if_there;
 use super::names::{API_PORT, LabName, Underlay, member_address};
+use super::options::CentralMode;
+use super::others::{OVN_SHARE, OthersCentral};
 use super::pki::{self, TlsConfig};
 use super::process::{Daemon, is_running};
 use super::shell::{Envs, Space, ovs_envs};
@@ -35,6 +38,7 @@ pub struct Member {
     lab_dir: PathBuf,
     binaries: PathBuf,
     members: u8,
+    central: CentralMode,
 }
 
 impl Member {
@@ -45,6 +49,7 @@ impl Member {
             lab_dir: state.dir.clone(),
             binaries: state.binaries.clone(),
             members: state.members,
+            central: state.central,
         }
     }
 
@@ -205,13 +210,24 @@ impl Member {
             expected_members: self.members,
             formation_marker: self.lab_dir.join("formed"),
             tls: pki::files(&self.lab_dir, &format!("member/{}", self.name())).into(),
-            central: CentralConfig {
-                mode: "warm",
+            central: self.central_config(),
+            raft: RaftConfig::of_this_build(),
+        }
+    }
+
+    fn central_config(&self) -> CentralConfig {
+        let mode = self.central;
+        match mode {
+            CentralMode::External => {
+                let CentralDatabases { nb, sb } = OthersCentral::remotes();
+                CentralConfig::Others { mode, nb, sb }
+            }
+            CentralMode::Warm | CentralMode::Cluster => CentralConfig::Own {
+                mode,
                 run_dir: self.ovn_dir(),
                 address: member_address(self.index).to_string(),
-                share_dir: Path::new("/usr/share/ovn"),
+                share_dir: Path::new(OVN_SHARE),
             },
-            raft: RaftConfig::of_this_build(),
         }
     }
 
@@ -280,11 +296,10 @@ impl RaftConfig {
 }
 
 #[derive(Serialize)]
-struct CentralConfig {
-    mode: &'static str,
-    run_dir: PathBuf,
-    address: String,
-    share_dir: &'static Path,
+#[serde(untagged)]
+enum CentralConfig {
+    Own { mode: CentralMode, run_dir: PathBuf, address: String, share_dir: &'static Path },
+    Others { mode: CentralMode, nb: String, sb: String },
 }
 
 /// Waits until a process that was just started accepts a connection on `socket`; if it ends

@@ -39,6 +39,7 @@ mod member;
 mod names;
 mod node;
 mod options;
+mod others;
 mod pki;
 mod place;
 mod pod;
@@ -58,13 +59,15 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Result;
 
 pub use down::{Removed, down};
+pub use env::CentralDatabases;
 pub use error::{Refused, Usage};
 pub use fault::{FaultTarget, FaultVerb};
 pub use member::Member;
 pub(crate) use member::RaftConfig;
 pub use names::{LabName, Underlay};
 pub use node::Node;
-pub use options::{NODES_MAX, Options};
+pub use options::{CentralMode, NODES_MAX, Options};
+pub use others::OthersCentral;
 pub(crate) use pki::TlsConfig;
 pub use pki::{OPERATOR, VIEWER};
 pub use place::Place;
@@ -152,6 +155,12 @@ impl Lab {
             return Err(Usage(format!("no node {index}: the lab has {count}")).into());
         }
         Ok(Node::new(&self.state, index))
+    }
+
+    /// The ovn-central that is not the members', if the lab has one.
+    pub fn others_central(&self) -> Option<OthersCentral> {
+        let is_theirs = self.state.central == CentralMode::External && !self.state.bare;
+        is_theirs.then(|| OthersCentral::new(&self.state))
     }
 
     /// All members.

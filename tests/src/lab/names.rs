@@ -33,6 +33,11 @@ impl LabName {
         format!("{self}-outside")
     }
 
+    /// The host of an ovn-central that is not the members'.
+    pub(super) fn others(&self) -> String {
+        format!("{self}-central")
+    }
+
     pub(super) fn member(&self, index: u8) -> String {
         format!("{self}-m{index}")
     }
@@ -53,7 +58,7 @@ impl LabName {
             rest.strip_prefix(letter)
                 .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         };
-        rest == "fab" || rest == "outside" || numbered('m') || numbered('n')
+        ["fab", "outside", "central"].contains(&rest) || numbered('m') || numbered('n')
     }
 }
 
@@ -166,6 +171,12 @@ pub(super) fn tunnel_address(index: u8) -> Ipv4Addr {
 pub(super) const OUTSIDE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(172, 31, 0, 200), Ipv6Addr::new(0xfd31, 0, 0, 0, 0, 0, 0, 0x200));
 
+/// The host of an ovn-central that is not the members', on the management network.
+pub(super) const OTHERS: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 50);
+
+/// Where OVN's northbound and southbound listen.
+pub(super) const OVN_PORTS: [u16; 2] = [6641, 6642];
+
 /// Addresses of the outside host that are on no network of a node: "the internet".
 pub(super) const FAR_AWAY: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1));
@@ -183,7 +194,7 @@ mod tests {
     #[test]
     fn a_lab_owns_its_namespaces_and_not_those_of_a_lab_with_a_longer_name() {
         let lab: LabName = "a".parse().unwrap();
-        for namespace in ["a-fab", "a-outside", "a-m1", "a-n12"] {
+        for namespace in ["a-fab", "a-outside", "a-central", "a-m1", "a-n12"] {
             assert!(lab.owns(namespace), "{namespace}");
         }
         for namespace in ["a", "a-", "a-n", "a-n1-fab", "a-n1x", "ab-n1", "b-n1", "a-other"] {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use super::error::Usage;
 use super::names::LabName;
@@ -17,6 +19,19 @@ pub(super) const PRIVATE_DIRS: [&str; 5] = ["/run", "/var/lib", "/var/log", "/et
 /// `/n64/run/openvswitch/ovs-vswitchd.4194304.ctl`.
 const DIR_LEN_MAX: usize = 60;
 
+/// Whose ovn-central the network has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CentralMode {
+    /// Each member's own; one serves, the others are copies.
+    #[default]
+    Warm,
+    /// All members', one OVSDB cluster per database.
+    Cluster,
+    /// Somebody else's, on a host of its own.
+    External,
+}
+
 /// How large a lab is and where it keeps its files.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -26,6 +41,8 @@ pub struct Options {
     pub members: u8,
     /// 0 to [`NODES_MAX`].
     pub nodes: u8,
+    /// Whose ovn-central it has.
+    pub central: CentralMode,
     /// An empty or absent directory; `None` for a fresh one.
     pub dir: Option<PathBuf>,
     /// Leave everything as it is if `up` fails, for a look at it.
@@ -37,7 +54,8 @@ pub struct Options {
 impl Options {
     /// Three members and two nodes.
     pub fn new(name: LabName) -> Self {
-        Self { name, members: 3, nodes: 2, dir: None, keep: false, bare: false }
+        let central = CentralMode::default();
+        Self { name, members: 3, nodes: 2, central, dir: None, keep: false, bare: false }
     }
 
     /// Refuses what cannot become a lab, before anything is made.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::error::Refused;
 use super::files;
 use super::names::LabName;
+use super::options::CentralMode;
 
 /// Where state files are.
 const STATE_DIR: &str = "/run/atoll-lab";
@@ -31,6 +32,7 @@ pub(super) struct State {
     pub(super) made_dir: bool,
     pub(super) members: u8,
     pub(super) nodes: u8,
+    pub(super) central: CentralMode,
     pub(super) bare: bool,
     /// Where Atoll's programs are.
     pub(super) binaries: PathBuf,
@@ -116,6 +118,7 @@ mod tests {
             made_dir: true,
             members: 3,
             nodes: 2,
+            central: CentralMode::Warm,
             bare: false,
             binaries: PathBuf::from("/usr/bin"),
         }

@@ -28,9 +28,6 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What `status` calls a member that has found its cluster.
 const PHASE_MEMBER: &str = "member";
 
-/// How the lab's members run ovn-central.
-const CENTRAL_MODE: &str = "warm";
-
 /// A client of the store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -104,7 +101,7 @@ pub struct ActiveCentral {
     pub member: String,
     /// The revision at which it was chosen.
     pub since: u64,
-    /// `warm`.
+    /// `warm`, or another that the members are configured with.
     pub mode: String,
 }
 
@@ -132,7 +129,9 @@ impl Store {
             if !objects.iter().any(|object| matches!(object, Object::Settings(_))) {
                 bail!("the cluster is not set up");
             }
-            if !objects.iter().any(|object| matches!(object, Object::Central(_))) {
+            let serves =
+                |it: &Object| matches!(it, Object::Central(central) if !central.sb.is_empty());
+            if !objects.iter().any(serves) {
                 bail!("no active central is chosen");
             }
             Ok(())
@@ -346,10 +345,11 @@ fn summarise(members: &[StatusResponse]) -> StoreStatus {
     let leads = |member: &&StatusResponse| member.leader == Some(member.id);
     let leader = members.iter().filter(leads).max_by_key(|member| member.term);
     let chosen = members.iter().filter_map(|member| member.central.as_ref());
+    let mut modes = members.iter().filter_map(|member| member.processes.as_ref());
     let central = chosen.max_by_key(|central| central.since).map(|central| ActiveCentral {
         member: central.name.clone(),
         since: central.since,
-        mode: CENTRAL_MODE.to_owned(),
+        mode: modes.next().map_or_else(String::new, |it| it.mode.clone()),
     });
     StoreStatus {
         roles: members.iter().map(|member| (member.name.clone(), role(member))).collect(),

@@ -56,6 +56,7 @@ impl Reservation {
             made_dir,
             members: options.members,
             nodes: options.nodes,
+            central: options.central,
             bare: options.bare,
             binaries,
         };
@@ -90,6 +91,9 @@ impl Lab {
             pki::set_up(state).await.context("cannot make the certificates")?;
         }
         fabric::build(state).await?;
+        if let Some(others) = self.others_central() {
+            others.start().await.context("the ovn-central of others does not start")?;
+        }
         try_join!(self.start_members(), self.start_nodes())?;
         if state.bare {
             return Ok(());

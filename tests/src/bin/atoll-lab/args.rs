@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use atoll_tests::lab::{FaultTarget, FaultVerb, LabName, Options, Place, PodName, PodOptions};
+use atoll_tests::lab::{
+    CentralMode, FaultTarget, FaultVerb, LabName, Options, Place, PodName, PodOptions,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A whole Atoll network on this machine, in network namespaces.
@@ -91,6 +93,9 @@ pub(crate) struct Up {
     /// How many nodes.
     #[arg(long, default_value_t = 2)]
     nodes: u8,
+    /// Whose ovn-central the network has.
+    #[arg(long, value_enum, default_value_t)]
+    central: CentralMode,
     /// An empty or absent directory for the lab's files; without it, a fresh one.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -104,8 +109,8 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn options(self, name: LabName) -> Options {
-        let Self { members, nodes, dir, keep, bare } = self;
-        Options { name, members, nodes, dir, keep, bare }
+        let Self { members, nodes, central, dir, keep, bare } = self;
+        Options { name, members, nodes, central, dir, keep, bare }
     }
 }
 
@@ -178,6 +183,7 @@ mod tests {
         let options = up.options(cli.name);
         assert_eq!((options.members, options.nodes), (3, 2));
         assert_eq!(options.name.to_string(), "atoll");
+        assert_eq!(options.central, CentralMode::Warm);
         assert!(options.dir.is_none() && !options.keep && !options.bare);
     }
 

@@ -1,0 +1,84 @@
+//! An ovn-central that is nobody's of ours: one host with two standalone databases and northd, as
+//! somebody else would run it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tokio::process::Command;
+
+use super::env::CentralDatabases;
+use super::names::{LabName, OTHERS, OVN_PORTS};
+use super::process::Daemon;
+use super::shell::{Space, ovs_envs, run};
+use super::state::State;
+
+/// Where Debian's ovn-common keeps its schemas.
+pub(super) const OVN_SHARE: &str = "/usr/share/ovn";
+
+/// The host of an ovn-central that members only attach to.
+#[derive(Debug, Clone)]
+pub struct OthersCentral {
+    lab: LabName,
+    dir: PathBuf,
+}
+
+impl OthersCentral {
+    pub(super) fn new(state: &State) -> Self {
+        Self { lab: state.name.clone(), dir: state.dir.join("central") }
+    }
+
+    /// Its databases for a client on the host.
+    pub fn databases(&self) -> CentralDatabases {
+        let socket = |name| format!("unix:{}", self.dir.join(name).display());
+        CentralDatabases { nb: socket("nb.sock"), sb: socket("sb.sock") }
+    }
+
+    /// Its databases for members and nodes.
+    pub(super) fn remotes() -> CentralDatabases {
+        let [nb, sb] = OVN_PORTS.map(|port| format!("tcp:{OTHERS}:{port}"));
+        CentralDatabases { nb, sb }
+    }
+
+    /// Its processes.
+    pub fn processes(&self) -> [Daemon; 3] {
+        let daemon = |program, file| Daemon::new(program, self.dir.join(file), &self.lab.others());
+        [
+            daemon("ovn-northd", "northd.pid"),
+            daemon("ovsdb-server (NB)", "nb.pid"),
+            daemon("ovsdb-server (SB)", "sb.pid"),
+        ]
+    }
+
+    /// Starts it and returns when all of it runs.
+    pub(super) async fn start(&self) -> Result<()> {
+        fs::create_dir_all(&self.dir)
+            .with_context(|| format!("cannot make {}", self.dir.display()))?;
+        for (name, port) in ["nb", "sb"].into_iter().zip(OVN_PORTS) {
+            let database = self.dir.join(format!("{name}.db"));
+            let schema = Path::new(OVN_SHARE).join(format!("ovn-{name}.ovsschema"));
+            let mut create = super::shell::command("ovsdb-tool");
+            run(create.arg("create").arg(&database).arg(schema)).await?;
+            let mut server = self.daemon("ovsdb-server", name);
+            server.arg(format!("--remote=punix:{}.sock", self.dir.join(name).display()));
+            server.arg(format!("--remote=ptcp:{port}:{OTHERS}"));
+            run(server.arg(database)).await?;
+        }
+        let CentralDatabases { nb, sb } = self.databases();
+        let mut northd = self.daemon("ovn-northd", "northd");
+        northd.args([format!("--ovnnb-db={nb}"), format!("--ovnsb-db={sb}")]);
+        run(&mut northd).await.map(drop)
+    }
+
+    fn daemon(&self, program: &str, name: &str) -> Command {
+        let mut command = Space::of_namespace(&self.lab.others()).command(program);
+        let file = |suffix| self.dir.join(format!("{name}.{suffix}")).display().to_string();
+        command.args(["--detach", "--no-chdir", "-vconsole:off"]);
+        command.arg(format!("--pidfile={}", file("pid")));
+        command.arg(format!("--unixctl={}", file("ctl")));
+        command.arg(format!("--log-file={}", file("log")));
+        let dir = self.dir.as_path();
+        command.envs(ovs_envs([dir; 3], [dir; 3]));
+        command
+    }
+}
