@@ -8,10 +8,9 @@
 //!                                            └────────── children of Central ──────────┘
 //! ```
 //!
-//! Unless members share one ([`ClusterCentral`], or somebody else's), every member runs both and projects
-//! its own copy of the state into its own northbound database,
-//! so all of these are equal, and none has to be fenced. Only the *active* member runs northd and
-//! opens its databases to the network.
+//! Unless members share one ([`ClusterCentral`], or somebody else's), every member runs both and
+//! projects its own copy of the state into its own northbound database, so all of these are equal, and
+//! none has to be fenced. Only the *active* member runs northd and opens its databases to the network.
 //!
 //! * [`Projector`]: observe, diff (`atoll-ovn-plan`), transact. It wakes on a new state, on any
 //!   change of the database and on a timer. For correctness it takes no hint of what changed: it

@@ -118,12 +118,12 @@ async fn write_on(lab: &Lab, prefix: &str) {
     }
 }
 
-/// A leader that stands still while another is elected and writes, and then goes on where it was.
-async fn freeze_the_leader(lab: &Lab) {
+/// A leader that is frozen or cut off while another is elected and writes, and then goes on where it was.
+async fn depose_the_leader(lab: &Lab, [begin, end]: [FaultVerb; 2]) {
     let frozen = leader(lab).await.unwrap();
     let before = term_that_writes(lab, frozen).await.unwrap();
     let frozen_and_back = async {
-        lab.fault(FaultVerb::Stop, FaultTarget::Member(frozen)).await.unwrap();
+        lab.fault(begin, FaultTarget::Member(frozen)).await.unwrap();
         let begun = Instant::now();
         let next = wait_until(DEADLINE, "another leader to write", async || {
             let term = term_that_writes(lab, frozen).await?;
@@ -131,13 +131,14 @@ async fn freeze_the_leader(lab: &Lab) {
             Ok(term)
         });
         let next = next.await.unwrap();
-        println!("the next leader wrote {:.1} s after the freeze", begun.elapsed().as_secs_f64());
+        let took = begun.elapsed().as_secs_f64();
+        println!("{begin} member/{frozen}: the next leader wrote after {took:.1} s");
         let lasts = wait_until(DEADLINE, "the freeze to last", async || {
             ensure!(begun.elapsed() >= FROZEN, "since {:?}", begun.elapsed());
             Ok(())
         });
         lasts.await.unwrap();
-        lab.fault(FaultVerb::Cont, FaultTarget::Member(frozen)).await.unwrap();
+        lab.fault(end, FaultTarget::Member(frozen)).await.unwrap();
         next
     };
     let next = tokio::select! {
@@ -149,7 +150,7 @@ async fn freeze_the_leader(lab: &Lab) {
     let log = std::fs::read_to_string(lab.member(frozen).unwrap().dir().join("atolld.log"));
     let log = log.unwrap();
     let late = log.lines().filter(|it| it.contains("does not write")).count();
-    println!("m{frozen} was refused {late} times when it went on");
+    println!("{end} member/{frozen}: what it wanted to write was refused {late} times");
 }
 
 /// From now until a new pod answers. It is on a node that no probe passes: a port that comes makes the
@@ -192,7 +193,8 @@ async fn an_ovn_central_of_others_is_projected_into_by_the_leader_alone() {
     let took = new_pod_answers(&lab, "red/new", &one).await;
     println!("external: a new pod answers {:.1} s after the leader's death", took.as_secs_f64());
     lab.fault(FaultVerb::Restart, FaultTarget::Member(leads)).await.unwrap();
-    freeze_the_leader(&lab).await;
+    depose_the_leader(&lab, [FaultVerb::Stop, FaultVerb::Cont]).await;
+    depose_the_leader(&lab, [FaultVerb::Cut, FaultVerb::Heal]).await;
     let seen = traffic.stop().await.unwrap();
     assert_eq!(seen.lost, 0, "of {}: {:?}", seen.sent, seen.missing);
 }
@@ -253,7 +255,7 @@ async fn databases_in_clusters_outlive_the_members_that_lead_them() {
     assert_eq!(whole(&lab).await, servers, "what was only away comes back as it was");
     becomes_equal(&lab).await;
 
-    freeze_the_leader(&lab).await;
+    depose_the_leader(&lab, [FaultVerb::Stop, FaultVerb::Cont]).await;
     let servers = whole(&lab).await;
     // Their files are lost: the old servers go, new ones join.
     let begun = Instant::now();

@@ -84,6 +84,8 @@ impl Supervisor {
                 status = self.nb.process.ended() => {
                     self.ended("northbound ovsdb-server", status);
                     self.nb.ended();
+                    // It may come back with another file.
+                    self.projected = false;
                 }
                 status = self.sb.process.ended() => {
                     self.ended("southbound ovsdb-server", status);
