@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
 use super::cluster::Heard;
-use super::{ASK_EVERY, Clients};
+use super::reign::{ASK_EVERY, Clients};
 use crate::role::Report;
 
 /// For the answer, once the listening is over.

@@ -18,8 +18,9 @@ use atoll_raft::{Published, Store};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::reign::Clients;
 use super::shared::{LOOK, LeaderSource, choose};
-use super::{Clients, LocalCentral, Mode, Running};
+use super::{LocalCentral, Mode, Running};
 use crate::config::ClusterOptions;
 
 /// Which of the two databases.

@@ -10,7 +10,9 @@ use atoll_raft::{Leadership, Published, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{HandOverError, StoreSource, propose};
+use super::HandOverError;
+use super::reign::propose;
+use super::source::StoreSource;
 
 /// How often a leader looks whether the store says what it has to.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
