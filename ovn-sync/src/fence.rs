@@ -46,6 +46,8 @@ pub(crate) enum FenceError {
     OtherCluster { held: ClusterId },
     #[error("the database refused a late write: another leader writes, or its mark is lost")]
     Late,
+    #[error("this member does not lead")]
+    StandBy,
     #[error("the term could not be raised")]
     Raise(#[source] TransactError),
 }
@@ -81,11 +83,16 @@ pub(crate) struct Fence {
 }
 
 impl Fence {
-    /// `None` if nothing has to be fenced.
-    pub(crate) fn of(duty: Duty, lineage: &Lineage) -> Option<Self> {
-        let Duty::Lead(term) = duty else { return None };
+    /// `None` if nothing has to be fenced. Who stands by gets none and may not go on without: leadership
+    /// may have ended since somebody looked.
+    pub(crate) fn of(duty: Duty, lineage: &Lineage) -> Result<Option<Self>, FenceError> {
+        let term = match duty {
+            Duty::Alone => return Ok(None),
+            Duty::Lead(term) => term,
+            Duty::StandBy => return Err(FenceError::StandBy),
+        };
         let own = Mark { cluster: lineage.cluster, term };
-        Some(Self { own, ancestors: lineage.clone() })
+        Ok(Some(Self { own, ancestors: lineage.clone() }))
     }
 
     /// What each transaction begins with: whoever writes is still this leader.
@@ -188,7 +195,7 @@ mod tests {
     fn leader(term: u64, ancestors: &[u128]) -> Fence {
         let mut lineage = Lineage::new(ClusterId(7), Revision(1));
         lineage.ancestors = ancestors.iter().map(|id| ClusterId(*id)).collect();
-        Fence::of(Duty::Lead(term), &lineage).unwrap()
+        Fence::of(Duty::Lead(term), &lineage).unwrap().unwrap()
     }
 
     #[test]
@@ -216,9 +223,9 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_alone_or_not_at_all_has_no_fence() {
+    fn who_writes_alone_has_no_fence_and_who_stands_by_does_not_write() {
         let lineage = Lineage::new(ClusterId(7), Revision(1));
-        assert!(Fence::of(Duty::Alone, &lineage).is_none());
-        assert!(Fence::of(Duty::StandBy, &lineage).is_none());
+        assert!(Fence::of(Duty::Alone, &lineage).unwrap().is_none());
+        assert!(matches!(Fence::of(Duty::StandBy, &lineage), Err(FenceError::StandBy)));
     }
 }

@@ -106,7 +106,9 @@ impl Memory {
     /// The rows that the state asks for; `None` while it is not set up.
     fn plan(&mut self, desired: &Desired) -> Option<Arc<Projected>> {
         let (cluster, revision) = (desired.lineage.cluster, desired.state.revision());
-        if let Some(equal) = self.equal.as_ref().filter(|it| it.is_of(cluster, revision)) {
+        // What was followed is what a comparison of everything has to be able to contradict.
+        let computed = self.equal.as_ref().filter(|it| !it.is_patched);
+        if let Some(equal) = computed.filter(|it| it.is_of(cluster, revision)) {
             return Some(equal.projected.clone());
         }
         if let Some((of, at, projected)) = &self.planned

@@ -416,9 +416,13 @@ impl<S: Source> Projection<S> {
         let revision = desired.lineage.revision;
         let begun = Instant::now();
         let changes = self.memory.equal_at().and_then(|since| self.desired.changes(since));
-        let fence = Fence::of(self.desired.duty(), &desired.lineage);
-        let to = Target { client, monitor, fence: fence.as_ref() };
-        let done = self.memory.pass(desired, accepted, changes, &to).await;
+        let done = match Fence::of(self.desired.duty(), &desired.lineage) {
+            Ok(fence) => {
+                let to = Target { client, monitor, fence: fence.as_ref() };
+                self.memory.pass(desired, accepted, changes, &to).await
+            }
+            Err(error) => Err(error.into()),
+        };
         let mut status = self.status.borrow().clone();
         status.passes += 1;
         status.full_passes = self.memory.full_passes();

@@ -28,6 +28,8 @@ pub(crate) struct Equal {
     pub(crate) projected: Arc<Projected>,
     cluster: ClusterId,
     pub(crate) revision: Revision,
+    /// The rows were followed here, and not made from the state as a whole.
+    pub(crate) is_patched: bool,
     /// Up to where the database is known to hold these rows and nothing in their way; `None` if
     /// that has to be found out.
     pub(crate) seen: Option<Mark>,
@@ -48,7 +50,7 @@ impl Equal {
     pub(crate) fn new(projected: Arc<Projected>, lineage: &Lineage, took: Duration) -> Self {
         let due = Instant::now() + PERIOD.max(took.saturating_mul(SHARE));
         let Lineage { cluster, revision, .. } = *lineage;
-        Self { projected, cluster, revision, seen: None, due }
+        Self { projected, cluster, revision, is_patched: false, seen: None, due }
     }
 
     pub(crate) fn is_of(&self, cluster: ClusterId, revision: Revision) -> bool {
@@ -111,6 +113,7 @@ impl Equal {
     pub(crate) fn follow(&mut self, next: Next) {
         let Next { patch, revision, mark } = next;
         Arc::make_mut(&mut self.projected).adopt(patch);
+        self.is_patched |= revision != self.revision;
         (self.revision, self.seen) = (revision, Some(mark));
     }
 }
