@@ -109,7 +109,9 @@ impl Healths {
             // The nodes have to connect anew anyway.
             let is_lost = self.gone.contains(&serving.member)
                 || health.is_some_and(|it| {
-                    it.report.interrupted && appointed.is_none_or(|(_, at)| it.heard > at)
+                    // One that ends soon after it was chosen may end wherever the nodes go.
+                    let settled = appointed.is_none_or(|(_, at)| it.heard > at + UNHEARD);
+                    it.report.interrupted && settled
                 });
             let moves = is_lost && self.has_copy(now, serving.member);
             if heard && !moves && within(healthy, patience) {
@@ -308,10 +310,17 @@ mod tests {
         assert_eq!(healths.choose(now, Some(&serving(2))).unwrap().member, MemberId(3));
         healths.heard(now, report(3, true));
         assert_eq!(healths.choose(now, Some(&serving(2))), None, "nobody has a copy");
-        // What was heard before the role moved there says nothing of how it serves.
+        // Contents that end every server would send the nodes round and round.
         healths.heard(now, Report { copying: true, ..report(3, true) });
         healths.appointed(now, MemberId(2));
-        assert_eq!(healths.choose(now, Some(&serving(2))), None);
+        let soon = now + UNHEARD / 2;
+        healths.heard(soon, Report { interrupted: true, serving: true, ..report(2, true) });
+        healths.heard(soon, Report { copying: true, ..report(3, true) });
+        assert_eq!(healths.choose(soon, Some(&serving(2))), None);
+        let later = now + UNHEARD * 2;
+        healths.heard(later, Report { interrupted: true, serving: true, ..report(2, true) });
+        healths.heard(later, Report { copying: true, ..report(3, true) });
+        assert_eq!(healths.choose(later, Some(&serving(2))).unwrap().member, MemberId(3));
     }
 
     /// A fresh leader, too, who has heard of nobody but itself.

@@ -17,6 +17,7 @@ use atoll_ovsdb::{
     CallError, Client, DatabaseSchema, Monitor, MonitorError, MonitoredTable, Operation,
     OperationResult, Replica, Row, TransactError,
 };
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -72,6 +73,10 @@ const HEART: &str = "Datapath_Binding";
 /// Between writes of the file: nodes write into the southbound with each pod.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
+/// For the first contents, and between tries.
+const CONTENTS: Duration = Duration::from_secs(60);
+const FOLLOW_AGAIN: Duration = Duration::from_secs(10);
+
 /// Table → UUID → row.
 type Tables = BTreeMap<String, BTreeMap<Uuid, Row>>;
 
@@ -97,6 +102,10 @@ pub(super) struct Runtime {
     file: PathBuf,
     rows: Tables,
     monitor: Option<Monitor>,
+    /// A monitor on its way: a large southbound that all nodes have just come to takes its time, and
+    /// the supervisor has other things to do.
+    coming: Option<oneshot::Receiver<Result<Monitor, RuntimeError>>>,
+    follow_after: Instant,
     /// Something was written since they were taken in.
     is_behind: bool,
     write_after: Instant,
@@ -109,23 +118,61 @@ impl Runtime {
             tracing::warn!(path = %file.display(), %error, "what nodes had is not known any more");
             Tables::new()
         });
-        Self { file, rows, monitor: None, is_behind: false, write_after: Instant::now() }
+        let now = Instant::now();
+        Self {
+            file,
+            rows,
+            monitor: None,
+            coming: None,
+            follow_after: now,
+            is_behind: false,
+            write_after: now,
+        }
     }
 
     /// Follows a southbound that is complete. Idempotent.
-    pub(super) async fn follow(&mut self, southbound: &Client) -> Result<(), RuntimeError> {
-        if self.monitor.is_none() {
-            let schema = southbound.get_schema(SOUTHBOUND.database).await?;
-            let monitor = southbound.monitor(SOUTHBOUND.database, &monitored(&schema)).await?;
-            (self.monitor, self.is_behind) = (Some(monitor), true);
+    pub(super) fn follow(&mut self, southbound: &Client) -> Result<(), RuntimeError> {
+        self.welcome()?;
+        let is_due = self.monitor.is_none() && self.coming.is_none();
+        if is_due && Instant::now() >= self.follow_after {
+            self.follow_after = Instant::now() + FOLLOW_AGAIN;
+            let southbound = southbound.with_call_timeout(CONTENTS);
+            let (mut sender, coming) = oneshot::channel();
+            tokio::spawn(async move {
+                tokio::select! {
+                    came = monitor(&southbound) => {
+                        // Nobody may want it any more.
+                        let _ = sender.send(came);
+                    }
+                    () = sender.closed() => {}
+                }
+            });
+            self.coming = Some(coming);
         }
+        Ok(())
+    }
+
+    /// Takes the monitor if it has come.
+    fn welcome(&mut self) -> Result<(), RuntimeError> {
+        let Some(coming) = &mut self.coming else { return Ok(()) };
+        let came = match coming.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
+            came => came,
+        };
+        self.coming = None;
+        // A sender that is gone has panicked, which is told by itself.
+        let Ok(came) = came else { return Ok(()) };
+        (self.monitor, self.is_behind) = (Some(came?), true);
         Ok(())
     }
 
     /// The southbound that was followed is gone, or is about to become another.
     pub(super) fn leave(&mut self) {
+        // An error says that there is nothing to take in.
+        let _ = self.welcome();
         self.take_in();
-        self.monitor = None;
+        (self.monitor, self.coming) = (None, None);
+        self.follow_after = Instant::now();
     }
 
     /// Writes what has changed, once in a while.
@@ -176,6 +223,11 @@ impl Runtime {
         }
         is_news
     }
+}
+
+async fn monitor(southbound: &Client) -> Result<Monitor, RuntimeError> {
+    let schema = southbound.get_schema(SOUTHBOUND.database).await?;
+    Ok(southbound.monitor(SOUTHBOUND.database, &monitored(&schema)).await?)
 }
 
 fn monitored(schema: &DatabaseSchema) -> Vec<MonitoredTable> {

@@ -167,7 +167,7 @@ impl Supervisor {
             }
             CentralRole::Idle => self.retire().await,
         }
-        let followed = self.remember().await;
+        let followed = self.remember();
         self.note("southbound database", followed);
         if Instant::now() >= self.next_probe {
             self.next_probe = Instant::now() + PROBE;
@@ -180,10 +180,10 @@ impl Supervisor {
     }
 
     /// Follows what nodes write while the southbound has all of it.
-    async fn remember(&mut self) -> Result<(), RuntimeError> {
+    fn remember(&mut self) -> Result<(), RuntimeError> {
         let is_complete = self.is_serving() || self.sb.is_copying();
         match self.sb.client().filter(|_| is_complete) {
-            Some(southbound) => self.runtime.follow(southbound).await,
+            Some(southbound) => self.runtime.follow(southbound),
             None => {
                 self.runtime.leave();
                 Ok(())
@@ -216,7 +216,9 @@ impl Supervisor {
         if self.sb.is_up() && self.sb.is_whole() {
             // Nodes find what they had; northd has nothing to add that they could miss meanwhile.
             self.gate = Gate::Passed;
-            self.sb.open().await?;
+            // If it cannot be, that is tried again below; northd need not wait for it.
+            let opened = self.sb.open().await;
+            self.note("southbound database", opened);
         }
         let (Some(nb), Some(sb)) = (self.nb.client(), self.sb.client()) else { return Ok(()) };
         let (nb, sb) = (nb.clone(), sb.clone());

@@ -3,9 +3,10 @@
 use crate::copies::{claim, runtime};
 use crate::*;
 
-/// Ends the databases and removes their files, as somebody who clears the directory does.
+/// Ends the databases and removes their files, as somebody who clears the directory does. northd goes
+/// first: when a database has ended, its supervisor ends it by itself.
 fn wipe(member: &Member) {
-    let pids: Vec<_> = ["nb", "sb", "northd"]
+    let pids: Vec<_> = ["northd", "nb", "sb"]
         .into_iter()
         .filter_map(|name| pid(&member.file(&format!("{name}.pid"))))
         .collect();
