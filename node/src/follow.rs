@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use atoll_api::{Client, WatchEvent};
-use atoll_model::Revision;
-use tokio::sync::watch;
+use atoll_api::{Client, Serving, WatchEvent};
+use atoll_model::{Central, ClusterId, Revision};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
     // Always a full state first: it is one message for one node, and what the cache missed while
     // the agent was down does not depend on how far the members have compacted.
     let mut watch = client.watch(None);
-    let mut serving = client.serving();
+    let mut serving = second(client.serving());
     // By when the view must have come as far as this.
     let mut doubt: Option<(Revision, Instant)> = None;
     // What is wrong is said once, until it is right again.
@@ -31,7 +31,7 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
         doubt = doubt.filter(|(revision, _)| views.borrow().revision() < Some(*revision));
         let event = tokio::select! {
             event = watch.next() => event,
-            (cluster, central) = serving.next() => {
+            Some((cluster, central)) = serving.recv() => {
                 let since = central.since;
                 if views.send_if_modified(|view| view.hear(cluster, central)) {
                     doubt = Some((since, Instant::now() + LATER));
@@ -86,6 +86,24 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
             }
         }
     }
+}
+
+/// A task of its own: its patience with a member that does not answer must not begin anew with each
+/// event of the watch.
+fn second(mut serving: Serving) -> mpsc::Receiver<(ClusterId, Central)> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let choice = tokio::select! {
+                choice = serving.next() => choice,
+                () = sender.closed() => return,
+            };
+            if sender.send(choice).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Waits for the moment of a doubt; for ever without one.

@@ -155,6 +155,15 @@ fn a_private_network_is_not_reached_through_a_service_either() {
     assert!(service(), "it is allowed");
     set(private(private(open(), server, &[client]), client, &[])).unwrap();
     assert!(!service(), "only one side allows it");
+    // Nor from outside, as through another node's port: that node's address is all that shows.
+    let foreign = || private(desired(&[server], &[]), server, &[server]);
+    set(foreign()).unwrap();
+    assert!(!service(), "somebody outside came in");
+    // What it starts itself is answered, also when others have accepted it before us.
+    two.sh("ip route add 10.16.0.0/16 via 10.17.0.1");
+    two.sh("ping -c 1 -W 2 10.16.0.2");
+    node.sh("iptables -I FORWARD 1 -j ACCEPT");
+    assert!(!service(), "others accepted it");
 }
 
 #[test]
@@ -166,7 +175,7 @@ fn what_others_have_is_never_touched_and_cleanup_leaves_exactly_that() {
     node.sh("iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -j MASQUERADE");
     node.sh("ip6tables -t nat -N FOREIGN && ip6tables -t mangle -A FORWARD -j ACCEPT");
     // So that the tables themselves exist before and after.
-    node.sh("ip6tables -A INPUT -i lo -j ACCEPT");
+    node.sh("ip6tables -A INPUT -i lo -j ACCEPT && iptables -t mangle -A INPUT -i lo -j ACCEPT");
     let before = everything(&node);
     node.as_node(async || {
         let mut firewall = Firewall::new();
@@ -200,8 +209,9 @@ fn what_somebody_changed_in_ours_is_put_back_by_the_next_look() {
             "iptables -I FORWARD -j ATOLL-FORWARD && iptables -I FORWARD -j ATOLL-FORWARD",
             "ip6tables -F && ip6tables -X",
             "ipset flush atoll-nat-v4",
-            "ip6tables -F ATOLL-TO-PRIVATE",
-            "iptables -A ATOLL-FROM-PRIVATE -d 10.16.0.0/16 -j DROP",
+            "ip6tables -t mangle -F ATOLL-TO-PRIVATE",
+            "iptables -t mangle -A ATOLL-FROM-PRIVATE -d 10.16.0.0/16 -j DROP",
+            "iptables -t mangle -F FORWARD",
             "ipset add atoll-subnets-v6 fd00:dead::/64",
             "iptables -t nat -F && iptables -t nat -X && ipset destroy atoll-nat-v4 || \
              ipset flush atoll-nat-v4",

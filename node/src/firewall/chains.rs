@@ -28,8 +28,10 @@ pub(super) struct ObservedChain {
 const POSTROUTING: Chain =
     Chain { table: "nat", hook: Some("POSTROUTING"), name: "ATOLL-POSTROUTING" };
 const FORWARD: Chain = Chain { table: "filter", hook: Some("FORWARD"), name: "ATOLL-FORWARD" };
-const FROM_PRIVATE: Chain = Chain { table: "filter", hook: None, name: "ATOLL-FROM-PRIVATE" };
-const TO_PRIVATE: Chain = Chain { table: "filter", hook: None, name: "ATOLL-TO-PRIVATE" };
+/// In a table of its own: what others accept in `filter` before us, they accept after this.
+const BORDER: Chain = Chain { table: "mangle", hook: Some("FORWARD"), name: "ATOLL-BORDER" };
+const FROM_PRIVATE: Chain = Chain { table: "mangle", hook: None, name: "ATOLL-FROM-PRIVATE" };
+const TO_PRIVATE: Chain = Chain { table: "mangle", hook: None, name: "ATOLL-TO-PRIVATE" };
 
 /// The lines of one table's transaction, in the order in which they have to come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,10 +53,10 @@ impl Lines {
 
 impl Chain {
     /// All of them.
-    pub(super) const ALL: [Self; 4] = [POSTROUTING, FORWARD, FROM_PRIVATE, TO_PRIVATE];
+    pub(super) const ALL: [Self; 5] = [POSTROUTING, FORWARD, BORDER, FROM_PRIVATE, TO_PRIVATE];
 
-    /// The tables that they are in.
-    pub(super) const TABLES: [&str; 2] = [POSTROUTING.table, FORWARD.table];
+    /// The tables that they are in: first what forbids.
+    pub(super) const TABLES: [&str; 3] = [BORDER.table, FORWARD.table, POSTROUTING.table];
 
     /// Its rules, in the very words in which `iptables-save` prints them: they are compared.
     pub(super) fn rules(self, desired: &Desired, family: Family) -> Vec<String> {
@@ -69,9 +71,12 @@ impl Chain {
                     format!("{inside} -m conntrack --ctstate DNAT -j MASQUERADE"),
                 ]
             }
-            FORWARD => vec![
+            BORDER => vec![
                 format!("{inside} -j {}", FROM_PRIVATE.name),
-                format!("{inside} -j {}", TO_PRIVATE.name),
+                // Whoever comes in through a Service has the address of its node there.
+                format!("-m set --match-set {subnets} dst -j {}", TO_PRIVATE.name),
+            ],
+            FORWARD => vec![
                 format!("-m set --match-set {subnets} src -j ACCEPT"),
                 format!("-m set --match-set {subnets} dst -j ACCEPT"),
             ],
@@ -79,7 +84,14 @@ impl Chain {
             FROM_PRIVATE => {
                 border(desired, family, "-s", |one, other| format!("-s {one} -d {other}"))
             }
-            _ => border(desired, family, "-d", |one, other| format!("-s {other} -d {one}")),
+            _ => {
+                let answers = "-m conntrack --ctdir REPLY -j RETURN".to_owned();
+                let rules =
+                    border(desired, family, "-d", |one, other| format!("-s {other} -d {one}"));
+                // Without private networks nobody need be asked.
+                let first = (!rules.is_empty()).then_some(answers);
+                first.into_iter().chain(rules).collect()
+            }
         }
     }
 
@@ -185,6 +197,7 @@ mod tests {
         assert_eq!(
             TO_PRIVATE.rules(&desired, Family::V6),
             [
+                "-m conntrack --ctdir REPLY -j RETURN",
                 "-s ::/1 -d fd00:1::/64 -j RETURN",
                 "-s 8000::/1 -d fd00:1::/64 -j RETURN",
                 "-d fd00:1::/64 -j DROP",

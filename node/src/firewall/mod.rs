@@ -3,12 +3,13 @@
 //! ```text
 //! nat    POSTROUTING ─► ATOLL-POSTROUTING   from atoll-nat, not to atoll-subnets: MASQUERADE
 //!                                           between atoll-subnets, through a Service: MASQUERADE
-//! filter FORWARD     ─► ATOLL-FORWARD       from or to atoll-subnets: ACCEPT, but before that
-//!                         ─► ATOLL-FROM-PRIVATE   from a private network to others: RETURN or DROP
-//!                         ─► ATOLL-TO-PRIVATE     to a private network from others: RETURN or DROP
+//! filter FORWARD     ─► ATOLL-FORWARD       from or to atoll-subnets: ACCEPT
+//! mangle FORWARD     ─► ATOLL-BORDER        before that, whatever others accept there
+//!                         ─► ATOLL-FROM-PRIVATE   from a private network to other subnets: RETURN or DROP
+//!                         ─► ATOLL-TO-PRIVATE     to a private network, but for answers: RETURN or DROP
 //! ```
 //!
-//! What goes from pod to pod comes through the node only if it was sent to a Service: the node
+//! What goes to a pod comes through the node only if it was sent to a Service, or answers: the node
 //! translates its destination, and gives it its own address so that the answers come the same way.
 //! OVN then takes it for the node's, so private subnets are enforced here, where both ends still
 //! show: after the one translation and before the other, for each packet.
