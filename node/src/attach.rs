@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
-use atoll_model::{Allocation, Binding, Lineage, Pod, PodKey, PortName, Sandbox, Subnet, Uid};
+use atoll_model::{
+    Allocation, Binding, Lineage, Pod, PodKey, PortName, Sandbox, Subnet, Uid, WaitReason,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -160,7 +162,12 @@ impl Attacher {
             return not_yet(format!("pod {key} has uid {known} in the store, not {uid}"));
         }
         if let Some(reason) = &pod.waiting {
-            return Err(Undecided::Waiting(format!("pod {key} has no address: {reason}")));
+            let why = format!("pod {key} has no address: {reason}");
+            return Err(match reason {
+                // Over as soon as the nodes have told, which they do by themselves.
+                WaitReason::Reconciling => Undecided::NotYet(why),
+                _ => Undecided::Waiting(why),
+            });
         }
         let allocation = view.allocation_of(pod);
         let subnet = allocation.and_then(|allocation| view.subnet(&allocation.subnet));
