@@ -18,7 +18,9 @@
 //! 5. What is open to the network speaks TLS and takes certificates of one authority only
 //!    (`network`). To nodes the southbound gives the role `ovn-controller` (`southbound`); the
 //!    northbound, where OVN has no roles, has a way in of ours (`door`).
-//! 6. Both databases are asked to do a write, every second, that leaves nothing behind; a
+//! 6. What only the southbound knows is remembered while it is complete, and put into one that is made
+//!    anew before northd starts (`runtime`).
+//! 7. Both databases are asked to do a write, every second, that leaves nothing behind; a
 //!    copy, which takes no writes, is asked how it does.
 
 mod child;
