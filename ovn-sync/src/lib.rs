@@ -46,6 +46,7 @@ mod worker;
 
 mod convert;
 mod fence;
+mod pace;
 mod pass;
 mod projector;
 mod quick;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::convert;
 use crate::fence::{Fence, FenceError};
+use crate::pace::Pace;
 use crate::projector::Desired;
 use crate::quick::Equal;
 
@@ -78,6 +79,8 @@ pub struct Pending {
 /// What passes remember of each other. Nothing of it is needed for correctness.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
+    /// How often nodes are told of rules.
+    pace: Pace,
     /// The rows of the state last seen: an unchanged state need not be planned again.
     planned: Option<(ClusterId, Revision, Arc<Projected>)>,
     /// What the database was last known to be equal to: what the log deleted since is no accident.
@@ -94,6 +97,11 @@ impl Memory {
     /// Passes that compared everything.
     pub(crate) fn full_passes(&self) -> u64 {
         self.full_passes
+    }
+
+    /// How long until the nodes have to be told of rules that the last pass wrote.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.pace.wait(Instant::now())
     }
 
     /// The next pass compares everything.
@@ -159,10 +167,12 @@ impl Memory {
         if let Some(equal) = self.equal.as_mut().filter(|_| !accepted && to.is_ours())
             && let Some(quick) = equal.quick(&desired, changes, to.monitor)
         {
+            let nodes = desired.state.nodes().count();
             drop(desired);
             // Whatever becomes of it, it is not known before the answer.
             let seen = equal.seen.take();
-            let (operations, next) = quick;
+            let (mut operations, next) = quick;
+            self.pace.hold_back(Instant::now(), nodes, &mut operations);
             let sent = operations.len();
             let transactions = to.transact(operations).await?;
             equal.seen = seen;
@@ -185,6 +195,7 @@ impl Memory {
         self.doubt();
         self.full_passes += 1;
         let begun = Instant::now();
+        let nodes = desired.state.nodes().count();
         let Some(mut compared) = self.compare(desired, to.monitor)? else { return Ok(None) };
         let mut plan = compared.plan(accepted)?;
         // Only now: a database that does not take our state is left without our mark as well.
@@ -193,7 +204,8 @@ impl Memory {
             (compared.observed, compared.mark) = observe(to.monitor);
             plan = compared.plan(accepted)?;
         }
-        let Plan { operations, conflicts } = plan;
+        let Plan { mut operations, conflicts } = plan;
+        self.pace.hold_back(Instant::now(), nodes, &mut operations);
         let Compared { projected, mark, lineage, .. } = compared;
         let took = begun.elapsed();
         let sent = operations.len();

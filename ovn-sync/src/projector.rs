@@ -384,7 +384,7 @@ impl<S: Source> Projection<S> {
             return PERIOD;
         }
         match self.pass_of(desired, false, client, monitor).await {
-            Ok(_) => PERIOD,
+            Ok(_) => self.memory.wait().map_or(PERIOD, |wait| wait.min(PERIOD)),
             // Only another state, other rows or a person can change it.
             Err(PassError::Refused(_) | PassError::Reconciling { .. }) => PERIOD,
             Err(PassError::Transact { .. } | PassError::Fenced(_)) => self.retry.next(),

@@ -267,6 +267,20 @@ impl State {
         self.qos.get(name)
     }
 
+    /// The revision that last changed what holds for many pods: a subnet or a QoS spec. One that was
+    /// deleted since does not count.
+    #[must_use]
+    pub fn rules(&self) -> Revision {
+        let limits = self.qos.values().map(|qos| qos.changed);
+        limits.fold(self.subnets_changed(), Revision::max)
+    }
+
+    /// The revision that last changed a subnet, but for those that were deleted since.
+    #[must_use]
+    pub fn subnets_changed(&self) -> Revision {
+        self.subnets.values().map(|subnet| subnet.changed).max().unwrap_or(Revision(0))
+    }
+
     /// All QoS specs, by name.
     pub fn qos_specs(&self) -> impl Iterator<Item = &Arc<Qos>> {
         self.qos.values()

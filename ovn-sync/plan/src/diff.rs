@@ -7,6 +7,7 @@ use atoll_model::{ClusterId, Lineage};
 use uuid::Uuid;
 
 use crate::marker::{self, ANCESTORS_KEY, CLUSTER_KEY, REVISION_KEY};
+use crate::rules;
 use crate::table::References;
 use crate::{
     Atom, Brake, BrakeError, Column, Conflict, ConflictKind, Operation, Row, RowKey, Rows, Table,
@@ -278,10 +279,12 @@ impl<'a> Compare<'a> {
         if !others && options.is_empty() && !marks.iter().any(identity) {
             marks.retain(|(key, _)| key != REVISION_KEY);
         }
+        let raised = rules::raise(desired, row, uuid, lineage.revision);
         [("options", options), ("external_ids", marks)]
             .into_iter()
             .filter(|(_, set)| !set.is_empty())
             .map(|(column, set)| Operation::MutateMap { table, uuid, column, set })
+            .chain(raised)
             .collect()
     }
 }

@@ -47,6 +47,7 @@ mod operation;
 mod conflict;
 mod diff;
 mod portions;
+mod rules;
 
 #[cfg(test)]
 mod testing;
@@ -60,6 +61,7 @@ pub use marker::{ANCESTORS_KEY, CLUSTER_KEY, REVISION_KEY, marker};
 pub use name::{OBJECT_KEY, VENDOR, VENDOR_KEY, node_group_name, row_uuid, subnet_group_name};
 pub use operation::Operation;
 pub use portions::portions;
+pub use rules::{NB_CFG, tells};
 pub use table::{Column, Table};
 pub use value::{Atom, Value};
 

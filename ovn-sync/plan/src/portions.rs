@@ -19,13 +19,16 @@ const FEW: usize = 1_000;
 ///
 /// One, unless these fill a database that has none of our rows. Then ports come last, each together
 /// with all of its memberships, so that they are under their rules from the beginning, and what limits
-/// them before. The marker is written in the end: a database that was not filled does not claim to be.
+/// them before. What is said of them all is written in the end: a database that was not filled does not
+/// claim to be.
 #[must_use]
 pub fn portions(operations: Vec<Operation>) -> Vec<Vec<Operation>> {
     let is_filling = operations.iter().all(|operation| match operation {
         Operation::Insert { .. } => true,
-        Operation::MutateMap { table, .. } => *table == Table::NbGlobal,
-        Operation::Update { .. } | Operation::Delete { .. } | Operation::MutateSet { .. } => false,
+        Operation::MutateMap { table, .. } | Operation::Update { table, .. } => {
+            *table == Table::NbGlobal
+        }
+        Operation::Delete { .. } | Operation::MutateSet { .. } => false,
     });
     if !is_filling || operations.len() < FEW {
         return vec![operations];
@@ -57,7 +60,9 @@ impl Fill {
                 self.ports.push((uuid, row));
             }
             Operation::Insert { table: Table::Qos, uuid, row } => self.limits.push((uuid, row)),
-            Operation::Insert { table: Table::NbGlobal, .. } | Operation::MutateMap { .. } => {
+            Operation::Insert { table: Table::NbGlobal, .. }
+            | Operation::MutateMap { .. }
+            | Operation::Update { .. } => {
                 self.last.push(operation);
             }
             Operation::Insert { table, uuid, mut row } => {

@@ -102,7 +102,7 @@ impl Table {
     #[must_use]
     pub const fn columns(self) -> &'static [Column] {
         match self {
-            Self::NbGlobal => &["options", "external_ids"],
+            Self::NbGlobal => &["nb_cfg", "options", "external_ids"],
             Self::LogicalRouter => &[
                 "name",
                 "enabled",

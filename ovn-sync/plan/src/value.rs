@@ -119,6 +119,15 @@ impl Value {
         }
     }
 
+    /// The number, if it is a single one.
+    #[must_use]
+    pub fn as_integer(&self) -> Option<i64> {
+        match self.atoms() {
+            [Atom::Integer(number)] => Some(*number),
+            _ => None,
+        }
+    }
+
     /// The references to rows, in ascending order.
     pub fn uuids(&self) -> impl Iterator<Item = Uuid> {
         self.atoms().iter().filter_map(|atom| match atom {

@@ -233,6 +233,25 @@ impl fmt::Debug for PodKey {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
+impl Revision {
+    /// Between the numbers of two revisions there is room for what `ovn-nbctl --wait` counts: one for
+    /// each time that somebody says it.
+    const NB_CFG: i64 = 1_000;
+
+    /// What OVN calls this revision: the number in `NB_Global.nb_cfg`, which each node's
+    /// `ovn-controller` repeats once its switch has the flows.
+    #[must_use]
+    pub fn nb_cfg(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX).saturating_mul(Self::NB_CFG)
+    }
+
+    /// The revision that such a number stands for; 0 for what was never one.
+    #[must_use]
+    pub fn of_nb_cfg(number: i64) -> Self {
+        Self(u64::try_from(number / Self::NB_CFG).unwrap_or(0))
+    }
+}
+
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

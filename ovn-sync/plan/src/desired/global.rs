@@ -4,6 +4,7 @@ use atoll_model::ClusterId;
 
 use super::Build;
 use crate::name::row_uuid;
+use crate::rules::{self, NB_CFG};
 use crate::{Table, Value};
 
 impl Build<'_> {
@@ -15,6 +16,7 @@ impl Build<'_> {
             Table::NbGlobal,
             "",
             [
+                (NB_CFG, rules::desired(self.state)),
                 ("options", Value::map([("mac_prefix", prefix), ("svc_monitor_mac", monitor)])),
                 ("external_ids", Value::map::<&str, &str>([])),
             ],
