@@ -121,13 +121,18 @@ pub(crate) enum Command {
     Get(Get),
     /// Creates or changes the objects of manifests (kubeovn.io/v1 Subnet).
     #[command(after_help = "Examples:\n  atollctl create -f subnet.yaml\n  \
-                            cat subnets.yaml | atollctl create -f -")]
+                            cat subnets.yaml | atollctl create -f -\n  \
+                            atollctl create -f subnet.yaml --wait 30")]
     Create {
         #[command(flatten)]
         files: Files,
         /// Only if it does what `atollctl plan create` showed; then all at once or nothing.
         #[arg(long, value_name = "HASH", value_parser = plan::effect)]
         effect: Option<u128>,
+        /// Waits until it is in force on all nodes, and fails if it is not after so many seconds; what
+        /// was created stays. At most 60.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
+        wait: Option<u64>,
     },
     /// Deletes objects, by manifest or by name.
     #[command(after_help = "Examples:\n  atollctl delete subnet blue\n  \

@@ -8,7 +8,7 @@ use atoll_api::Client;
 use atoll_api::manifest::{self, Manifest};
 use atoll_api::proto::Kind as ObjectKind;
 use atoll_model::{
-    NodeName, Object, ObjectKey, Operation, Origin, Outcome, Owner, QosName, SubnetName,
+    NodeName, Object, ObjectKey, Operation, Origin, Outcome, Owner, QosName, Revision, SubnetName,
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::Failure;
 use crate::arguments::{Deletion, Files, Format, Kind};
 use crate::plan;
+use crate::rollout;
 
 /// Kind and name of an object, and what is done to it.
 type Step = (&'static str, String, Operation);
@@ -24,9 +25,14 @@ pub(crate) async fn create(
     client: &Client,
     files: &Files,
     effect: Option<u128>,
+    wait: Option<u64>,
     format: Format,
 ) -> Result<(), Failure> {
-    carry_out(client, creations(files)?, effect, "configured", format).await
+    let changed = carry_out(client, creations(files)?, effect, "configured", format).await?;
+    match wait {
+        Some(seconds) => rollout::wait(client, changed, seconds, format).await,
+        None => Ok(()),
+    }
 }
 
 pub(crate) async fn delete(
@@ -37,27 +43,30 @@ pub(crate) async fn delete(
 ) -> Result<(), Failure> {
     let steps = deletions(client, deletion).await?;
     let what = if deletion.when_empty { "goes when it is empty" } else { "deleted" };
-    carry_out(client, steps, effect, what, format).await
+    carry_out(client, steps, effect, what, format).await.map(drop)
 }
 
-/// One transaction each, in order; or a single one for all if it has to do what was planned.
+/// One transaction each, in order; or a single one for all if it has to do what was planned. The
+/// revision of the last.
 async fn carry_out(
     client: &Client,
     steps: Vec<Step>,
     effect: Option<u128>,
     what: &str,
     format: Format,
-) -> Result<(), Failure> {
+) -> Result<Revision, Failure> {
     if let Some(effect) = effect {
         let all = steps.iter().map(|(_, _, operation)| operation.clone()).collect();
-        plan::apply(client, all, effect, format).await?;
-        return steps.iter().try_for_each(|(kind, name, _)| said(kind, name, what, format));
+        let changed = plan::apply(client, all, effect, format).await?;
+        steps.iter().try_for_each(|(kind, name, _)| said(kind, name, what, format))?;
+        return Ok(changed);
     }
+    let mut changed = Revision(0);
     for (kind, name, operation) in steps {
-        carried_out(client.txn(Vec::new(), vec![operation]).await?)?;
+        changed = carried_out(client.txn(Vec::new(), vec![operation]).await?)?;
         said(kind, &name, what, format)?;
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// What `create` does, in order. All files are read before anything is sent: a typing error in one
@@ -168,9 +177,10 @@ async fn release(client: &Client, name: &str) -> Result<Operation, Failure> {
     }
 }
 
-pub(crate) fn carried_out(outcome: Outcome) -> Result<(), Failure> {
+/// The revision of what was carried out.
+pub(crate) fn carried_out(outcome: Outcome) -> Result<Revision, Failure> {
     match outcome {
-        Outcome::Applied { .. } => Ok(()),
+        Outcome::Applied { revision, .. } => Ok(revision),
         Outcome::Refused { refusal, .. } => Err(Failure::Refused(refusal.to_string())),
     }
 }
@@ -244,8 +254,9 @@ mod tests {
         let nobody = vec!["127.0.0.1:1".parse().unwrap()];
         let plain = atoll_api::Credentials::insecure_dev();
         let client = Client::new(nobody, &plain).unwrap().with_timeout(std::time::Duration::ZERO);
-        let failure =
-            create(&client, &Files { files: vec![file] }, None, Format::Table).await.unwrap_err();
+        let failure = create(&client, &Files { files: vec![file] }, None, None, Format::Table)
+            .await
+            .unwrap_err();
         let Failure::Usage(error) = failure else { panic!("{failure:?}") };
         assert!(error.to_string().contains("cidrBlok"), "{error}");
     }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atoll_api::manifest::{ip_object, node_object, qos_object, subnet_object};
-use atoll_api::proto::Kind as ObjectKind;
+use atoll_api::proto::{Kind as ObjectKind, RolloutResponse};
 use atoll_api::{Client, ReadResult};
 use atoll_model::{
-    Allocation, Node, NodeName, Object, Owner, Pod, PodKey, PortName, Qos, Subnet, SubnetName,
+    Allocation, Node, NodeName, Object, Owner, Pod, PodKey, PortName, Qos, Revision, Subnet,
+    SubnetName,
 };
 use serde_json::Value;
 
@@ -15,6 +17,7 @@ use crate::Failure;
 use crate::allocations;
 use crate::arguments::{Format, Get, Kind};
 use crate::output::{Column, column, objects, wide};
+use crate::rollout::conditions;
 
 const SUBNETS: &[Column] = &[
     column("NAME", &["/metadata/name"]),
@@ -31,6 +34,7 @@ const SUBNETS: &[Column] = &[
     wide("EXCLUDED", &["/spec/excludeIps"]),
     wide("V4RANGE", &["/status/v4usingIPrange"]),
     wide("V6RANGE", &["/status/v6usingIPrange"]),
+    wide("INSTALLED", &["/status/installed"]),
 ];
 
 const IPS: &[Column] = &[
@@ -63,6 +67,7 @@ const QOS: &[Column] = &[
     column("NAMESPACES", &["/spec/namespaces"]),
     column("SUBNETS", &["/spec/subnets"]),
     wide("SELECTORS", &["/spec/selectors"]),
+    wide("INSTALLED", &["/status/installed"]),
 ];
 
 pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<(), Failure> {
@@ -82,11 +87,16 @@ pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<()
         Kind::Ips | Kind::Allocations => &kinds[..],
     };
     let view = View::new(client.read(wanted, None).await?);
+    let rollout = match get.kind {
+        Kind::Subnets | Kind::Qos => Some(client.rollout(None, Duration::ZERO).await?),
+        Kind::Ips | Kind::Allocations | Kind::Nodes => None,
+    };
+    let rollout = rollout.unwrap_or_default();
     let (mut items, columns) = match get.kind {
-        Kind::Subnets => (view.subnets(), SUBNETS),
+        Kind::Subnets => (view.subnets(&rollout), SUBNETS),
         Kind::Ips | Kind::Allocations => (view.ips(get), IPS),
         Kind::Nodes => (view.nodes(), NODES),
-        Kind::Qos => (view.qos.iter().map(|it| qos_object(it)).collect(), QOS),
+        Kind::Qos => (view.qos(&rollout), QOS),
     };
     if let Some(name) = &get.name {
         items.retain(|item| item["metadata"]["name"] == name.as_str());
@@ -96,6 +106,15 @@ pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<()
         }
     }
     objects(items, columns, format, get.name.is_some())
+}
+
+/// Beside those that the object has already.
+fn add_conditions(object: &mut Value, rollout: &RolloutResponse, changed: Revision, kind: Kind) {
+    let [projected, installed] = conditions(rollout, changed, kind);
+    let mut all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    object["status"]["installed"] = installed["message"].clone();
+    all.extend([projected, installed]);
+    object["status"]["conditions"] = Value::Array(all);
 }
 
 /// One consistent read, by name.
@@ -131,10 +150,23 @@ impl View {
         view
     }
 
-    fn subnets(&self) -> Vec<Value> {
+    fn subnets(&self, rollout: &RolloutResponse) -> Vec<Value> {
         let usage = |name: &SubnetName| self.usage.iter().find(|it| it.subnet == name.as_str());
-        let subnets = self.subnets.values();
-        subnets.map(|subnet| subnet_object(subnet, usage(&subnet.spec.name))).collect()
+        let object = |subnet: &Arc<Subnet>| {
+            let mut object = subnet_object(subnet, usage(&subnet.spec.name));
+            add_conditions(&mut object, rollout, subnet.changed, Kind::Subnets);
+            object
+        };
+        self.subnets.values().map(object).collect()
+    }
+
+    fn qos(&self, rollout: &RolloutResponse) -> Vec<Value> {
+        let object = |qos: &Arc<Qos>| {
+            let mut object = qos_object(qos);
+            add_conditions(&mut object, rollout, qos.changed, Kind::Qos);
+            object
+        };
+        self.qos.iter().map(object).collect()
     }
 
     fn ips(&self, get: &Get) -> Vec<Value> {

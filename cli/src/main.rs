@@ -20,6 +20,7 @@ mod node;
 mod output;
 mod ovn;
 mod plan;
+mod rollout;
 mod status;
 mod watch;
 
@@ -91,8 +92,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status => status::run(&client, arguments.output).await,
         Command::Backup { file } => backup::run(&client, file).await,
         Command::Get(get) => get::run(&client, get, arguments.output).await,
-        Command::Create { files, effect } => {
-            change::create(&client, files, *effect, arguments.output).await
+        Command::Create { files, effect, wait } => {
+            change::create(&client, files, *effect, *wait, arguments.output).await
         }
         Command::Delete { deletion, effect } => {
             change::delete(&client, deletion, *effect, arguments.output).await

@@ -18,6 +18,7 @@ use crate::Failure;
 use crate::arguments::Format;
 use crate::change::{carried_out, said};
 use crate::output::{document, rows};
+use crate::rollout;
 use crate::status::{central, central_value, projected, projection_value};
 
 /// How long a member may take until its new databases hold everything: 50,000 ports, a busy machine.
@@ -78,6 +79,20 @@ pub(crate) enum Ovn {
         /// The member.
         member: Option<String>,
     },
+    /// Shows on which nodes the rules of all subnets and QoS specs are in force: in the flows of the
+    /// switch and in the packet filter, and no connection left that they forbid.
+    #[command(
+        after_help = "Examples:\n  atollctl ovn rollout\n  atollctl ovn rollout --wait 30\n  \
+                            atollctl ovn rollout --revision 4711"
+    )]
+    Rollout {
+        /// The rules as of this revision, and not the newest ones.
+        #[arg(long)]
+        revision: Option<u64>,
+        /// Waits until all nodes have them, and fails if they do not after so many seconds. At most 60.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
+        wait: Option<u64>,
+    },
     /// Lets another member serve the nodes.
     #[command(after_help = "Example:\n  atollctl ovn hand-over m2")]
     HandOver {
@@ -97,6 +112,7 @@ pub(crate) async fn run(client: &Client, ovn: &Ovn, format: Format) -> Result<()
         Ovn::Backup { directory, member } => {
             backup(client, directory, member.as_deref(), format).await
         }
+        Ovn::Rollout { revision, wait } => rollout::run(client, *revision, *wait, format).await,
         Ovn::HandOver { member } => hand_over(client, member, format).await,
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use atoll_api::{Client, Plan};
-use atoll_model::{Change, Operation, Outcome, Precondition, Refusal};
+use atoll_model::{Change, Operation, Outcome, Precondition, Refusal, Revision};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -55,10 +55,10 @@ pub(crate) async fn apply(
     operations: Vec<Operation>,
     effect: u128,
     format: Format,
-) -> Result<(), Failure> {
+) -> Result<Revision, Failure> {
     let expected = vec![Precondition::EffectEquals(effect)];
     match client.txn(expected, operations.clone()).await? {
-        Outcome::Applied { .. } => Ok(()),
+        Outcome::Applied { revision, .. } => Ok(revision),
         Outcome::Refused { refusal, .. } => {
             if matches!(refusal, Refusal::PlanStale { .. }) {
                 show(&client.plan(&[], &operations).await?, format)?;

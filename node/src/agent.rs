@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::applied::Progress;
 use crate::attach::Attacher;
 use crate::attached::Attached;
 use crate::cni::{Attachments as _, DelRequest, Limits, Server};
@@ -76,8 +77,11 @@ pub async fn run(
     let (node, records) = (config.node.clone(), attached);
     let teller = Teller { node, client: client.clone(), ovs: ovs.clone(), records };
     tasks.spawn(inventory::keep(teller, view.clone(), cancel.clone()));
-    tasks.spawn(connections::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone()));
-    tasks.spawn(leg::keep(config.clone(), client, ovs, view, cancel.clone()));
+    let progress = Progress::default();
+    tasks.spawn(progress.clone().tell(client.clone(), config.node.clone(), cancel.clone()));
+    let (switch, views, far) = (ovs.clone(), view.clone(), progress.clone());
+    tasks.spawn(connections::keep(config.clone(), switch, views, far, cancel.clone()));
+    tasks.spawn(leg::keep(config.clone(), client, ovs, view, progress, cancel.clone()));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {
         tasks.spawn(bury_rest(config.clone(), attacher.clone(), cancel.clone()));

@@ -14,6 +14,7 @@ use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::applied::Progress;
 use crate::config::Config;
 use crate::firewall::{self, Firewall};
 use crate::link::{self, InterfaceSpec, Mac, Namespace, Route};
@@ -52,11 +53,12 @@ pub async fn keep(
     client: Client,
     ovs: Ovs,
     mut views: watch::Receiver<View>,
+    progress: Progress,
     cancel: CancellationToken,
 ) {
     let (firewall, verified) = (Firewall::new(), Instant::now());
     let awaited = None;
-    let mut keeper = Keeper { config, client, firewall, verified, awaited };
+    let mut keeper = Keeper { config, client, progress, firewall, verified, awaited };
     let mut last_error = String::new();
     loop {
         let session = tokio::select! {
@@ -85,6 +87,7 @@ pub async fn keep(
 struct Keeper {
     config: Arc<Config>,
     client: Client,
+    progress: Progress,
     firewall: Firewall,
     /// When the packet filter was last read back.
     verified: Instant,
@@ -224,6 +227,7 @@ impl Keeper {
                 "packet filter set"
             );
         }
+        self.progress.firewall(view.revision().unwrap_or_default());
         Ok(true)
     }
 

@@ -9,6 +9,7 @@
 //! * [`view`], [`follow`], [`cache`]: what the store says, watched and kept on disk;
 //! * [`queue`]: what the store must still be told;
 //! * [`attached`], [`inventory`]: what is plugged in here, and the node's word on it when it is asked;
+//! * [`applied`]: as of which revision all that is in force, told to the leader;
 //! * [`attach`]: one pod, from the plugin's call to packets;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
 //! * [`ovs`]: this node's Open vSwitch;
@@ -24,6 +25,7 @@
 //! * no process is started for a pod.
 
 pub mod agent;
+pub mod applied;
 pub mod config;
 
 pub mod attached;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use atoll_api::Credentials;
 use atoll_api::proto::cluster_server::ClusterServer;
+use atoll_api::proto::nodes_server::NodesServer;
 use atoll_api::proto::ovn_server::OvnServer;
 use atoll_api::proto::store_server::StoreServer;
 use atoll_api::tls::Listener;
@@ -19,7 +20,7 @@ use tonic::transport::Server;
 use crate::central::LocalCentral;
 use crate::config::Config;
 use crate::metrics;
-use crate::services::{ClusterService, OvnService, StoreService};
+use crate::services::{ClusterService, NodesService, OvnService, StoreService};
 
 /// Requests that one connection may have under way.
 pub(crate) const CONCURRENCY: usize = 256;
@@ -74,6 +75,7 @@ pub async fn run(
     let routes = Routes::new(peers.into_service())
         .add_service(StoreServer::new(StoreService::new(store.clone())))
         .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())))
+        .add_service(NodesServer::new(NodesService::new(store.clone(), central.clone())))
         .add_service(OvnServer::new(OvnService::new(store.clone(), central.clone())));
     let routes = metrics::add(routes, store.clone());
 

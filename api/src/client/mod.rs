@@ -6,6 +6,7 @@
 //! * A watch goes on after the last revision it delivered, on whichever member answers.
 
 mod endpoint;
+mod nodes;
 mod ovn;
 mod questions;
 mod serving;

@@ -6,13 +6,15 @@
 //! for ever. So, of the pods of private subnets on this node, the datapath is made to forget what
 //! their subnet does not allow.
 //!
-//! Level-triggered: at short intervals for a while after the rules have changed, because they reach the
-//! flows a little later than this agent, and at long ones always.
+//! Rules reach the flows a little later than this agent. `ovn-controller` notes on the bridge which
+//! rules it has made flows of; then the last look is made, and this node is counted among those that
+//! have them installed. Until then it looks at short intervals, and at long ones always.
 //!
 //! Deliberately absent: subnets whose users have rules that may decide before the border does; pods
 //! that are not private, whose connections with private ones end at these.
 
 mod border;
+mod bridge;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,15 +23,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{Addresses, PortName, SubnetName};
+use atoll_model::{Addresses, PortName, Revision, SubnetName};
+use atoll_ovsdb::Replica;
 use atoll_ovsdb::unixctl::{self, ControlError};
-use atoll_ovsdb::{Condition, Datum, Operation, OperationResult, TransactError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::applied::Progress;
 use crate::config::Config;
-use crate::ovs::{BRIDGE, DATABASE, Ovs, OvsError};
+use crate::ovs::{Ovs, Session};
 use crate::view::View;
 use border::{Border, borders, pods};
 use table::Tracked;
@@ -43,16 +46,12 @@ const SOON: Duration = Duration::from_millis(200);
 /// ... for as long as `ovn-controller` may take to make flows of them on a busy node.
 const SETTLING: Duration = Duration::from_secs(15);
 
-/// How long a look waits for Open vSwitch's database.
+/// How long to wait for Open vSwitch's database.
 const OVS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A look that failed.
 #[derive(Debug, thiserror::Error)]
 enum LookError {
-    #[error(transparent)]
-    Absent(#[from] OvsError),
-    #[error("the integration bridge does not tell its connection zones")]
-    Zones(#[from] TransactError),
     #[error("ovs-vswitchd cannot be found: {}", .path.display())]
     Daemon {
         path: PathBuf,
@@ -63,51 +62,135 @@ enum LookError {
     Control(#[from] ControlError),
 }
 
-/// Looks until `cancel`.
+/// Looks until `cancel`, and says how far flows and connections are.
 pub async fn keep(
     config: Arc<Config>,
     ovs: Ovs,
-    mut views: watch::Receiver<View>,
+    views: watch::Receiver<View>,
+    progress: Progress,
     cancel: CancellationToken,
 ) {
-    let mut last: Option<BTreeMap<SubnetName, Border>> = None;
-    let (mut settled, mut due) = (Instant::now(), Instant::now());
-    let mut last_error = String::new();
+    let mut keeper = Keeper::new(config, views, progress);
     loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
-            changed = views.changed() => if changed.is_err() { return },
-            () = cancel.cancelled() => return,
-        }
-        let view = views.borrow_and_update().clone();
-        let now = borders(&view);
-        if last.as_ref() != Some(&now) {
-            (settled, due) = (Instant::now() + SETTLING, Instant::now());
-        }
-        let borders = last.insert(now);
-        // Pods come and go far more often than borders move.
-        if Instant::now() < due {
-            continue;
-        }
-        let guarded = guarded(borders, pods(&view, &config.node));
-        drop(view);
-        let looked = tokio::select! {
-            looked = look(&config.ovs_db, &ovs, &guarded) => looked,
+        let session = tokio::select! {
+            session = ovs.session(OVS_TIMEOUT) => session,
             () = cancel.cancelled() => return,
         };
-        match looked {
-            Ok(()) => last_error.clear(),
-            Err(error) => {
-                let text = format!("{:#}", anyhow::Error::from(error));
-                if text != last_error {
-                    tracing::warn!(error = text, "connections across borders cannot be ended");
-                    last_error = text;
-                }
+        // `Ovs` itself says that there is none; the timeout only lets this loop notice `cancel`.
+        let Ok(session) = session else { continue };
+        tokio::select! {
+            ended = keeper.follow(&session) => if ended == Ended::Views { return },
+            () = cancel.cancelled() => return,
+        }
+    }
+}
+
+/// Why a session is not followed any more.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    Session,
+    Views,
+}
+
+struct Keeper {
+    config: Arc<Config>,
+    views: watch::Receiver<View>,
+    progress: Progress,
+    borders: Option<BTreeMap<SubnetName, Border>>,
+    /// The rules that flows are of, and that the switch is known to use alone.
+    flows: Revision,
+    /// Until when rules that changed are looked after at short intervals.
+    settled: Instant,
+    /// When to look next.
+    due: Instant,
+    last_error: String,
+}
+
+impl Keeper {
+    fn new(config: Arc<Config>, views: watch::Receiver<View>, progress: Progress) -> Self {
+        let (settled, due) = (Instant::now(), Instant::now());
+        let (borders, flows, last_error) = (None, Revision(0), String::new());
+        Self { config, views, progress, borders, flows, settled, due, last_error }
+    }
+
+    /// Follows as long as Open vSwitch's database is connected.
+    async fn follow(&mut self, session: &Session) -> Ended {
+        let mut monitor = session.monitor.clone();
+        // What it had installed while nobody looked has to be found out.
+        self.flows = Revision(0);
+        loop {
+            let view = self.views.borrow_and_update().clone();
+            let replica = monitor.replica();
+            let flows = bridge::rules(&replica);
+            self.notice(&view, flows);
+            // Pods come and go far more often than rules change.
+            if Instant::now() >= self.due {
+                let looked = self.look(&view, &replica, flows).await;
+                let is_behind = looked.is_err() || flows < newest(&view);
+                self.tell(looked);
+                let is_settling = is_behind && Instant::now() < self.settled;
+                self.due = Instant::now() + if is_settling { SOON } else { PERIOD };
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(self.due) => {}
+                changed = self.views.changed() => if changed.is_err() { return Ended::Views },
+                changed = monitor.changed() => if changed.is_err() { return Ended::Session },
             }
         }
-        let is_settling = !guarded.is_empty() && Instant::now() < settled;
-        due = Instant::now() + if is_settling { SOON } else { PERIOD };
     }
+
+    /// A look is due at once when rules have changed here or in the switch.
+    fn notice(&mut self, view: &View, flows: Revision) {
+        let borders = borders(view);
+        if self.borders.as_ref() != Some(&borders) {
+            self.borders = Some(borders);
+            (self.settled, self.due) = (Instant::now() + SETTLING, Instant::now());
+        }
+        if flows != self.flows {
+            self.due = Instant::now();
+        }
+    }
+
+    /// Ends what is not allowed; after new flows twice: at once, and when nothing can go on by older
+    /// ones.
+    async fn look(
+        &mut self,
+        view: &View,
+        replica: &Replica,
+        flows: Revision,
+    ) -> Result<(), LookError> {
+        let (rules, is_news) = (view.revision().unwrap_or_default(), flows != self.flows);
+        let borders = self.borders.get_or_insert_default();
+        let guarded = guarded(borders, pods(view, &self.config.node));
+        let control = control(&self.config.ovs_db).await?;
+        let zones = bridge::zones(replica);
+        end(&control, &guarded, &zones).await?;
+        if is_news {
+            revalidated(&control).await?;
+            self.progress.flows(flows);
+            end(&control, &guarded, &zones).await?;
+        }
+        self.flows = flows;
+        self.progress.connections(rules.min(flows));
+        Ok(())
+    }
+
+    /// An error is told once, not at every look.
+    fn tell(&mut self, looked: Result<(), LookError>) {
+        let text = match looked {
+            Ok(()) => String::new(),
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+        };
+        if !text.is_empty() && text != self.last_error {
+            tracing::warn!(error = text, "connections across borders cannot be ended");
+        }
+        self.last_error = text;
+    }
+}
+
+/// The revision that last changed a subnet.
+fn newest(view: &View) -> Revision {
+    view.subnets().map(|subnet| subnet.changed).max().unwrap_or_default()
 }
 
 /// An interface of a pod in a private subnet.
@@ -129,24 +212,32 @@ fn guarded(
         .collect()
 }
 
-/// Looks at the connections of the guarded, and ends those that are not allowed.
-async fn look(ovs_db: &Path, ovs: &Ovs, guarded: &[Guarded<'_>]) -> Result<(), LookError> {
-    if guarded.is_empty() {
-        return Ok(());
-    }
-    let zones = zones(ovs).await?;
-    let control = control(ovs_db).await?;
+/// Ends the connections of the guarded that are not allowed.
+async fn end(
+    control: &Path,
+    guarded: &[Guarded<'_>],
+    zones: &BTreeMap<&str, &str>,
+) -> Result<(), LookError> {
     for Guarded { port, addresses, border } in guarded {
         // A port that is not plugged in yet has no zone.
         let Some(zone) = zones.get(port.as_str()) else { continue };
         let zone = format!("zone={zone}");
-        let dump = unixctl::command(&control, "dpctl/dump-conntrack", &[&zone]).await?;
+        let dump = unixctl::command(control, "dpctl/dump-conntrack", &[&zone]).await?;
         for tracked in forbidden(&dump, addresses, border) {
             let command = "dpctl/flush-conntrack";
-            unixctl::command(&control, command, &[&zone, &tracked.tuple()]).await?;
+            unixctl::command(control, command, &[&zone, &tracked.tuple()]).await?;
             tracing::info!(%port, from = %tracked.from, to = %tracked.to, "a connection that the \
                 subnet's rules do not allow any more was ended");
         }
+    }
+    Ok(())
+}
+
+/// Waits until the datapath has no flow of its own left that was made by older rules. The first round
+/// may have begun before the rules came.
+async fn revalidated(control: &Path) -> Result<(), LookError> {
+    for _round in 0..2 {
+        unixctl::command(control, "revalidator/wait", &[]).await?;
     }
     Ok(())
 }
@@ -161,23 +252,6 @@ fn forbidden(dump: &str, addresses: &Addresses, border: &Border) -> BTreeSet<Tra
         _ => false,
     };
     table::parse(dump).into_iter().filter(is_forbidden).collect()
-}
-
-/// The connection zone of each port, as `ovn-controller` notes it on the bridge.
-async fn zones(ovs: &Ovs) -> Result<BTreeMap<String, String>, LookError> {
-    let session = ovs.session(OVS_TIMEOUT).await?;
-    let bridge = Condition::equal("name", BRIDGE);
-    let select = Operation::select("Bridge", vec![bridge], ["external_ids"]);
-    let results = session.client.transact(DATABASE, &[select]).await?;
-    let Some(OperationResult::Rows(rows)) = results.into_iter().next() else {
-        return Ok(BTreeMap::new());
-    };
-    let ids = rows.into_iter().next().and_then(|mut row| row.remove("external_ids"));
-    let ids = ids.unwrap_or_else(Datum::empty_map);
-    let zones = ids.string_pairs().filter_map(|(key, zone)| {
-        Some((key.strip_prefix("ct-zone-")?.to_owned(), zone.to_owned()))
-    });
-    Ok(zones.collect())
 }
 
 /// The control socket of `ovs-vswitchd`, beside its database's socket.

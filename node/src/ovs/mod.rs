@@ -130,7 +130,10 @@ async fn connect(endpoint: &str) -> anyhow::Result<Session> {
     let tables = [
         MonitoredTable::new("Open_vSwitch", ["bridges", "external_ids", "ssl"]),
         MonitoredTable::new("SSL", ["private_key", "certificate", "ca_cert", "external_ids"]),
-        MonitoredTable::new("Bridge", ["name", "ports", "datapath_type", "fail_mode"]),
+        MonitoredTable::new(
+            "Bridge",
+            ["name", "ports", "datapath_type", "fail_mode", "external_ids"],
+        ),
         MonitoredTable::new("Port", ["name", "interfaces"]),
         MonitoredTable::new(
             "Interface",

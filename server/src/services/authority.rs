@@ -9,7 +9,7 @@
 //! | node     | yes    | –    | its own  | register itself, bind, tell     | –        |
 //! | member   | yes    | yes  | all      | – (peers: `atoll-raft`)         | –        |
 //!
-//! ¹ Read, list, allocations, history, check, digest. A plan is what would happen if its caller did
+//! ¹ Read, list, allocations, history, check, digest, rollout. A plan is what would happen if its caller did
 //! it, so whoever may not write has none.
 
 use atoll_api::answer;
@@ -80,6 +80,19 @@ pub(super) fn may_watch<T>(
             Err(lacks(node, &format!("watch for node {other}"), Role::Viewer))
         }
         (_, asked) => Ok(asked),
+    }
+}
+
+/// May the caller tell what node `name` is like?
+///
+/// # Errors
+///
+/// As [`may_write`].
+pub(super) fn may_tell_of<T>(request: &Request<T>, name: &NodeName) -> Result<(), Status> {
+    match caller(request)? {
+        Caller::Verified(Identity::Node(me)) if me == name => Ok(()),
+        Caller::Unverified => Ok(()),
+        other => Err(lacks(other, &format!("tell how far node {name} is"), Role::Node)),
     }
 }
 

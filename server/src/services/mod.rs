@@ -3,6 +3,7 @@
 mod allocations;
 mod authority;
 mod cluster;
+mod nodes;
 mod ovn;
 mod serving;
 mod store;
@@ -12,5 +13,6 @@ mod txn;
 mod watch;
 
 pub use cluster::ClusterService;
+pub use nodes::NodesService;
 pub use ovn::OvnService;
 pub use store::StoreService;

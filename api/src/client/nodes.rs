@@ -1,0 +1,56 @@
+//! What nodes tell of themselves, and how far rules have come.
+
+use std::time::Duration;
+
+use atoll_model::{NodeName, Revision};
+use tonic::transport::Channel;
+
+use super::{Client, ClientError, Effect};
+use crate::proto::nodes_client::NodesClient;
+use crate::proto::{Applied, HeartbeatRequest, RolloutRequest, RolloutResponse};
+
+impl Client {
+    /// Tells the leader that this node's agent is there, and how far it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`]. Tell again later: a leader keeps it in memory only.
+    pub async fn heartbeat(&self, node: &NodeName, applied: Applied) -> Result<(), ClientError> {
+        let ask = |channel| async move {
+            let request = HeartbeatRequest { node: node.to_string(), applied: Some(applied) };
+            nodes(channel).heartbeat(request).await.map(|_| ())
+        };
+        self.ask(ask).await
+    }
+
+    /// On which nodes the rules of `revision` are installed, the newest ones without it; waits up to
+    /// `listen` until it is all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`].
+    pub async fn rollout(
+        &self,
+        revision: Option<Revision>,
+        listen: Duration,
+    ) -> Result<RolloutResponse, ClientError> {
+        let request = RolloutRequest {
+            revision: revision.map(|it| it.0),
+            listen_ms: u32::try_from(listen.as_millis()).unwrap_or(u32::MAX),
+        };
+        let patient = self.with_timeout_beyond(listen);
+        let ask = |channel| async move {
+            nodes(channel).rollout(request).await.map(tonic::Response::into_inner)
+        };
+        patient.call(Effect::Long, ask).await.map(|(answer, _)| answer)
+    }
+
+    /// The same client, with as much time for a call that is kept back for `listen` as for others.
+    fn with_timeout_beyond(&self, listen: Duration) -> Self {
+        self.clone().with_timeout(self.shared.timeout + listen)
+    }
+}
+
+fn nodes(channel: Channel) -> NodesClient<Channel> {
+    NodesClient::new(channel)
+}

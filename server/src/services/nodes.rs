@@ -1,0 +1,273 @@
+//! `Nodes`: what nodes have of the rules that the store holds.
+//!
+//! Kept by the leader, in memory: it is told again every few seconds, and at once when it changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_api::answer;
+use atoll_api::proto::nodes_server::Nodes as NodesApi;
+use atoll_api::proto::{
+    Applied, HeartbeatRequest, HeartbeatResponse, NodeRollout, RolloutRequest, RolloutResponse,
+};
+use atoll_model::{NodeName, Revision};
+use atoll_raft::Store;
+use atoll_store::State;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::authority::{may_read, may_tell_of};
+use crate::central::LocalCentral;
+
+/// How long a caller may have the answer to its question kept back.
+const LISTEN_MOST: Duration = Duration::from_secs(60);
+
+/// A node that was not heard of for so long may have nothing by now.
+const SILENT: Duration = Duration::from_secs(20);
+
+/// What a node told, and when.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    applied: Applied,
+    at: Instant,
+}
+
+impl Heard {
+    fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
+    }
+}
+
+type All = BTreeMap<NodeName, Heard>;
+
+/// The `Nodes` service of one member.
+#[derive(Debug, Clone)]
+pub struct NodesService {
+    store: Store,
+    central: Option<LocalCentral>,
+    heard: Arc<watch::Sender<All>>,
+}
+
+impl NodesService {
+    /// Nothing is known yet of any node.
+    #[must_use]
+    pub fn new(store: Store, central: Option<LocalCentral>) -> Self {
+        Self { store, central, heard: Arc::new(watch::channel(All::new()).0) }
+    }
+
+    /// Only the leader is told, so only it knows.
+    fn leads(&self) -> Result<(), Status> {
+        let leadership = self.store.leadership();
+        let now = leadership.borrow();
+        match now.is_leader {
+            true => Ok(()),
+            false => Err(answer::not_leader(now.leader.as_ref().map(|it| it.address.as_str()))),
+        }
+    }
+
+    fn rollout_of(&self, revision: Option<Revision>) -> RolloutResponse {
+        let published = self.store.published().borrow().clone();
+        let projected = self.central.as_ref().and_then(|it| it.projection().revision);
+        RolloutResponse {
+            projected: projected.map(|it| it.0),
+            ..rollout(&published.state, &self.heard.borrow(), revision, Instant::now())
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl NodesApi for NodesService {
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        let name = NodeName::new(&request.get_ref().node);
+        let name = name.map_err(|error| answer::invalid(error.to_string()))?;
+        may_tell_of(&request, &name)?;
+        self.leads()?;
+        if self.store.published().borrow().state.node(&name).is_none() {
+            return Err(answer::invalid(format!("there is no node {name}")));
+        }
+        let applied = request.into_inner().applied.unwrap_or_default();
+        self.heard.send_if_modified(|heard| {
+            let now = Heard { applied, at: Instant::now() };
+            // Who listens waits for news, not for signs of life.
+            heard.insert(name, now).is_none_or(|before| before.applied != applied)
+        });
+        Ok(Response::new(HeartbeatResponse {}))
+    }
+
+    async fn rollout(
+        &self,
+        request: Request<RolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        may_read(&request)?;
+        let RolloutRequest { revision, listen_ms } = request.into_inner();
+        let listen = Duration::from_millis(listen_ms.into()).min(LISTEN_MOST);
+        let (deadline, mut heard) = (Instant::now() + listen, self.heard.subscribe());
+        loop {
+            self.leads()?;
+            heard.mark_unchanged();
+            let now = self.rollout_of(revision.map(Revision));
+            if now.nodes.iter().all(|node| node.installed) {
+                return Ok(Response::new(now));
+            }
+            match tokio::time::timeout_at(deadline, heard.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Ok(Response::new(now)),
+            }
+        }
+    }
+}
+
+/// Where the rules of `revision` are installed. A later revision than that of the newest rules asks for
+/// these: nothing else was changed since.
+fn rollout(
+    state: &State,
+    heard: &All,
+    revision: Option<Revision>,
+    now: Instant,
+) -> RolloutResponse {
+    let asked = revision.unwrap_or(Revision(u64::MAX));
+    let needed = Applied {
+        flows: asked.min(state.rules()).0,
+        firewall: asked.min(state.subnets_changed()).0,
+        connections: asked.min(state.subnets_changed()).0,
+    };
+    let nodes = state.nodes().filter(|node| node.chassis.is_some() && !node.fenced);
+    let nodes = nodes.map(|node| {
+        let heard = heard.get(&node.spec.name);
+        let missing = missing(&needed, heard, now);
+        NodeRollout {
+            name: node.spec.name.to_string(),
+            applied: heard.map(|it| it.applied),
+            heard_ms: heard.map(|it| millis(it.silence(now))),
+            silent: heard.is_none_or(|it| it.silence(now) > SILENT),
+            installed: missing.is_empty(),
+            missing,
+        }
+    });
+    RolloutResponse { revision: needed.flows, nodes: nodes.collect(), projected: None }
+}
+
+/// What a node lacks, in the order in which it comes.
+fn missing(needed: &Applied, heard: Option<&Heard>, now: Instant) -> String {
+    let Some(heard @ Heard { applied, .. }) = heard else {
+        return "its agent has told nothing to this leader yet".to_owned();
+    };
+    let silence = heard.silence(now);
+    if silence > SILENT {
+        return format!("its agent was not heard of for {} s", silence.as_secs());
+    }
+    let parts = [
+        ("its packet filter is", applied.firewall, needed.firewall),
+        ("the flows of its switch are", applied.flows, needed.flows),
+        (
+            "the connections of its private pods are checked",
+            applied.connections,
+            needed.connections,
+        ),
+    ];
+    let behind = parts.into_iter().find(|(_, has, needs)| has < needs);
+    behind.map(|(what, has, _)| format!("{what} as of revision {has}")).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::testing::{alone, put_node};
+    use atoll_api::identity::Caller;
+    use atoll_model::{Actor, ChassisName, Operation, Txn};
+    use tonic::Code;
+
+    fn from<T>(caller: &str, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(Caller::Verified(caller.parse().unwrap()));
+        request
+    }
+
+    fn heartbeat(node: &str, applied: u64) -> HeartbeatRequest {
+        let applied = Applied { flows: applied, firewall: applied, connections: applied };
+        HeartbeatRequest { node: node.to_owned(), applied: Some(applied) }
+    }
+
+    fn register(name: &str) -> Operation {
+        Operation::RegisterNode {
+            node: NodeName::new(name).unwrap(),
+            chassis: ChassisName::new(name).unwrap(),
+            encap: "10.0.0.1".parse().unwrap(),
+        }
+    }
+
+    async fn service(directory: &std::path::Path) -> NodesService {
+        let store = alone(directory).await;
+        for name in ["n1", "n2"] {
+            let operations = vec![put_node(name), register(name)];
+            let (request, actor, preconditions) = (None, Actor::Leader, Vec::new());
+            let (clock_ms, wall_ms) = (0, 0);
+            let txn = Txn { request, actor, clock_ms, wall_ms, preconditions, operations };
+            store.propose(txn).await.unwrap();
+        }
+        NodesService::new(store, None)
+    }
+
+    fn ask(revision: Option<u64>, listen_ms: u32) -> Request<RolloutRequest> {
+        from("viewer/v", RolloutRequest { revision, listen_ms })
+    }
+
+    #[tokio::test]
+    async fn rules_are_installed_where_nodes_tell_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = service(directory.path()).await;
+        let rules = service.store.published().borrow().state.rules().0;
+        assert!(rules > 0, "the join subnet");
+        service.heartbeat(from("node/n1", heartbeat("n1", rules))).await.unwrap();
+        service.heartbeat(from("node/n2", heartbeat("n2", rules - 1))).await.unwrap();
+        let told = service.rollout(ask(None, 0)).await.unwrap().into_inner();
+        let installed: Vec<bool> = told.nodes.iter().map(|node| node.installed).collect();
+        assert_eq!((told.revision, installed), (rules, vec![true, false]));
+        assert!(told.nodes[1].missing.contains("packet filter"), "{}", told.nodes[1].missing);
+
+        let older = service.rollout(ask(Some(rules - 1), 0)).await.unwrap().into_inner();
+        assert!(older.nodes.iter().all(|node| node.installed));
+
+        // Kept back until it is so.
+        let waiting = service.clone();
+        let waiting = tokio::spawn(async move { waiting.rollout(ask(None, 10_000)).await });
+        tokio::task::yield_now().await;
+        service.heartbeat(from("node/n2", heartbeat("n2", rules))).await.unwrap();
+        let told = waiting.await.unwrap().unwrap().into_inner();
+        assert!(told.nodes.iter().all(|node| node.installed && node.missing.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn a_node_tells_of_itself_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = service(directory.path()).await;
+        let other = service.heartbeat(from("node/n1", heartbeat("n2", 1))).await.unwrap_err();
+        assert_eq!(other.code(), Code::PermissionDenied);
+        let viewer = service.heartbeat(from("viewer/v", heartbeat("n2", 1))).await.unwrap_err();
+        assert_eq!(viewer.code(), Code::PermissionDenied);
+        let unknown = service.heartbeat(from("node/n9", heartbeat("n9", 1))).await.unwrap_err();
+        assert!(unknown.message().contains("there is no node n9"), "{unknown}");
+        let told = service.rollout(ask(None, 0)).await.unwrap().into_inner();
+        assert!(told.nodes.iter().all(|node| !node.installed && node.heard_ms.is_none()));
+    }
+
+    #[test]
+    fn a_silent_node_has_nothing() {
+        let at = Instant::now();
+        let applied = Applied { flows: 7, firewall: 7, connections: 7 };
+        let heard = Heard { applied, at };
+        assert_eq!(missing(&applied, Some(&heard), at + SILENT), "");
+        let later = at + SILENT + Duration::from_secs(1);
+        assert!(missing(&applied, Some(&heard), later).contains("not heard of for 21 s"));
+        assert!(missing(&applied, None, at).contains("told nothing"));
+    }
+}
