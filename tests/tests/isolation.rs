@@ -30,14 +30,17 @@ const PODS: [(&str, u8); 6] =
 
 /// Creates or changes a subnet for the namespace of its name; `more` are further lines of its spec.
 async fn subnet(lab: &Lab, name: &str, number: u8, more: &str) -> Result<()> {
-    let manifest = format!(
+    let said = atollctl(lab, &["create", "-f", "-"], &manifest(name, number, more)).await?;
+    ensure!(said.status == 0, "atollctl create: {}", said.err);
+    Ok(())
+}
+
+fn manifest(name: &str, number: u8, more: &str) -> String {
+    format!(
         "apiVersion: kubeovn.io/v1\nkind: Subnet\nmetadata: {{ name: {name} }}\nspec:\n  \
          cidrBlock: 10.{number}.0.0/16,fd00:{number}::/64\n  namespaces: [{name}]\n  \
          natOutgoing: true\n{more}"
-    );
-    let said = atollctl(lab, &["create", "-f", "-"], &manifest).await?;
-    ensure!(said.status == 0, "atollctl create: {}", said.err);
-    Ok(())
+    )
 }
 
 fn addresses(pod: &Pod) -> Vec<IpAddr> {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::{Lab, Pod, PodOptions};
-use atoll_tests::report::Report;
+use atoll_tests::people::atollctl;
+use atoll_tests::report::{Report, Target};
 use atoll_tests::talk::{Talker, now};
 use atoll_tests::wait::wait_until;
 
-use crate::{addresses, subnet, up};
+use crate::{addresses, manifest, subnet, up};
 
 /// No word for this long is the end of a stream that has one every 10 ms.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -32,6 +33,8 @@ async fn a_stream_that_was_opened_before_a_revocation_ends() {
     let mut report = Report::new("isolation-streams", "make isolation");
     streams(&lab, &mut report).await.unwrap();
     report.save().unwrap();
+    let failures = report.failures();
+    assert!(failures.is_empty(), "targets missed: {failures:#?}");
 }
 
 async fn streams(lab: &Lab, report: &mut Report) -> Result<()> {
@@ -56,7 +59,11 @@ async fn streams(lab: &Lab, report: &mut Report) -> Result<()> {
     let streams = pulls.len();
 
     let begun = now()?;
-    subnet(lab, "red", 41, ALONE).await?;
+    let asked = ["create", "-f", "-", "--wait", "30"];
+    let said = atollctl(lab, &asked, &manifest("red", 41, ALONE)).await?;
+    ensure!(said.status == 0, "atollctl create --wait: {}", said.err);
+    ensure!(said.out.contains("installed on 2 of 2 nodes"), "{}", said.out);
+    let installed = now()?;
     wait_until(ENDED + SILENCE, "silence", || async {
         let quiet = now()?.saturating_sub(SILENCE.as_millis());
         for (what, pull) in &pulls {
@@ -71,6 +78,13 @@ async fn streams(lab: &Lab, report: &mut Report) -> Result<()> {
         last_word = last_word.max(pull.heard()?.last().copied().unwrap_or_default());
     }
     let slowest = last_word.saturating_sub(begun);
+    let took = f64::from(u32::try_from(installed.saturating_sub(begun))?);
+    report.note("from the command to \"installed on all nodes\"", "ms", took);
+    let words = pulls.iter().map(|(_, pull)| pull.heard());
+    let words = words.collect::<Result<Vec<_>>>()?;
+    let late = words.iter().flatten().filter(|at| **at > installed).count();
+    let late = f64::from(u32::try_from(late)?);
+    report.claim("words that arrived after \"installed\"", "words", late, Target::Exactly(0.0));
     report.note(
         "streams that were opened before the revocation",
         "streams",
