@@ -19,6 +19,19 @@ pub struct DatabaseSchema {
     pub tables: BTreeMap<String, TableSchema>,
 }
 
+impl DatabaseSchema {
+    /// The first table or column of `other` for whose contents this one has no place, in words.
+    #[must_use]
+    pub fn lacks(&self, other: &Self) -> Option<String> {
+        other.tables.iter().find_map(|(name, table)| {
+            let Some(own) = self.tables.get(name) else { return Some(format!("table {name}")) };
+            let mut columns = table.columns.iter();
+            let missing = columns.find(|(column, kind)| own.columns.get(*column) != Some(*kind));
+            missing.map(|(column, _)| format!("column {column} of table {name}"))
+        })
+    }
+}
+
 /// The columns of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "WireTable")]

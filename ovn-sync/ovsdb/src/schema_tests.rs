@@ -108,3 +108,26 @@ proptest! {
         prop_assert_eq!(strings().changed(once, element.into()).unwrap(), old);
     }
 }
+
+#[test]
+fn what_has_no_place_is_named() {
+    let schema = |tables: serde_json::Value| -> DatabaseSchema {
+        let schema = serde_json::json!({ "name": "S", "version": "1.0.0", "tables": tables });
+        serde_json::from_value(schema).unwrap()
+    };
+    let text = serde_json::json!({ "type": "string" });
+    let number = serde_json::json!({ "type": "integer" });
+    let old = schema(serde_json::json!({ "T": { "columns": { "a": text } } }));
+    let new = serde_json::json!({
+        "T": { "columns": { "a": text, "b": text } },
+        "U": { "columns": { "a": text } },
+    });
+    let new = schema(new);
+    assert_eq!(new.lacks(&old), None);
+    assert_eq!(old.lacks(&old), None);
+    assert_eq!(old.lacks(&new).as_deref(), Some("column b of table T"));
+    let other = schema(serde_json::json!({ "T": { "columns": { "a": number } } }));
+    assert_eq!(old.lacks(&other).as_deref(), Some("column a of table T"));
+    let more = schema(serde_json::json!({ "V": { "columns": {} } }));
+    assert_eq!(old.lacks(&more).as_deref(), Some("table V"));
+}

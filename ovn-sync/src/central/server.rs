@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use atoll_ovsdb::unixctl::{self, ControlError};
 use atoll_ovsdb::{
-    Client, ConnectError, Endpoint, EndpointError, Operation, Row, SessionError, TransactError,
+    CallError, Client, ConnectError, Endpoint, EndpointError, Operation, Row, SessionError,
+    TransactError,
 };
 use tokio::time::Instant;
 
@@ -76,6 +77,13 @@ pub(super) enum ServerError {
         #[source]
         source: SessionError,
     },
+    #[error(
+        "it cannot copy {of}, whose schema {theirs} has {missing} and this member's {ours} has not: \
+         OVN is upgraded on members that copy first, and on the one that serves last"
+    )]
+    Schema { of: String, theirs: String, missing: String, ours: String },
+    #[error("the database does not tell its schema")]
+    NoSchema(#[from] CallError),
     #[error("the database does not write")]
     Write(#[from] TransactError),
 }
@@ -250,6 +258,7 @@ impl Server {
         if !self.is_up() || self.copies.as_deref() == Some(remote) {
             return Ok(());
         }
+        self.holds_all_of(remote).await?;
         unixctl::command(&self.control, "ovsdb-server/set-active-ovsdb-server", &[remote]).await?;
         // Whatever becomes of the command: it may be carried out although its answer is lost. If it
         // was not, the next probe says so.
@@ -259,6 +268,28 @@ impl Server {
         // The server drops everybody who is connected, in case they meant to write.
         self.client = None;
         Ok(())
+    }
+
+    /// Whether there is a place for everything that the database at `remote` has. A server that is told
+    /// to copy one that it cannot copy says nothing, and goes on as if it had not been told.
+    async fn holds_all_of(&self, remote: &str) -> Result<(), ServerError> {
+        let own = self.client.as_ref();
+        // Who is not there may come.
+        let Ok(other) = self.network.connect_soon(&remote.parse()?).await else { return Ok(()) };
+        let Some(own) = own else { return Ok(()) };
+        let (theirs, ours) = (
+            other.get_schema(self.kind.database).await?,
+            own.get_schema(self.kind.database).await?,
+        );
+        match ours.lacks(&theirs) {
+            Some(missing) => Err(ServerError::Schema {
+                of: remote.to_owned(),
+                theirs: theirs.version,
+                missing,
+                ours: ours.version,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Makes it a database of its own, with the contents that it has.

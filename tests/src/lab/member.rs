@@ -226,7 +226,10 @@ impl Member {
                 mode,
                 run_dir: self.ovn_dir(),
                 address: member_address(self.index).to_string(),
-                share_dir: Path::new(OVN_SHARE),
+                share_dir: match self.release_dir() {
+                    release if release.exists() => release,
+                    _ => PathBuf::from(OVN_SHARE),
+                },
             },
         }
     }
@@ -243,6 +246,12 @@ impl Member {
     /// `atolld`'s configuration.
     pub fn config_file(&self) -> PathBuf {
         self.dir().join("atolld.toml")
+    }
+
+    /// Schemas of another release of OVN than the machine's: if they are there, they are taken when
+    /// it starts.
+    pub fn release_dir(&self) -> PathBuf {
+        self.dir().join("release")
     }
 
     /// Its log, snapshots, history and identity.
@@ -298,7 +307,7 @@ impl RaftConfig {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum CentralConfig {
-    Own { mode: CentralMode, run_dir: PathBuf, address: String, share_dir: &'static Path },
+    Own { mode: CentralMode, run_dir: PathBuf, address: String, share_dir: PathBuf },
     Others { mode: CentralMode, nb: String, sb: String },
 }
 
