@@ -5,6 +5,7 @@
 //! so many ports on further nodes. `ATOLL_FAILOVER_CENTRAL=cluster` does it to databases in clusters.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
+#![allow(clippy::print_stdout, reason = "who waits for hours wants to see how far it is")]
 
 mod crowd;
 mod event;
@@ -112,7 +113,14 @@ async fn suffer(
     let traffic = Traffic::start(lab, pods).await?;
     let mut rounds = Vec::new();
     for number in 0..times {
-        rounds.push(Round::of(event, lab).await.with_context(|| format!("round {number}"))?);
+        let begun = Instant::now();
+        let round = Round::of(event, lab).await.with_context(|| format!("round {number}"))?;
+        let Round { first_answer, whole_again, .. } = round;
+        let (what, took) = (event.what, begun.elapsed().as_secs_f64());
+        println!(
+            "{what}: a new pod after {first_answer:.1} s, whole {whole_again:.1} s after its end; {took:.1} s"
+        );
+        rounds.push(round);
     }
     let seen = traffic.stop().await?;
     tell(lab.central_mode(), event, &rounds, &seen, report);
