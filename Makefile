@@ -62,7 +62,8 @@ restore: install build ## The report restore: a backup that is older than the ne
 projection-fuzz: install build ## The report projection-fuzz: random changes and damage, and a referee. ATOLL_FUZZ_ROUNDS=100 at night.
 	$(CARGO) test -p atoll-tests --test projection_fuzz -- --nocapture
 
-# ATOLL_FAILOVER_ROUNDS, ATOLL_FAILOVER_PORTS=2000 (further ports, bound on further chassis).
+# ATOLL_FAILOVER_ROUNDS, ATOLL_FAILOVER_PORTS=2000 (further ports, bound on further chassis),
+# ATOLL_FAILOVER_CENTRAL=cluster (databases in clusters; the report central-failover-cluster).
 central-failover: install ## The report central-failover: 20 kills, freezes, cuts and moves of the serving ovn-central. Release build.
 	$(CARGO) build --release --workspace --bins
 	ATOLL_FAILOVER_ROUNDS=$${ATOLL_FAILOVER_ROUNDS:-20} \

@@ -350,6 +350,8 @@ impl<S: Source> Projection<S> {
         self.status.send_modify(|status| status.connected = true);
         loop {
             let next = tokio::select! {
+                // An answer that has come counts, also if its connection was lost right afterwards.
+                biased;
                 next = self.pass(&client, &monitor) => next,
                 // What is under way may be carried out or not, as when a connection is lost.
                 lost = lead.lost() => {

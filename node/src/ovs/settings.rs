@@ -95,15 +95,26 @@ fn external_ids(desired: &Settings) -> Vec<(&'static str, String)> {
         ("ovn-bridge-datapath-type", desired.datapath_type.clone()),
         // Without conditions on datapaths, a southbound rebuilt with other row ids costs nothing.
         ("ovn-monitor-all", "true".to_owned()),
-        // A long recompute must not look like a dead switch or a dead southbound: the agent moves
-        // `ovn-remote` when the southbound really is elsewhere.
+        // A long recompute must not look like a dead switch.
         ("ovn-openflow-probe-interval", "0".to_owned()),
-        ("ovn-remote-probe-interval", "60000".to_owned()),
     ];
     if let Some(remote) = &desired.remote {
+        keys.push(("ovn-remote-probe-interval", probe_interval(remote).to_owned()));
         keys.push(("ovn-remote", remote.clone()));
     }
     keys
+}
+
+/// Milliseconds of silence after which `ovn-controller` asks the southbound for a sign of life; after
+/// as many more it leaves it.
+fn probe_interval(remote: &str) -> &'static str {
+    match remote.contains(',') {
+        // Nobody but `ovn-controller` finds out that its server stands still, and the others are as good.
+        true => "5000",
+        // A long recompute must not look like a dead southbound: the agent moves `ovn-remote` when it
+        // really is elsewhere.
+        false => "60000",
+    }
 }
 
 fn bridge(desired: &Settings, replica: &Replica, root: uuid::Uuid) -> Vec<Operation> {
@@ -190,4 +201,15 @@ pub(super) fn row<const N: usize>(columns: [(&str, Datum); N]) -> Row {
 
 pub(super) fn insert(table: &str, name: &str, row: Row) -> Operation {
     Operation::Insert { table: table.to_owned(), row, uuid: None, uuid_name: Some(name.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_southbound_with_other_servers_is_left_soon() {
+        assert_eq!(probe_interval("tcp:10.0.0.1:6642,tcp:10.0.0.2:6642"), "5000");
+        assert_eq!(probe_interval("ssl:10.0.0.1:6642"), "60000");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::de::IgnoredAny;
@@ -23,6 +24,9 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Requests sent and not answered; more wait in the queue, where they can still be withdrawn.
 const WAITING_MAX: usize = 1024;
+
+/// An alarm that comes so late says that this process stood still, and nothing of the server.
+const STOOD_STILL: Duration = Duration::from_secs(1);
 
 /// Serves `stream` until it fails or the last handle is dropped.
 pub(crate) fn spawn<S>(stream: S, options: &Options) -> Handle
@@ -135,6 +139,10 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
 
     fn alarmed(&mut self) -> Result<(), ConnectionLost> {
         let silence = self.options.inactivity_timeout;
+        if self.alarm().elapsed() >= STOOD_STILL {
+            // Timers of a process that was stopped are seen before what arrived meanwhile.
+            self.heard_at = Instant::now();
+        }
         if self.heard_at.elapsed() >= silence {
             return Err(ConnectionLost::Silent { silence });
         }

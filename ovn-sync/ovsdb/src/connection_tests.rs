@@ -102,6 +102,19 @@ async fn a_silent_server_is_probed_once_and_then_given_up() {
     assert_eq!(silence, Duration::from_secs(15));
 }
 
+/// What arrived while this process was stopped is read after the timers are seen.
+#[tokio::test(start_paused = true)]
+async fn a_server_is_not_held_for_silent_by_a_process_that_stood_still() {
+    let (client, mut peer) = connected(1024);
+    let patient = client.with_call_timeout(Duration::from_secs(60));
+    let asked = tokio::spawn(async move { patient.list_dbs().await });
+    let request = peer.receive().await;
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(peer.receive().await["method"], "echo");
+    peer.send(json!({"id": request["id"], "result": ["D"], "error": null})).await;
+    assert_eq!(asked.await.unwrap().unwrap(), ["D"]);
+}
+
 /// A request that is still queued at its deadline never reaches the server; one that has left, if
 /// only in part, may have.
 #[tokio::test(start_paused = true)]

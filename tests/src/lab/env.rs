@@ -33,7 +33,7 @@ impl Lab {
     }
 
     /// The databases of the member called `name`, or those that all members share.
-    pub(super) fn databases_of(&self, name: &str) -> Option<CentralDatabases> {
+    pub fn databases_of(&self, name: &str) -> Option<CentralDatabases> {
         if let Some(others) = self.others_central() {
             return Some(others.databases());
         }

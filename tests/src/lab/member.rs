@@ -104,6 +104,11 @@ impl Member {
         ]
     }
 
+    /// Where its northd answers questions.
+    pub fn northd_control(&self) -> PathBuf {
+        self.ovn_dir().join("northd.ctl")
+    }
+
     /// Starts `atolld` unless it runs, and waits until it answers on its socket.
     pub(super) async fn start(&self) -> Result<()> {
         let atolld = self.atolld();

@@ -131,6 +131,11 @@ impl Lab {
         &self.state.dir
     }
 
+    /// Whose ovn-central it has.
+    pub fn central_mode(&self) -> CentralMode {
+        self.state.central
+    }
+
     /// Member `index`, counted from 1.
     ///
     /// # Errors

@@ -1,12 +1,15 @@
 //! What happens to the serving ovn-central.
+//!
+//! The same in both modes, but for one: databases in a cluster cannot be handed over
+//! (`atollctl ovn hand-over` refuses), so there that event does not exist and is in no report.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::lab::{FaultTarget, FaultVerb, Lab};
+use atoll_tests::lab::{CentralMode, FaultTarget, FaultVerb, Lab};
 use atoll_tests::people::atollctl;
 
-use crate::{Whole, whole};
+use crate::whole::{Whole, whole};
 
 /// A kind of event.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +18,9 @@ pub(crate) struct Event {
     kind: Kind,
     /// Another member serves afterwards, or may.
     pub(crate) moves: bool,
-    /// Seconds until a new pod answers, at most, in the middle of many.
+    /// Something is done to a member.
+    pub(crate) hits: bool,
+    /// Seconds until a new pod answers, at most, in the middle of many; of mode warm.
     pub(crate) new_pod: Option<f64>,
 }
 
@@ -29,15 +34,17 @@ enum Kind {
     Deposed,
     /// Its databases and northd alone.
     Processes,
-    /// The raft leader, which does not serve.
+    /// The store's raft leader, which does not serve. In a cluster its servers die with it, which lead
+    /// no southbound.
     Leader,
+    /// As an operator orders it; of mode warm.
     HandOver,
 }
 
 /// How long a member is frozen that has to find itself replaced.
 const FROZEN: Duration = Duration::from_secs(30);
 
-pub(crate) const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 8] = [
     event("nothing", Kind::Nothing, None),
     event("serving member killed", Kind::Member(FaultVerb::Kill, FaultVerb::Restart), None),
     event("serving member frozen", Kind::Member(FaultVerb::Stop, FaultVerb::Cont), Some(4.0)),
@@ -50,18 +57,28 @@ pub(crate) const EVENTS: [Event; 8] = [
 
 const fn event(what: &'static str, kind: Kind, new_pod: Option<f64>) -> Event {
     let moves = !matches!(kind, Kind::Nothing | Kind::Leader);
-    Event { what, kind, moves, new_pod }
+    let hits = !matches!(kind, Kind::Nothing);
+    Event { what, kind, moves, hits, new_pod }
+}
+
+/// All kinds that there are in this mode.
+pub(crate) fn events(mode: CentralMode) -> impl Iterator<Item = Event> {
+    let exists = move |event: &Event| mode == CentralMode::Warm || event.kind != Kind::HandOver;
+    EVENTS.into_iter().filter(exists)
 }
 
 impl Event {
     /// What has to be so before: a leader that is killed alone does not serve.
     pub(crate) async fn prepare(&self, lab: &Lab) -> Result<Whole> {
         let now = whole(lab).await?;
-        if self.kind == Kind::Leader && now.leader == now.serving {
-            hand_over(lab, &now.serving).await?;
-            return whole(lab).await;
+        if self.kind != Kind::Leader || now.leader != now.serving {
+            return Ok(now);
         }
-        Ok(now)
+        match lab.central_mode() {
+            CentralMode::Cluster => to_another(lab, &["member", "transfer"], &now.serving).await?,
+            CentralMode::Warm | CentralMode::External => hand_over(lab, &now.serving).await?,
+        }
+        whole(lab).await
     }
 
     /// Makes it happen; the member that has to be brought back.
@@ -94,26 +111,36 @@ impl Event {
         }
     }
 
+    /// Undoes what lasts for its own time, whatever else is seen meanwhile.
+    pub(crate) async fn pass(&self, lab: &Lab, member: u8, begun: Instant) -> Result<()> {
+        if self.kind != Kind::Deposed {
+            return Ok(());
+        }
+        tokio::time::sleep_until((begun + FROZEN).into()).await;
+        lab.fault(FaultVerb::Cont, FaultTarget::Member(member)).await
+    }
+
     /// Undoes what does not pass by itself.
-    pub(crate) async fn end(&self, lab: &Lab, member: u8, begun: Instant) -> Result<()> {
+    pub(crate) async fn end(&self, lab: &Lab, member: u8) -> Result<()> {
         let undo = match self.kind {
-            Kind::Deposed => {
-                tokio::time::sleep_until((begun + FROZEN).into()).await;
-                FaultVerb::Cont
-            }
             Kind::Member(_, undo) => undo,
             Kind::Leader => FaultVerb::Restart,
-            Kind::Nothing | Kind::Processes | Kind::HandOver => return Ok(()),
+            Kind::Nothing | Kind::Deposed | Kind::Processes | Kind::HandOver => return Ok(()),
         };
         lab.fault(undo, FaultTarget::Member(member)).await
     }
 }
 
 async fn hand_over(lab: &Lab, serving: &str) -> Result<()> {
-    let next = lab.members().map(|it| it.name()).find(|name| name != serving);
+    to_another(lab, &["ovn", "hand-over"], serving).await
+}
+
+/// Gives `atollctl`'s order the name of a member other than `this`.
+async fn to_another(lab: &Lab, order: &[&str], this: &str) -> Result<()> {
+    let next = lab.members().map(|it| it.name()).find(|name| name != this);
     let next = next.context("there is no other member")?;
-    let said = atollctl(lab, &["ovn", "hand-over", &next], "").await?;
-    ensure!(said.status == 0, "atollctl ovn hand-over: {}", said.err);
+    let said = atollctl(lab, &[order, &[&next]].concat(), "").await?;
+    ensure!(said.status == 0, "atollctl {}: {}", order.join(" "), said.err);
     Ok(())
 }
 

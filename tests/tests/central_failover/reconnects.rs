@@ -8,21 +8,32 @@ use atoll_tests::lab::Lab;
 /// OVN's port of southbounds, in the lab too.
 const PORT: &str = ":6642";
 
-/// How far each node's log was read.
+/// What each node's log said so far.
 #[derive(Debug)]
-pub(crate) struct Reconnects(BTreeMap<String, usize>);
+pub(crate) struct Reconnects(BTreeMap<String, Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How far it was read.
+    length: usize,
+    /// The southbound that it was connected to then.
+    remote: Option<String>,
+}
 
 impl Reconnects {
     /// From now on.
     pub(crate) fn begin(lab: &Lab) -> Result<Self> {
-        let lengths = logs(lab)?.into_iter().map(|(node, log)| (node, log.len()));
-        Ok(Self(lengths.collect()))
+        let known = |(node, log): (String, String)| {
+            let remote = log.lines().filter_map(connected).next_back().map(str::to_owned);
+            (node, Known { length: log.len(), remote })
+        };
+        Ok(Self(logs(lab)?.into_iter().map(known).collect()))
     }
 
     /// The southbounds that each node has connected to since, in order.
     pub(crate) fn seen(&self, lab: &Lab) -> Result<BTreeMap<String, Vec<String>>> {
         let since = |(node, log): (String, String)| {
-            let begin = self.0.get(&node).copied().unwrap_or_default();
+            let begin = self.0.get(&node).map(|known| known.length).unwrap_or_default();
             let remotes = log[begin..].lines().filter_map(connected).map(str::to_owned).collect();
             (node, remotes)
         };
@@ -33,6 +44,21 @@ impl Reconnects {
     pub(crate) fn none(&self, lab: &Lab) -> Result<()> {
         let seen = self.seen(lab)?;
         ensure!(seen.values().all(Vec::is_empty), "nodes have connected anew: {seen:?}");
+        Ok(())
+    }
+
+    /// Whether `node` was connected to the southbound at `address`.
+    pub(crate) fn had(&self, node: &str, address: &str) -> bool {
+        let remote = self.0.get(node).and_then(|known| known.remote.as_ref());
+        remote.is_some_and(|remote| remote.contains(address))
+    }
+
+    /// No node has left its southbound but those that were connected to the one at `hit`. In a cluster,
+    /// whose servers are all as good, they may well come back to it.
+    pub(crate) fn only_of(&self, lab: &Lab, hit: &str) -> Result<()> {
+        let mut seen = self.seen(lab)?;
+        seen.retain(|node, remotes| !remotes.is_empty() && !self.had(node, hit));
+        ensure!(seen.is_empty(), "nodes have left servers other than {hit}: {seen:?}");
         Ok(())
     }
 

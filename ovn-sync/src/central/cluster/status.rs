@@ -1,5 +1,9 @@
 //! What a server of an OVSDB cluster says of itself (`cluster/status`).
 
+use atoll_ovsdb::Endpoint;
+
+use crate::Remotes;
+
 /// What a server does in its cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ServerRole {
@@ -40,6 +44,27 @@ pub struct ServerStatus {
     pub leader: Option<String>,
     /// All servers of its cluster, itself included, as it knows them.
     pub servers: Vec<Listed>,
+}
+
+impl ServerStatus {
+    /// The one of `remotes` that is where the leader is; all of them, if that is not known.
+    pub(super) fn leading(&self, remotes: &Remotes) -> Remotes {
+        let leader = self.servers.iter().find(|it| Some(&it.sid) == self.leader.as_ref());
+        let leader = leader.and_then(|it| it.address.parse::<Endpoint>().ok());
+        let host = leader.as_ref().and_then(host);
+        let there = remotes.iter().filter(|it| host.is_some() && self::host(it) == host);
+        match there.cloned().collect::<Vec<_>>() {
+            there if there.is_empty() => remotes.clone(),
+            there => there.into(),
+        }
+    }
+}
+
+fn host(endpoint: &Endpoint) -> Option<&str> {
+    match endpoint {
+        Endpoint::Tcp { host, .. } | Endpoint::Ssl { host, .. } => Some(host),
+        _ => None,
+    }
 }
 
 /// Reads the answer to `cluster/status` into `status`, whose addresses stay.
@@ -117,5 +142,19 @@ mod tests {
         assert_eq!((status.role, status.connected), (ServerRole::Leader, false));
         read(&LEADER.replace("cluster member", "joining cluster"), &mut status);
         assert_eq!((status.role, status.connected), (ServerRole::Outside, false));
+    }
+
+    #[test]
+    fn the_remote_of_the_leader_is_the_one_on_its_machine() {
+        let mut status = ServerStatus::default();
+        read(&LEADER.replace("dead at tcp:127.0.0.1", "dead at tcp:127.0.0.2"), &mut status);
+        let remotes: Remotes = "tcp:127.0.0.1:6641,tcp:127.0.0.2:6641".parse().unwrap();
+        assert_eq!(status.leading(&remotes).to_string(), "tcp:127.0.0.1:6641");
+        status.leader = Some("dead".to_owned());
+        assert_eq!(status.leading(&remotes).to_string(), "tcp:127.0.0.2:6641");
+        status.leader = Some("beef".to_owned());
+        assert_eq!(status.leading(&remotes), remotes, "not one of those that it knows");
+        status.leader = None;
+        assert_eq!(status.leading(&remotes), remotes);
     }
 }

@@ -149,8 +149,11 @@ impl Supervisor {
                 self.leaders = leaders;
             }
             let (northd, _) = self.northd.get_or_insert_with(|| {
-                let databases = (remotes.0.to_string(), remotes.1.to_string());
-                (northd(&self.run_dir, &databases.0, &databases.1), remotes.clone())
+                // Not the others: one that stands still takes connections and says nothing, and until its
+                // first contents have come northd does not ask for a sign of life.
+                let nb = self.nb.status.leading(&remotes.0).to_string();
+                let sb = self.sb.status.leading(&remotes.1).to_string();
+                (northd(&self.run_dir, &nb, &sb), remotes.clone())
             });
             if northd.is_due() {
                 northd.start().map_err(NorthdError::Start)?;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 #![allow(clippy::print_stdout, reason = "what a run saw is for people too")]
 
+mod late;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
