@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
+pub(crate) mod pki;
+pub(crate) mod secured;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -24,8 +24,10 @@ pub struct Listed {
 /// How a member's server of one database is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerStatus {
-    /// Where clients find it (`tcp:HOST:PORT`).
+    /// Where clients find it (`ssl:HOST:PORT`, or `tcp:` without certificates).
     pub endpoint: String,
+    /// Where members find it, who may write everything.
+    pub member_endpoint: String,
     /// Where the others of its cluster find it.
     pub address: String,
     /// Its identity, new with each file; `None` without a file.
@@ -62,23 +64,27 @@ pub(super) fn read(answer: &str, status: &mut ServerStatus) {
         Some("leader") => ServerRole::Leader,
         _ => ServerRole::Follower,
     };
-    let leader = match value("Leader") {
-        Some("self") => sid.map(|(short, _)| short.to_owned()),
-        Some("unknown") | None => None,
-        Some(other) => Some(other.to_owned()),
-    };
-    status.leader = leader.filter(|_| is_member);
-    status.connected = status.leader.is_some();
     let listed = answer.lines().skip_while(|line| *line != "Servers:").skip(1);
-    status.servers = listed.filter_map(server).collect();
+    let listed: Vec<_> = listed.filter_map(server).collect();
+    let leader = match value("Leader") {
+        Some("self") => sid.map(|(short, _)| short),
+        Some("unknown") | None => None,
+        Some(other) => listed.iter().find(|it| it.0 == other).map_or(Some(other), |it| Some(it.1)),
+    };
+    status.leader = leader.filter(|_| is_member).map(ToOwned::to_owned);
+    status.connected = status.leader.is_some();
+    let listed = listed.into_iter().map(|(_, sid, address)| (sid.to_owned(), address.to_owned()));
+    status.servers = listed.map(|(sid, address)| Listed { sid, address }).collect();
 }
 
-/// `    4bb5 (4bb5 at tcp:127.0.0.1:6643) (self) next_index=3 match_index=5`
-fn server(line: &str) -> Option<Listed> {
-    let (sid, rest) = line.trim().split_once(" (")?;
-    let (_, rest) = rest.split_once(" at ")?;
+/// What a server is called, its identity, and where it is:
+/// `    4bb5 (4bb5 at tcp:127.0.0.1:6643) (self) next_index=3 match_index=5`. Who is found at a unix
+/// socket is called by its name.
+fn server(line: &str) -> Option<(&str, &str, &str)> {
+    let (name, rest) = line.trim().split_once(" (")?;
+    let (sid, rest) = rest.split_once(" at ")?;
     let (address, _) = rest.split_once(')')?;
-    Some(Listed { sid: sid.to_owned(), address: address.to_owned() })
+    Some((name, sid, address))
 }
 
 #[cfg(test)]
@@ -94,6 +100,19 @@ mod tests {
         Entries not yet committed: 0\nConnections: <-dead ->dead\nDisconnections: 0\nServers:\n    \
         4bb5 (4bb5 at tcp:127.0.0.1:26643) (self) next_index=3 match_index=5\n    \
         dead (dead at tcp:127.0.0.1:26644) next_index=6 match_index=5 last msg 127 ms ago\n";
+
+    /// As servers are called whose addresses are unix sockets.
+    #[test]
+    fn a_leader_is_known_by_its_identity_whatever_it_is_called() {
+        let follower = LEADER.replace("Role: leader", "Role: follower");
+        let named = follower
+            .replace("    dead (dead at tcp:127.0.0.1:26644)", "    nb-b (dead at unix:nb-b)");
+        let mut status = ServerStatus::default();
+        read(&named.replace("Leader: self", "Leader: nb-b"), &mut status);
+        assert_eq!((status.leader.as_deref(), status.connected), (Some("dead"), true));
+        let listed = Listed { sid: "dead".to_owned(), address: "unix:nb-b".to_owned() };
+        assert_eq!(status.servers[1], listed);
+    }
 
     #[test]
     fn a_servers_answer_is_read() {
