@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "clusters/cost.rs"]
+mod cost;
+#[path = "clusters/recovered.rs"]
+mod recovered;
 #[path = "clusters/secured.rs"]
 mod secured;
 

@@ -112,9 +112,6 @@ impl Ways {
 
     /// Makes what a server needs before it is started.
     pub(super) async fn prepare(&mut self) -> Result<(), ServerError> {
-        if let Some(local) = &self.local {
-            local.make(&self.clients).await?;
-        }
         let Some(tls) = self.tls().cloned() else { return Ok(()) };
         let socket = self.run_dir.join(format!("{}.sock", self.kind.name));
         let raft_socket = self.run_dir.join(passage::socket_name(self.kind.name, self.raft));
@@ -126,7 +123,10 @@ impl Ways {
                 closed.insert(opened.map_err(failed)?);
             }
         }
-        Ok(())
+        match &self.local {
+            Some(local) => Ok(local.make(&self.clients).await?),
+            None => Ok(()),
+        }
     }
 
     /// Makes sure that the server finds all others of its cluster.
