@@ -39,9 +39,14 @@ impl OthersCentral {
     }
 
     /// Its databases for members and nodes.
-    pub(super) fn remotes() -> CentralDatabases {
+    pub fn remotes() -> CentralDatabases {
         let [nb, sb] = OVN_PORTS.map(|port| format!("ssl:{OTHERS}:{port}"));
         CentralDatabases { nb, sb }
+    }
+
+    /// The certificate that its authority made for `name`: a member (`m1`) or a node (`n1`).
+    pub fn certificate_of(&self, name: &str) -> Option<CertificateFiles> {
+        Some(others_pki::files(self.dir.parent()?, name))
     }
 
     /// Its processes.
