@@ -6,7 +6,7 @@ use crate::common::{nbctl, run};
 use crate::*;
 
 /// As in "Databases in a cluster": from the one file that is left.
-fn recover(member: &Member, database: &str, address: &str) {
+pub(crate) fn recover(member: &Member, database: &str, address: &str) {
     let at = |suffix: &str| member.options.run_dir.join(format!("{database}.{suffix}"));
     std::fs::rename(at("db"), at("lost")).unwrap();
     let tool = || Command::new("ovsdb-tool");

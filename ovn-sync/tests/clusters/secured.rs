@@ -6,7 +6,8 @@ use atoll_ovsdb::{Client, Options, SessionError};
 use tokio::io::AsyncReadExt as _;
 
 use crate::common::secured::{allowed, prohibited, refusal, sbctl_as};
-use crate::common::{eventually, is_listening, nbctl, rows_at, sbctl};
+use crate::common::{eventually, is_listening, nbctl, rows_at};
+use crate::recovered::recover;
 use crate::*;
 
 /// Two members, the second of which projects and runs northd, while the first has the leading servers.
@@ -46,10 +47,6 @@ impl Pair {
     fn sb(&self, which: &Member) -> String {
         which.servers()[1].endpoint.clone()
     }
-}
-
-fn socket(member: &Member, name: &str) -> Endpoint {
-    Endpoint::Unix(member.options.run_dir.join(name))
 }
 
 /// On the server that leads and on the other one.
@@ -162,7 +159,7 @@ async fn a_cluster_that_was_made_without_certificates_waits_for_a_person() {
     let mut member = Member::new(dir.path(), "1", None);
     member.set_part(Part { form: Form::Create, ..Part::default() });
     member.becomes("a leader", |it| it.nb.connected && it.sb.connected).await;
-    nbctl(&socket(&member, "nb.sock"), &["--no-leader-only", "ls-add", "kept"]);
+    nbctl(&member.nb(), &["--no-leader-only", "ls-add", "kept"]);
     member.stop().await;
     let pki = Pki::new();
     member.options.tls = Some(pki.central("1"));
@@ -175,12 +172,23 @@ async fn a_cluster_that_was_made_without_certificates_waits_for_a_person() {
     assert!(!status.nb.connected && !status.sb.connected, "{status:?}");
     let raft = SocketAddr::from(([127, 0, 0, 1], member.cluster.nb_raft_port));
     assert!(!is_listening(raft));
+    let is_there = |member: &Member| {
+        let get = ["--no-leader-only", "get", "logical_switch", "kept", "name"];
+        nbctl(&member.nb(), &get)
+    };
+    let tls = member.options.tls.take();
     member.stop().await;
-    member.options.tls = None;
     member.start();
     member.becomes("as it was", |it| it.nb.connected && it.sb.connected).await;
-    let kept = nbctl(&socket(&member, "nb.sock"), &["--no-leader-only", "--bare", "ls-list"]);
-    assert!(kept.contains("kept"), "{kept}");
-    let listens = sbctl(&member.servers()[1].endpoint.parse().unwrap(), &["get-connection"]);
-    assert_eq!(listens, "", "nothing is written into what all servers share");
+    assert_eq!(is_there(&member), "kept");
+    // What the README says to do about it.
+    member.stop().await;
+    member.options.tls = tls;
+    for (database, server) in ["nb", "sb"].into_iter().zip([status.nb, status.sb]) {
+        assert!(server.address.starts_with("unix:"), "{server:?}");
+        recover(&member, database, &server.address);
+    }
+    member.start();
+    member.becomes("with certificates", |it| it.nb.connected && it.sb.connected).await;
+    assert_eq!(is_there(&member), "kept");
 }
