@@ -74,7 +74,7 @@ impl Member {
         found.unwrap_or_else(|_elapsed| panic!("never {what}: {:?}", status.borrow()))
     }
 
-    /// What is told of its two servers, with the part that holds only while they run left as it is.
+    /// What is told of its two servers.
     fn servers(&self) -> [ServerStatus; 2] {
         let status = self.running.as_ref().unwrap().status().borrow().clone();
         [status.nb, status.sb]
@@ -103,6 +103,17 @@ async fn members_join_outlive_their_leader_and_join_again_with_a_damaged_file() 
 #[tokio::test]
 async fn members_that_show_certificates_do_too() {
     outlive(Some(&Pki::new())).await;
+}
+
+/// A leader asked one that was just started, heard of no address, and removed its server.
+#[tokio::test]
+async fn where_servers_are_is_told_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = Member::new(dir.path(), "1", None);
+    let at = |port| format!("tcp:127.0.0.1:{port}");
+    let told = member.servers().map(|it| it.address);
+    let cluster = &member.cluster;
+    assert_eq!(told, [at(cluster.nb_raft_port), at(cluster.sb_raft_port)]);
 }
 
 async fn outlive(pki: Option<&Pki>) {

@@ -114,7 +114,7 @@ impl ClusterCentral {
     pub fn start(options: CentralOptions, cluster: ClusterOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.run_dir)?;
         let (part, follower) = watch::channel(Part::default());
-        let (sender, status) = watch::channel(ClusterStatus::default());
+        let (sender, status) = watch::channel(ways::status(&options, &cluster));
         let worker = Worker::spawn("ovn-central", move |cancel| {
             Supervisor::new(&options, &cluster, follower, sender).run(cancel)
         })?;

@@ -56,12 +56,7 @@ impl Server {
         Self {
             kind,
             process: Process::new(kind.name, "ovsdb-server", arguments, options.run_dir.clone()),
-            status: ServerStatus {
-                endpoint: ways.endpoint().to_string(),
-                member_endpoint: ways.member_endpoint().to_string(),
-                address: address.clone(),
-                ..ServerStatus::default()
-            },
+            status: ways.status(),
             file: ClusterFile::new(file("db"), schema, kind.database, address, timer),
             socket: file("sock"),
             control: file("ctl"),

@@ -14,11 +14,12 @@ use atoll_ovsdb::Endpoint;
 
 use super::super::door::Door;
 use super::super::network::Network;
-use super::super::server::{Kind, ServerError};
+use super::super::server::{Kind, NORTHBOUND, SOUTHBOUND, ServerError};
 use super::super::{CentralOptions, CentralTls};
-use super::ClusterOptions;
 use super::local::{CONNECTIONS, LocalDatabase};
 use super::passage::{self, Passage};
+use super::status::ServerStatus;
+use super::{ClusterOptions, ClusterStatus};
 
 /// TCP ports of one database.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,17 @@ impl Ports {
             Self { clients: nb, members: None, raft: cluster.nb_raft_port },
             Self { clients: sb, members, raft: cluster.sb_raft_port },
         ]
+    }
+}
+
+/// What is known before anything runs. Others are told it too: who is listed in a cluster at an address
+/// that no member names is removed from it.
+pub(super) fn status(options: &CentralOptions, cluster: &ClusterOptions) -> ClusterStatus {
+    let [nb, sb] = Ports::of(options, cluster);
+    ClusterStatus {
+        nb: Ways::new(NORTHBOUND, options, nb).status(),
+        sb: Ways::new(SOUTHBOUND, options, sb).status(),
+        ..ClusterStatus::default()
     }
 }
 
@@ -93,6 +105,16 @@ impl Ways {
                 let (host, port) = (self.raft.ip().to_string(), self.raft.port());
                 Endpoint::Tcp { host, port }.to_string()
             }
+        }
+    }
+
+    /// What is known of the server before it says anything.
+    pub(super) fn status(&self) -> ServerStatus {
+        ServerStatus {
+            endpoint: self.endpoint().to_string(),
+            member_endpoint: self.member_endpoint().to_string(),
+            address: self.raft_address(),
+            ..ServerStatus::default()
         }
     }
 
