@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use atoll_api::tls::CredentialsError;
+use atoll_api::tls::{CredentialsError, OthersTls};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_cni_wire::{SOCKET_DEFAULT, TOMBSTONE_DIR_DEFAULT};
 use atoll_model::NodeName;
@@ -31,6 +31,7 @@ struct Raw {
     #[serde(default = "default_mtu")]
     mtu: u16,
     tls: Option<CertificateFiles>,
+    southbound_tls: Option<OthersTls>,
 }
 
 const NO_TLS: &str = "is missing: an agent shows its node's certificate. Make one with `atolld pki \
@@ -86,15 +87,21 @@ pub struct Config {
     pub mtu: u16,
     /// This node's certificate; `None` with `--insecure-dev`, and then every endpoint is loopback.
     pub tls: Option<CertificateFiles>,
+    /// What `ovn-controller` shows to the southbound, and whose certificates it takes: the same unless
+    /// the southbound is of an ovn-central that somebody else runs.
+    pub southbound: Option<CertificateFiles>,
 }
 
 impl Config {
-    /// Reads this node's certificates, or says that there are none.
+    /// Reads this node's certificates, or says that there are none. Those for a southbound of others are
+    /// looked at as well.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Credentials`] naming the file, what was found and what to do.
     pub fn credentials(&self) -> Result<Credentials, ConfigError> {
+        let theirs = self.southbound.as_ref().filter(|_| self.southbound != self.tls);
+        theirs.map(CertificateFiles::for_databases_of_others).transpose()?;
         match &self.tls {
             Some(files) => Ok(Credentials::load_for(files, &Identity::Node(self.node.clone()))?),
             None => Ok(Credentials::insecure_dev()),
@@ -144,6 +151,13 @@ impl Config {
         if raw.mtu < 1280 {
             return Err(value("mtu", format!("{} is below IPv6's minimum of 1280", raw.mtu)));
         }
+        let southbound = match raw.southbound_tls {
+            None => raw.tls.clone(),
+            Some(theirs) => {
+                let files = theirs.files(raw.tls.as_ref());
+                Some(files.map_err(|error| value("southbound_tls", error.to_string()))?)
+            }
+        };
         Ok(Self {
             node: NodeName::new(&raw.node).map_err(|error| value("node", error.to_string()))?,
             endpoints,
@@ -155,6 +169,7 @@ impl Config {
             datapath_type: raw.datapath_type,
             mtu: raw.mtu,
             tls: raw.tls,
+            southbound,
         })
     }
 }
@@ -200,6 +215,20 @@ mod tests {
         let config = Config::parse(GOOD, Path::new("x"), false).unwrap();
         assert_eq!(config.mtu, MTU_DEFAULT);
         assert!(!config.is_userspace());
+        assert_eq!(config.southbound, config.tls);
+    }
+
+    #[test]
+    fn a_southbound_of_others_is_met_with_their_authority() {
+        let with = |lines: &str| format!("{GOOD}[southbound_tls]\nca = \"/o/ca.crt\"\n{lines}");
+        let parse = |text: &str| Config::parse(text, Path::new("x"), false);
+        let southbound = |lines| parse(&with(lines)).unwrap().southbound.unwrap();
+        let files = southbound("");
+        assert_eq!((files.ca, files.cert), ("/o/ca.crt".into(), "/x/tls.crt".into()));
+        let files = southbound("cert = \"/o/n1.crt\"\nkey = \"/o/n1.key\"");
+        assert_eq!((files.cert, files.key), ("/o/n1.crt".into(), "/o/n1.key".into()));
+        let half = parse(&with("cert = \"/o/n1.crt\"")).unwrap_err().to_string();
+        assert!(half.starts_with("southbound_tls: cert and key belong together"), "{half}");
     }
 
     #[test]

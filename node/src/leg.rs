@@ -165,9 +165,9 @@ impl Keeper {
         view.node(&self.config.node).map(|node| node.chassis.as_ref())
     }
 
-    /// What makes Open vSwitch show this node's certificate.
+    /// What makes Open vSwitch show the certificate for the southbound.
     fn certificate(&self, replica: &Replica) -> anyhow::Result<Vec<atoll_ovsdb::Operation>> {
-        let Some(files) = &self.config.tls else { return Ok(Vec::new()) };
+        let Some(files) = &self.config.southbound else { return Ok(Vec::new()) };
         Ok(Certificate::new(files)?.plan(replica)?)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use atoll_model::{ChangeSet, Lineage, Revision};
 use atoll_ovn_plan::{Conflict, DiffError};
-use atoll_ovsdb::{Client, ConnectionLost, Monitor, MonitorError, Options};
+use atoll_ovsdb::{Client, ConnectionLost, Monitor, MonitorError, Options, Tls};
 use atoll_store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -235,18 +235,24 @@ impl Projector {
     /// If the system gives no thread.
     pub fn start(desired: impl Source, nb: impl Into<Remotes>) -> io::Result<Self> {
         // Its sender is gone: they stay as they are.
-        Self::following(desired, watch::channel(nb.into()).1)
+        Self::following(desired, watch::channel(nb.into()).1, None)
     }
 
-    /// As [`start`](Self::start), with servers that may change. A connection that works is kept until
-    /// it is lost.
+    /// As [`start`](Self::start), with servers that may change, and `tls` for those whose remote is
+    /// `ssl:`. A connection that works is kept until it is lost.
     ///
     /// # Errors
     ///
     /// If the system gives no thread.
-    pub fn following(desired: impl Source, nb: watch::Receiver<Remotes>) -> io::Result<Self> {
+    pub fn following(
+        desired: impl Source,
+        nb: watch::Receiver<Remotes>,
+        tls: Option<Tls>,
+    ) -> io::Result<Self> {
         let (sender, status) = watch::channel(PassStatus::default());
         let (questions, asked) = mpsc::channel(QUESTIONS);
+        let options = Options { call_timeout: CALL_TIMEOUT, tls, ..Options::default() };
+        let nb = Northbound { servers: nb, options };
         let worker = Worker::spawn("ovn-sync", |cancel| run(desired, nb, sender, asked, cancel))?;
         Ok(Self { worker, asker: Asker { questions, status } })
     }
@@ -277,7 +283,7 @@ impl Projector {
 /// own: see [`Projector`]. Most need not: see module `quick`.
 async fn run(
     desired: impl Source,
-    nb: watch::Receiver<Remotes>,
+    nb: Northbound,
     status: watch::Sender<PassStatus>,
     questions: mpsc::Receiver<Question>,
     cancel: CancellationToken,
@@ -300,6 +306,12 @@ async fn run(
             () = tokio::time::sleep(backoff.next()) => (),
         }
     }
+}
+
+/// Where the database is, and how it is reached.
+struct Northbound {
+    servers: watch::Receiver<Remotes>,
+    options: Options,
 }
 
 fn failed(error: &PassError) -> AskError {
@@ -337,12 +349,11 @@ impl<S: Source> Projection<S> {
     /// Projects over one connection until it is lost.
     async fn session(
         &mut self,
-        nb: &watch::Receiver<Remotes>,
+        nb: &Northbound,
         backoff: &mut Backoff,
     ) -> Result<Infallible, SessionError> {
-        let options = Options { call_timeout: CALL_TIMEOUT, ..Options::default() };
-        let nb = nb.borrow().clone();
-        let (client, mut lead) = nb.connect(DATABASE, &options).await?;
+        let servers = nb.servers.borrow().clone();
+        let (client, mut lead) = servers.connect(DATABASE, &nb.options).await?;
         // Complete when it returns: a database that is still being read is never taken for one
         // that is empty.
         let mut monitor = client.monitor(DATABASE, &convert::monitored()).await?;

@@ -3,14 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "clusters/cost.rs"]
+mod cost;
+#[path = "clusters/recovered.rs"]
+mod recovered;
+#[path = "clusters/secured.rs"]
+mod secured;
 
 use std::path::Path;
 
 use atoll_ovn_sync::{
-    CentralOptions, ClusterCentral, ClusterOptions, ClusterStatus, Form, Part, Projector, Remotes,
-    ServerRole,
+    CentralOptions, CentralTls, ClusterCentral, ClusterOptions, ClusterStatus, Form, Part,
+    Projector, Remotes, ServerRole, ServerStatus,
 };
 use atoll_ovsdb::Endpoint;
+use common::pki::Pki;
 use common::{DEADLINE, Store, become_rows, own_port, put_pod};
 use tokio::sync::watch;
 
@@ -22,10 +29,10 @@ struct Member {
 }
 
 impl Member {
-    fn new(dir: &Path, name: &str) -> Self {
+    fn new(dir: &Path, name: &str, tls: Option<CentralTls>) -> Self {
         let options = CentralOptions {
             runtime_file: dir.join(name).with_extension("json"),
-            tls: None,
+            tls,
             run_dir: dir.join(name),
             address: "127.0.0.1".parse().unwrap(),
             share_dir: "/usr/share/ovn".into(),
@@ -35,6 +42,7 @@ impl Member {
         let cluster = ClusterOptions {
             nb_raft_port: own_port(),
             sb_raft_port: own_port(),
+            sb_member_port: own_port(),
             election_timer_ms: 300,
         };
         let mut member = Self { options, cluster, running: None };
@@ -66,6 +74,12 @@ impl Member {
         found.unwrap_or_else(|_elapsed| panic!("never {what}: {:?}", status.borrow()))
     }
 
+    /// What is told of its two servers.
+    fn servers(&self) -> [ServerStatus; 2] {
+        let status = self.running.as_ref().unwrap().status().borrow().clone();
+        [status.nb, status.sb]
+    }
+
     /// Its servers are among three, and know a leader.
     async fn takes_part(&self) -> ClusterStatus {
         let whole = |it: &ClusterStatus| {
@@ -77,17 +91,35 @@ impl Member {
 }
 
 fn joining(through: &[&Member]) -> Part {
-    let at = |port: fn(&ClusterOptions) -> u16| {
-        through.iter().map(|it| format!("tcp:127.0.0.1:{}", port(&it.cluster))).collect()
-    };
-    let form = Form::Join([at(|it| it.nb_raft_port), at(|it| it.sb_raft_port)]);
-    Part { form, ..Part::default() }
+    let at = |which: usize| through.iter().map(|it| it.servers()[which].address.clone()).collect();
+    Part { form: Form::Join([at(0), at(1)]), ..Part::default() }
 }
 
 #[tokio::test]
 async fn members_join_outlive_their_leader_and_join_again_with_a_damaged_file() {
+    outlive(None).await;
+}
+
+#[tokio::test]
+async fn members_that_show_certificates_do_too() {
+    outlive(Some(&Pki::new())).await;
+}
+
+/// A leader asked one that was just started, heard of no address, and removed its server.
+#[tokio::test]
+async fn where_servers_are_is_told_before_anything_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let [mut first, second, mut third] = ["1", "2", "3"].map(|name| Member::new(dir.path(), name));
+    let member = Member::new(dir.path(), "1", None);
+    let at = |port| format!("tcp:127.0.0.1:{port}");
+    let told = member.servers().map(|it| it.address);
+    let cluster = &member.cluster;
+    assert_eq!(told, [at(cluster.nb_raft_port), at(cluster.sb_raft_port)]);
+}
+
+async fn outlive(pki: Option<&Pki>) {
+    let dir = tempfile::tempdir().unwrap();
+    let member = |name: &str| Member::new(dir.path(), name, pki.map(|pki| pki.central(name)));
+    let [mut first, second, mut third] = ["1", "2", "3"].map(member);
     first.set_part(Part { form: Form::Create, ..Part::default() });
     first.becomes("a leader", |it| it.nb.connected && it.sb.connected).await;
     // Nobody has told them to do anything yet.
@@ -98,9 +130,10 @@ async fn members_join_outlive_their_leader_and_join_again_with_a_damaged_file() 
     assert_eq!(first.takes_part().await.nb.role, ServerRole::Leader);
 
     let mut store = Store::with_pods();
-    let servers = [&first, &second, &third].map(|it| it.nb()).to_vec();
-    let servers = watch::channel(Remotes::from(servers)).1;
-    let _projector = Projector::following(store.follow(), servers).unwrap();
+    let servers = [&first, &second, &third].map(|it| it.servers()[0].endpoint.parse().unwrap());
+    let servers = watch::channel(Remotes::from(servers.to_vec())).1;
+    let tls = pki.map(|pki| pki.client("member/2"));
+    let _projector = Projector::following(store.follow(), servers, tls).unwrap();
     become_rows(&third.nb(), &store.rows()).await;
     // The server that led has gone; another one leads.
     first.stop().await;

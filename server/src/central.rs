@@ -102,12 +102,11 @@ impl LocalCentral {
         credentials: &Credentials,
         cancel: &CancellationToken,
     ) -> std::io::Result<Self> {
+        let options = options(config, data_dir, tls(credentials)?);
         if let Some(cluster) = &config.cluster {
             let clients = Clients::new(credentials.clone());
-            let options = options(config, data_dir, None);
             return Self::clustered(options, cluster, store, clients, cancel);
         }
-        let options = options(config, data_dir, tls(credentials)?);
         let client_tls = options.tls.as_ref().map(|tls| tls.client.clone());
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;

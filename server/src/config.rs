@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_api::tls::{CredentialsError, NotLoopback};
+use atoll_api::tls::{CredentialsError, NotLoopback, OthersTls};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_model::{ClusterSize, MemberName};
 use atoll_raft::{Retention, Timing};
@@ -81,7 +81,9 @@ struct RawCentral {
     sb: Option<String>,
     nb_raft_port: Option<u16>,
     sb_raft_port: Option<u16>,
+    sb_member_port: Option<u16>,
     election_timer_ms: Option<u64>,
+    tls: Option<OthersTls>,
     #[serde(default = "default_share_dir")]
     share_dir: PathBuf,
     #[serde(default = "default_nb_port")]
@@ -188,12 +190,14 @@ impl Config {
         Self::parse(&text, path, insecure_dev)
     }
 
-    /// Reads this member's certificates, or says that there are none.
+    /// Reads this member's certificates, or says that there are none. Those for databases of others are
+    /// looked at as well.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Credentials`] naming the file, what was found and what to do.
     pub fn credentials(&self) -> Result<Credentials, ConfigError> {
+        self.external.as_ref().map(ExternalConfig::client).transpose()?;
         match &self.tls {
             Some(files) => {
                 let wanted = Identity::Member(self.name.clone());
@@ -245,7 +249,9 @@ impl Config {
             return Err(value("formation_marker", rule));
         }
         let (central, external) = match &raw.central {
-            Some(raw) if raw.mode == "external" => (None, Some(external::external(raw)?)),
+            Some(central) if central.mode == "external" => {
+                (None, Some(external::external(central, raw.tls.as_ref())?))
+            }
             Some(raw) => (central(raw, insecure_dev)?, None),
             None => (None, None),
         };
@@ -323,8 +329,12 @@ fn central(raw: &RawCentral, insecure_dev: bool) -> Result<Option<CentralConfig>
             return Err(value("central.mode", rule));
         }
     }
-    for (key, given) in [("central.nb", &raw.nb), ("central.sb", &raw.sb)] {
-        if given.is_some() {
+    for (key, given) in [
+        ("central.nb", raw.nb.is_some()),
+        ("central.sb", raw.sb.is_some()),
+        ("central.tls", raw.tls.is_some()),
+    ] {
+        if given {
             return Err(value(key, "is for mode \"external\": the member makes its own"));
         }
     }
@@ -335,8 +345,12 @@ fn central(raw: &RawCentral, insecure_dev: bool) -> Result<Option<CentralConfig>
         let endpoint = Endpoint::Tcp(SocketAddr::new(address, raw.sb_port).to_string());
         loopback(&endpoint).map_err(|error| value("central.address", error))?;
     }
+    let cluster = cluster::cluster(raw)?;
     // "nb.sock" and friends live there, and a unix socket's path has less than 108 bytes.
-    let longest = run_dir.join("northd.ctl");
+    let longest = match &cluster {
+        Some(_) => run_dir.join(cluster::longest_socket(address)),
+        None => run_dir.join("northd.ctl"),
+    };
     if longest.as_os_str().len() > 100 {
         let rule = format!("{} is too long for unix sockets (100 bytes)", longest.display());
         return Err(value("central.run_dir", rule));
@@ -347,7 +361,7 @@ fn central(raw: &RawCentral, insecure_dev: bool) -> Result<Option<CentralConfig>
         share_dir: raw.share_dir.clone(),
         nb_port: raw.nb_port,
         sb_port: raw.sb_port,
-        cluster: cluster::cluster(raw)?,
+        cluster,
     }))
 }
 
@@ -431,6 +445,20 @@ mod tests {
         assert!(unix.starts_with("central.sb: a unix socket"), "{unix}");
         let both = message(&with(&format!("{nb}{sb}run_dir = \"/x\"")));
         assert!(both.starts_with("central.run_dir: is for modes"), "{both}");
+        let theirs = |lines: &str| with(&format!("{}{sb}{lines}", nb.replace("tcp", "ssl")));
+        let tls = |lines: &str| theirs(&format!("[central.tls]\nca = \"/o/ca.crt\"\n{lines}"));
+        let pair = "cert = \"/o/me.crt\"\nkey = \"/o/me.key\"";
+        for (lines, cert) in [("", "/x/tls.crt"), (pair, "/o/me.crt")] {
+            let config = Config::parse(&tls(lines), Path::new("x"), false).unwrap();
+            let files = config.external.unwrap().tls.unwrap();
+            assert_eq!((files.ca, files.cert), ("/o/ca.crt".into(), cert.into()));
+        }
+        let missing = message(&theirs(""));
+        assert!(missing.starts_with("central.tls: is missing: with ssl: remotes"), "{missing}");
+        let half = message(&tls("key = \"/o/me.key\""));
+        assert!(half.starts_with("central.tls: cert and key belong together"), "{half}");
+        let plain = message(&tls("").replace("ssl", "tcp"));
+        assert!(plain.starts_with("central.tls: is for ssl: remotes"), "{plain}");
         let warm = message(&(GOOD.to_owned() + nb));
         assert!(warm.starts_with("central.nb: is for mode \"external\""), "{warm}");
     }
@@ -440,8 +468,11 @@ mod tests {
         let cluster = GOOD.replace("\"warm\"", "\"cluster\"");
         let parse = |text: &str| Config::parse(text, Path::new("x"), false).unwrap();
         let options = parse(&cluster).central.unwrap().cluster.unwrap();
-        let ports = (options.nb_raft_port, options.sb_raft_port);
-        assert_eq!((ports, options.election_timer_ms), ((6643, 6644), 1_000));
+        let ports = [options.nb_raft_port, options.sb_raft_port, options.sb_member_port];
+        assert_eq!((ports, options.election_timer_ms), ([6643, 6644, 6645], 1_000));
+        // Sockets that stand for addresses have longer names.
+        let long = message(&cluster.replace("/x/ovn", &format!("/{}", "x".repeat(80))));
+        assert!(long.starts_with("central.run_dir: "), "{long}");
         let slow = format!("{cluster}\nelection_timer_ms = 10000");
         let slow = parse(&slow).central.unwrap().cluster.unwrap();
         assert_eq!(slow.election_timer_ms, 10_000);

@@ -7,6 +7,7 @@
 //! * [`bare`]: members alone, for what concerns disks.
 //! * [`certificates`]: whom members alone believe.
 //! * [`histories`]: do the answers that clients got under faults fit one order?
+//! * [`intruders`]: who comes to databases over the network, and how far.
 //! * [`mod@bench`]: members and etcd side by side, under the same load.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
@@ -23,6 +24,7 @@ pub mod bare;
 pub mod bench;
 pub mod certificates;
 pub mod histories;
+pub mod intruders;
 pub mod lab;
 pub mod people;
 pub mod probe;

@@ -6,12 +6,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_api::CertificateFiles;
-use atoll_tests::certificates::Authority;
-use atoll_tests::lab::{
-    Lab, LabName, OPERATOR, Options, Place, Pod, PodOptions, ScopedLab, Space, run,
-};
-use atoll_tests::people::{Said, atollctl, create_subnets, say};
+use atoll_tests::intruders::{a_stolen_node_rules_its_own_rows, strangers_stay_outside, told};
+use atoll_tests::lab::{Lab, LabName, OPERATOR, Options, Place, Pod, PodOptions, ScopedLab, run};
+use atoll_tests::people::{atollctl, create_subnets};
 use atoll_tests::probe::ping;
 use atoll_tests::wait::wait_until;
 use uuid::Uuid;
@@ -20,31 +17,6 @@ const SOON: Duration = Duration::from_secs(30);
 
 fn lab_name() -> LabName {
     format!("s{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap()
-}
-
-/// What a node was told of itself and of the southbound.
-async fn told(lab: &Lab, node: u8, key: &str) -> Result<String> {
-    let mut command = lab.node(node)?.space()?.command("ovs-vsctl");
-    let value = run(command.args(["get", "Open_vSwitch", ".", &format!("external_ids:{key}")]));
-    Ok(value.await?.trim().trim_matches('"').to_owned())
-}
-
-/// One of OVN's tools, at `space`, as whoever has these files.
-async fn tool(
-    space: &Space,
-    program: &str,
-    database: &str,
-    files: Option<&CertificateFiles>,
-    words: &[&str],
-) -> Said {
-    let mut command = space.command(program);
-    command.args([&format!("--db={database}"), "--no-leader-only", "--timeout=3"]);
-    if let Some(CertificateFiles { ca, cert, key }) = files {
-        for (option, file) in [("ca-cert", ca), ("certificate", cert), ("private-key", key)] {
-            command.arg(format!("--{option}={}", file.display()));
-        }
-    }
-    say(command.args(words), "").await.unwrap()
 }
 
 async fn pings(lab: &Lab, from: &Pod, to: &Pod) {
@@ -56,47 +28,6 @@ async fn pings(lab: &Lab, from: &Pod, to: &Pod) {
 
 async fn run_pod(lab: &Lab, name: &str, node: u8) -> Pod {
     lab.run_pod(PodOptions::new(name.parse().unwrap(), node)).await.unwrap()
-}
-
-/// A node that was taken over has the node's key, and the network on its side.
-async fn a_stolen_node_rules_its_own_rows(lab: &Lab, sb: &str) {
-    let space = lab.node(1).unwrap().space().unwrap();
-    let n1 = lab.certificate("node/n1");
-    let as_n1 = async |words: &[&str]| tool(&space, "ovn-sbctl", sb, Some(&n1), words).await;
-    let mine = as_n1(&["set", "Chassis", "n1", "external_ids:seen=yes"]).await;
-    assert_eq!(mine.status, 0, "{mine:?}");
-    let port = ["--bare", "--columns=_uuid", "find", "Port_Binding", "logical_port=b.blue"];
-    let port = as_n1(&port).await.out.trim().to_owned();
-    for theirs in [
-        &["set", "Chassis", "n2", "external_ids:seen=yes"][..],
-        &["chassis-del", "n2"],
-        &["destroy", "Port_Binding", &port],
-        &["--all", "destroy", "Logical_Flow"],
-        &["--all", "destroy", "RBAC_Role"],
-    ] {
-        let said = as_n1(theirs).await;
-        assert!(said.status != 0 && said.err.contains("RBAC rules for client"), "{said:?}");
-    }
-}
-
-/// Neither without a certificate, nor with another cluster's, nor in plaintext.
-async fn strangers_stay_outside(lab: &Lab, databases: [&str; 2]) {
-    let dir = tempfile::tempdir().unwrap();
-    let stranger = Authority::new(dir.path()).unwrap();
-    let stranger = stranger.issue("operator/stranger", &[]).unwrap();
-    let operator = lab.certificate(OPERATOR);
-    let space = lab.space(&Place::Outside).unwrap();
-    for (program, database) in ["ovn-nbctl", "ovn-sbctl"].into_iter().zip(databases) {
-        let known = tool(&space, program, database, Some(&operator), &["show"]).await;
-        assert_eq!(known.status, 0, "{known:?}");
-        let plain = database.replace("ssl:", "tcp:");
-        let turned_away = [
-            tool(&space, program, database, Some(&stranger), &["show"]).await,
-            tool(&space, program, database, None, &["show"]).await,
-            tool(&space, program, &plain, None, &["show"]).await,
-        ];
-        assert!(turned_away.iter().all(|said| said.status != 0), "{turned_away:?}");
-    }
 }
 
 /// Gives the role to a copy, and waits until nodes were told.
@@ -130,8 +61,10 @@ async fn pods_talk_and_a_node_writes_only_its_own_rows_before_and_after_a_hand_o
     let sb = told(&lab, 1, "ovn-remote").await.unwrap();
     assert!(sb.starts_with("ssl:172.31.0.") && sb.ends_with(":6642"), "{sb}");
     assert_eq!(told(&lab, 1, "system-id").await.unwrap(), "n1");
-    a_stolen_node_rules_its_own_rows(&lab, &sb).await;
-    strangers_stay_outside(&lab, [&sb.replace(":6642", ":6641"), &sb]).await;
+    let n1 = lab.certificate("node/n1");
+    a_stolen_node_rules_its_own_rows(&lab, &sb, &n1, "b.blue").await.unwrap();
+    let nb = sb.replace(":6642", ":6641");
+    strangers_stay_outside(&lab, [&nb, &sb], &lab.certificate(OPERATOR)).await.unwrap();
 
     // As the start script of Open vSwitch does it at each start.
     let mut script = lab.node(2).unwrap().space().unwrap().command("ovs-vsctl");
@@ -149,5 +82,5 @@ async fn pods_talk_and_a_node_writes_only_its_own_rows_before_and_after_a_hand_o
     let c = run_pod(&lab, "blue/c", 2).await;
     pings(&lab, &a, &c).await;
     pings(&lab, &c, &b).await;
-    a_stolen_node_rules_its_own_rows(&lab, &next).await;
+    a_stolen_node_rules_its_own_rows(&lab, &next, &n1, "b.blue").await.unwrap();
 }

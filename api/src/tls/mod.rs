@@ -15,6 +15,7 @@
 
 mod connect;
 mod listen;
+mod others;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -34,6 +35,7 @@ use crate::client::Endpoint;
 use crate::identity::{Identity, Role};
 pub use connect::ConnectFailure;
 pub use listen::{Connection, Listener};
+pub use others::{NoPair, OthersTls};
 pub use verify::NameError;
 
 /// HTTP/2, and nothing else, is spoken here.
@@ -153,7 +155,8 @@ impl Credentials {
         // Every role's certificate is a client's; only a member's is a server's too.
         callers.verify_client_cert(&chain[0], &chain[1..], UnixTime::now()).map_err(tls)?;
         let northbound = northbound_config(files, &chain, &provider, roots.clone())?;
-        let client = client_config(files, &chain, &provider, roots)?;
+        let members = verify::OfAuthority::members(roots, &provider);
+        let client = client_config(files, &chain, &provider, members)?;
         let server = server_config(files, &chain, provider, callers)?;
         let tls = Tls { identity, files: files.clone(), client, server, northbound };
         Ok(Self { tls: Some(Arc::new(tls)) })
@@ -273,15 +276,14 @@ fn client_config(
     files: &CertificateFiles,
     chain: &[CertificateDer<'static>],
     provider: &Arc<CryptoProvider>,
-    roots: Arc<RootCertStore>,
+    servers: verify::OfAuthority,
 ) -> Result<Arc<ClientConfig>, CredentialsError> {
     let tls = |error| tls_error(files, error);
-    let members = verify::OnlyMembers::new(roots, provider);
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(tls)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(members))
+        .with_custom_certificate_verifier(Arc::new(servers))
         .with_client_auth_cert(chain.to_vec(), key(&files.key)?)
         .map_err(tls)?;
     config.alpn_protocols = vec![ALPN.to_vec()];

@@ -54,11 +54,12 @@ fn process(identity: &str, files: &CertificateFiles) -> Tls {
     let roots = Arc::new(authorities(&files.ca).unwrap());
     let chain = certificates(&files.cert).unwrap();
     let callers = verify::AnybodyNamed::new(roots.clone(), provider.clone()).unwrap();
+    let members = verify::OfAuthority::members(roots.clone(), &provider);
     Tls {
         identity: identity.parse().unwrap(),
         files: files.clone(),
-        northbound: northbound_config(files, &chain, &provider, roots.clone()).unwrap(),
-        client: client_config(files, &chain, &provider, roots).unwrap(),
+        northbound: northbound_config(files, &chain, &provider, roots).unwrap(),
+        client: client_config(files, &chain, &provider, members).unwrap(),
         server: server_config(files, &chain, provider, callers).unwrap(),
     }
 }
@@ -217,7 +218,7 @@ async fn no_certificate_is_refused() {
         .with_protocol_versions(&[&version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verify::OnlyMembers::new(roots, &provider)))
+        .with_custom_certificate_verifier(Arc::new(verify::OfAuthority::members(roots, &provider)))
         .with_no_client_auth();
     nameless.alpn_protocols = vec![ALPN.to_vec()];
     let nameless = Tls { client: Arc::new(nameless), ..process("operator/alice", &files) };

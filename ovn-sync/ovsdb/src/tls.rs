@@ -32,14 +32,26 @@ impl Tls {
         Self(config)
     }
 
+    /// Our side of a handshake. Whether the server takes our certificate shows only when it says
+    /// something: [`Client`](crate::Client) has it do so, this is for other protocols.
+    ///
+    /// # Errors
+    ///
+    /// The server's certificate is not taken, or it speaks no TLS.
+    pub async fn handshake(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+        TlsConnector::from(self.0.clone()).connect(name, stream).await
+    }
+
     /// A session that the server has answered over, and so has taken our certificate.
     pub(crate) async fn secure(
         &self,
         stream: TcpStream,
     ) -> Result<impl AsyncRead + AsyncWrite + Send + 'static, SessionError> {
-        let name = ServerName::try_from(NAME).map_err(io::Error::other).map_err(unsecured)?;
-        let connector = TlsConnector::from(self.0.clone());
-        let stream = connector.connect(name, stream).await.map_err(unsecured)?;
+        let stream = self.handshake(stream).await.map_err(unsecured)?;
         let (stream, first) = greet(stream).await.map_err(turned_away)?;
         // What comes over it was protected: it is the server's, whatever it means.
         first.map(|_| stream).ok_or(SessionError::TurnedAway)

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a failure names its place")]
 
+#[path = "../../tests/common/pki.rs"]
+mod pki;
 #[path = "ovsdb_server/secured.rs"]
 mod secured;
 mod server;

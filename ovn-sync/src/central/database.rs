@@ -27,6 +27,18 @@ pub(super) enum DatabaseError {
     Timeout { command: &'static str },
     #[error("ovsdb-tool {command} failed: {message}")]
     Failed { command: &'static str, message: String },
+    #[error("cannot write {}", .path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{} is of a cluster whose servers reach each other otherwise: its own is at {found}, and would \
+         be at {wanted}; certificates came or went since it was made. It is left as it is; see \
+         \"Databases in a cluster\" in the README", .path.display()
+    )]
+    Address { path: PathBuf, found: String, wanted: String },
     #[error("cannot move {} aside", .path.display())]
     Move {
         path: PathBuf,

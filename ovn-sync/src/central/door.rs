@@ -1,8 +1,8 @@
-//! The northbound's way in from the network.
+//! A way in from the network for members and operators.
 //!
-//! OVN has no roles in that database: whoever `ovsdb-server` lets in may write everything, and so a
-//! node's certificate would be worth the whole network. So we listen, see whose certificate it is,
-//! and carry the bytes to the server's unix socket.
+//! OVN has no roles in the northbound, nor among the servers of a cluster: whoever `ovsdb-server` lets
+//! in may write everything, and so a node's certificate would be worth the whole network. So we
+//! listen, see whose certificate it is, and carry the bytes to the server's unix socket.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ServerConfig;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -95,7 +95,7 @@ impl Drop for Door {
 
 async fn keep(listener: TcpListener, acceptor: TlsAcceptor, socket: Arc<Path>) {
     let mut guests = JoinSet::new();
-    let mut said: Option<(String, Instant)> = None;
+    let mut complaints = Complaints::default();
     loop {
         tokio::select! {
             accepted = listener.accept(), if guests.len() < GUESTS_MAX => match accepted {
@@ -105,10 +105,8 @@ async fn keep(listener: TcpListener, acceptor: TlsAcceptor, socket: Arc<Path>) {
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             Some(Ok(Err(why))) = guests.join_next(), if !guests.is_empty() => {
-                let is_news = |(text, at): &(String, Instant)| *text != why || at.elapsed() > REPEAT;
-                if said.as_ref().is_none_or(is_news) {
-                    tracing::warn!(why, "not let into the northbound database");
-                    said = Some((why, Instant::now()));
+                if complaints.is_news(&why) {
+                    tracing::warn!(why, socket = %socket.display(), "not let into the database");
                 }
             }
         }
@@ -122,16 +120,47 @@ async fn lead(
     acceptor: TlsAcceptor,
     socket: Arc<Path>,
 ) -> Result<(), String> {
-    // Without them, who vanished would be a guest for ever: the server does not ask over its socket.
-    let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
-    let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_S);
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     let shaken = timeout(HANDSHAKE, acceptor.accept(stream)).await;
     let shaken = shaken.map_err(|_elapsed| format!("{}: no handshake in time", from.ip()))?;
-    let mut guest = shaken.map_err(|error| format!("{}: {error}", from.ip()))?;
+    let guest = shaken.map_err(|error| format!("{}: {error}", from.ip()))?;
     let server = UnixStream::connect(&*socket).await;
-    let mut server = server.map_err(|error| format!("the database does not answer: {error}"))?;
-    // However it ends: both sides see it by themselves.
-    let _ = copy_bidirectional(&mut guest, &mut server).await;
+    let server = server.map_err(|error| format!("the database does not answer: {error}"))?;
+    carry(guest, server).await;
     Ok(())
+}
+
+/// For connections that may be silent for long. Without the kernel's questions, who vanished would be
+/// there for ever: the server does not ask over its socket.
+pub(super) fn prepare(stream: &TcpStream) {
+    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_S);
+    let _ = stream.set_nodelay(true);
+}
+
+/// Carries bytes both ways until one side ends. Nobody here goes on with half a connection.
+pub(super) async fn carry(one: impl AsyncRead + AsyncWrite, other: impl AsyncRead + AsyncWrite) {
+    let ((mut from_one, mut to_one), (mut from_other, mut to_other)) = (split(one), split(other));
+    tokio::select! {
+        _ = copy(&mut from_one, &mut to_other) => {}
+        _ = copy(&mut from_other, &mut to_one) => {}
+    }
+    // However it ends: both sides see it by themselves, and with TLS are told.
+    let told = async { tokio::join!(to_one.shutdown(), to_other.shutdown()) };
+    let _ = timeout(HANDSHAKE, told).await;
+}
+
+/// Which complaints are worth a line of the log.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(Option<(String, Instant)>);
+
+impl Complaints {
+    pub(super) fn is_news(&mut self, why: &str) -> bool {
+        let is_news = |(text, at): &(String, Instant)| *text != why || at.elapsed() > REPEAT;
+        let is_news = self.0.as_ref().is_none_or(is_news);
+        if is_news {
+            self.0 = Some((why.to_owned(), Instant::now()));
+        }
+        is_news
+    }
 }

@@ -34,6 +34,7 @@ mod runtime;
 mod server;
 mod southbound;
 mod supervisor;
+mod trouble;
 
 use std::io;
 use std::net::IpAddr;

@@ -27,8 +27,25 @@ pub struct CentralTls {
     pub ca: PathBuf,
     /// The same for our own connections.
     pub client: Tls,
-    /// Who is let into the northbound database.
+    /// Who is let in where OVN has no roles: into the northbound database, and among the servers of a
+    /// cluster.
     pub northbound: Guard,
+}
+
+impl CentralTls {
+    /// With which a program of OVN reads the three files.
+    pub(super) fn arguments(&self) -> Vec<OsString> {
+        let option = |name: &str, file: &PathBuf| {
+            let mut option = OsString::from(format!("--{name}="));
+            option.push(file);
+            option
+        };
+        vec![
+            option("private-key", &self.private_key),
+            option("certificate", &self.certificate),
+            option("ca-cert", &self.ca),
+        ]
+    }
 }
 
 /// Where one database is open to the network, and how.
@@ -45,17 +62,7 @@ impl Network {
 
     /// With which an `ovsdb-server` can listen, and follow another one, as asked for here.
     pub(super) fn server_options(&self) -> Vec<OsString> {
-        let Some(tls) = &self.tls else { return Vec::new() };
-        let option = |name: &str, file: &PathBuf| {
-            let mut option = OsString::from(format!("--{name}="));
-            option.push(file);
-            option
-        };
-        vec![
-            option("private-key", &tls.private_key),
-            option("certificate", &tls.certificate),
-            option("ca-cert", &tls.ca),
-        ]
+        self.tls.as_ref().map(CentralTls::arguments).unwrap_or_default()
     }
 
     /// Where it listens, as a server is told.
@@ -94,7 +101,14 @@ impl Network {
         Client::connect_with(to, &options(self.tls())).await
     }
 
-    /// The same, when somebody waits for what else there is to do.
+    /// Whether this database, and not somebody else's socket, answers there.
+    pub(super) async fn is_reached(&self, database: &str) -> bool {
+        let Ok(client) = self.connect(&self.endpoint()).await else { return false };
+        let databases = client.list_dbs().await.unwrap_or_default();
+        databases.iter().any(|name| name == database)
+    }
+
+    /// A connection of ours, when somebody waits for what else there is to do.
     pub(super) async fn connect_soon(&self, to: &Endpoint) -> Result<Client, ConnectError> {
         let options = Options { connect_timeout: LOOK_TIMEOUT, ..options(self.tls()) };
         Client::connect_with(to, &options).await

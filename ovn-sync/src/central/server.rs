@@ -233,7 +233,7 @@ impl Server {
         }
         self.listen().await?;
         // The server says nothing if it cannot listen, and does not try again by itself.
-        if !self.is_reached().await {
+        if !self.network.is_reached(self.kind.database).await {
             self.listen_no_more().await?;
             return Err(ServerError::NotListening { address: self.network.endpoint() });
         }
@@ -337,15 +337,6 @@ impl Server {
         // command makes it do.
         unixctl::command(&self.control, "ovsdb-server/list-remotes", &[]).await?;
         Ok(())
-    }
-
-    /// Whether this database, and not somebody else's socket, answers on the network.
-    async fn is_reached(&self) -> bool {
-        let Ok(client) = self.network.connect(&self.network.endpoint()).await else {
-            return false;
-        };
-        let databases = client.list_dbs().await.unwrap_or_default();
-        databases.iter().any(|name| name == self.kind.database)
     }
 
     /// Writes something that leaves nothing behind, or asks a copy how it does. A database that is

@@ -20,11 +20,11 @@ const MARK: (&str, &str) = ("vendor", "atoll");
 
 /// What nodes may do, in the words of northd, which fills `RBAC_Role` and `RBAC_Permission`. It goes by
 /// the name in their certificate, so it can be given only to those who have shown one.
-const ROLE: &str = "ovn-controller";
+pub(super) const ROLE: &str = "ovn-controller";
 
 /// After so much silence a node is asked for a sign of life, and is cut off after as much again. A
 /// node with 10,000 ports was seen computing for 18 s, and a second connection costs it as much.
-const INACTIVITY_PROBE_MS: i64 = 60_000;
+pub(super) const INACTIVITY_PROBE_MS: i64 = 60_000;
 
 /// Makes the row say what `network` says; nothing is written if it does.
 pub(super) async fn listen(sb: &Client, network: &Network) -> Result<(), TransactError> {

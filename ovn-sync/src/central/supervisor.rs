@@ -1,9 +1,7 @@
 //! The loop that keeps everything as it should be.
 
-use std::error::Error;
 use std::io;
 use std::path::Path;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use atoll_ovsdb::TransactError;
@@ -17,7 +15,8 @@ use super::northbound;
 use super::orders::Order;
 use super::runtime::{Runtime, RuntimeError};
 use super::server::{NORTHBOUND, SOUTHBOUND, Server, ServerError};
-use super::{CentralOptions, CentralRole, CentralStatus};
+use super::trouble::Trouble;
+use super::{CentralOptions, CentralRole, CentralStatus, CentralTls};
 use crate::pass::chain;
 
 /// Between looks while something is on its way.
@@ -69,7 +68,7 @@ pub(super) struct Supervisor {
     /// When the southbound server ended that served the nodes.
     interrupted: Option<Instant>,
     next_probe: Instant,
-    last_error: Option<String>,
+    trouble: Trouble,
     status: watch::Sender<CentralStatus>,
 }
 
@@ -85,7 +84,7 @@ impl Supervisor {
         Self {
             nb: Server::new(NORTHBOUND, options, options.nb_port),
             sb: Server::new(SOUTHBOUND, options, options.sb_port),
-            northd: northd(&options.run_dir, &socket("nb"), &socket("sb")),
+            northd: northd(&options.run_dir, &socket("nb"), &socket("sb"), None),
             runtime: Runtime::open(options.runtime_file.clone()),
             role,
             orders,
@@ -94,7 +93,7 @@ impl Supervisor {
             gate: Gate::Closed,
             interrupted: None,
             next_probe: Instant::now(),
-            last_error: None,
+            trouble: Trouble::default(),
             status,
         }
     }
@@ -109,15 +108,15 @@ impl Supervisor {
                 () = cancel.cancelled() => break,
                 changed = self.role.changed() => if changed.is_err() { break },
                 status = self.nb.process.ended() => {
-                    self.ended("northbound ovsdb-server", status);
+                    self.trouble.ended("northbound ovsdb-server", status);
                     self.nb.ended();
                 }
                 status = self.sb.process.ended() => {
-                    self.ended("southbound ovsdb-server", status);
+                    self.trouble.ended("southbound ovsdb-server", status);
                     self.interrupted = self.is_serving().then(Instant::now).or(self.interrupted);
                     self.sb.ended();
                 }
-                status = self.northd.ended() => self.ended("ovn-northd", status),
+                status = self.northd.ended() => self.trouble.ended("ovn-northd", status),
                 Some(Order::Rebuild(done)) = self.orders.recv() => {
                     let rebuilt = self.rebuild().await;
                     // Before the answer: who asked may look at the status at once.
@@ -149,33 +148,33 @@ impl Supervisor {
         }
         let up = [self.nb.is_up(), self.sb.is_up()];
         let advanced = self.nb.advance().await;
-        self.note("northbound database", advanced);
+        self.trouble.note("northbound database", advanced);
         let advanced = self.sb.advance().await;
-        self.note("southbound database", advanced);
+        self.trouble.note("southbound database", advanced);
         if [self.nb.is_up(), self.sb.is_up()] != up {
             self.next_probe = Instant::now();
         }
         match self.now.clone() {
             CentralRole::Active => {
                 let activated = self.activate().await;
-                self.note("activation", activated);
+                self.trouble.note("activation", activated);
             }
             CentralRole::Copy(of) => {
                 self.retire().await;
                 let copied = self.sb.copy(&of).await;
-                self.note("southbound database", copied);
+                self.trouble.note("southbound database", copied);
             }
             CentralRole::Idle => self.retire().await,
         }
         let followed = self.remember();
-        self.note("southbound database", followed);
+        self.trouble.note("southbound database", followed);
         if Instant::now() >= self.next_probe {
             self.next_probe = Instant::now() + PROBE;
             let (nb, sb) = tokio::join!(self.nb.probe(), self.sb.probe());
-            self.note("northbound database", nb);
-            self.note("southbound database", sb);
+            self.trouble.note("northbound database", nb);
+            self.trouble.note("southbound database", sb);
             let kept = self.runtime.keep().await;
-            self.note("southbound database", kept);
+            self.trouble.note("southbound database", kept);
         }
     }
 
@@ -205,9 +204,9 @@ impl Supervisor {
         self.gate = Gate::Closed;
         self.interrupted = None;
         let closed = self.sb.close().await;
-        self.note("southbound database", closed);
+        self.trouble.note("southbound database", closed);
         let closed = self.nb.close().await;
-        self.note("northbound database", closed);
+        self.trouble.note("northbound database", closed);
     }
 
     /// From two databases that are up to a southbound that serves.
@@ -218,7 +217,7 @@ impl Supervisor {
             self.gate = Gate::Passed;
             // If it cannot be, that is tried again below; northd need not wait for it.
             let opened = self.sb.open().await;
-            self.note("southbound database", opened);
+            self.trouble.note("southbound database", opened);
         }
         let (Some(nb), Some(sb)) = (self.nb.client(), self.sb.client()) else { return Ok(()) };
         let (nb, sb) = (nb.clone(), sb.clone());
@@ -230,7 +229,7 @@ impl Supervisor {
         }
         if self.northd.is_due() {
             let seeded = self.runtime.seed(&sb).await;
-            self.note("southbound database", seeded);
+            self.trouble.note("southbound database", seeded);
             self.northd.start().map_err(ActivateError::Start)?;
         }
         self.gate = match self.gate {
@@ -280,29 +279,13 @@ impl Supervisor {
             sb_endpoint: self.sb.endpoint(),
             interrupted: self.interrupted.is_some_and(|at| at.elapsed() < INTERRUPTED),
             healthy: self.is_settled() && self.nb.writes && self.sb.writes,
-            last_error: self.last_error.clone(),
+            last_error: self.trouble.last(),
         };
         self.status.send_if_modified(|known| {
             let changed = *known != status;
             *known = status;
             changed
         });
-    }
-
-    /// Says an error once, however often it is met again.
-    fn note<E: Error + 'static>(&mut self, what: &'static str, result: Result<(), E>) {
-        let Err(error) = result else { return };
-        let text = format!("{what}: {}", chain(&error));
-        if self.last_error.as_ref() != Some(&text) {
-            tracing::warn!(error = text, "ovn-central is not as it should be");
-            self.last_error = Some(text);
-        }
-    }
-
-    fn ended(&mut self, program: &'static str, status: io::Result<ExitStatus>) {
-        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        tracing::warn!(program, how, "ended by itself; started again");
-        self.last_error = Some(format!("{program} ended: {how}"));
     }
 
     async fn end(mut self) {
@@ -320,10 +303,11 @@ fn raised(nb_cfg: Option<i64>) -> Gate {
     nb_cfg.map_or(Gate::Closed, Gate::Waiting)
 }
 
-/// northd between two databases, each an OVSDB remote or several with commas between them.
-pub(super) fn northd(run_dir: &Path, nb: &str, sb: &str) -> Process {
+/// northd between two databases, each an OVSDB remote or several with commas between them; `tls` if
+/// they are `ssl:`.
+pub(super) fn northd(run_dir: &Path, nb: &str, sb: &str, tls: Option<&CentralTls>) -> Process {
     let file = |name: &str| run_dir.join(name).display().to_string();
-    let arguments = vec![
+    let mut arguments = vec![
         "-vconsole:off".into(),
         format!("--pidfile={}", file("northd.pid")).into(),
         format!("--unixctl={}", file("northd.ctl")).into(),
@@ -331,5 +315,6 @@ pub(super) fn northd(run_dir: &Path, nb: &str, sb: &str) -> Process {
         format!("--ovnnb-db={nb}").into(),
         format!("--ovnsb-db={sb}").into(),
     ];
+    arguments.extend(tls.map(CentralTls::arguments).unwrap_or_default());
     Process::new("northd", "ovn-northd", arguments, run_dir.to_path_buf())
 }

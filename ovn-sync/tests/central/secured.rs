@@ -1,43 +1,18 @@
 //! Databases that are open with TLS: whom they let in, and what they let nodes do.
 
+use atoll_ovn_sync::{Carrier, ForeignSource};
+use atoll_ovsdb::{Options, SessionError, Tls};
 use std::io::Read as _;
-use std::process::Output;
 
-use atoll_api::pki::{Authority, write_pair};
-use atoll_api::{CertificateFiles, Credentials};
-use atoll_ovn_sync::{Carrier, ForeignSource, Guard};
-use atoll_ovsdb::{ConnectError, Endpoint, Options, SessionError, Tls};
-
+use crate::common::pki::Pki;
+use crate::common::secured::{allowed, prohibited, refusal, sbctl_as, tool};
 use crate::copies::{claim, runtime};
 use crate::*;
 
-/// An authority, and directories for what it issues.
-struct Pki {
-    dir: tempfile::TempDir,
-    authority: Authority,
-}
-
 impl Pki {
-    fn new() -> Self {
-        let authority = Authority::open(&Authority::create("test").unwrap()).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), authority }
-    }
-
-    fn files(&self, identity: &str) -> CertificateFiles {
-        let pair = self.authority.issue(&identity.parse().unwrap(), &[], 1).unwrap();
-        let dir = tempfile::tempdir_in(&self.dir).unwrap().keep();
-        write_pair(&dir, self.authority.cert(), &pair).unwrap()
-    }
-
     /// The member of that name, whose databases are open with TLS.
     fn member(&self, name: &str) -> Member {
-        let files = self.files(&format!("member/{name}"));
-        let credentials = Credentials::load(&files).unwrap();
-        let client = Tls::new(credentials.for_databases().unwrap());
-        let northbound = Guard::new(credentials.for_northbound().unwrap());
-        let CertificateFiles { ca, cert: certificate, key: private_key } = files;
-        let tls = CentralTls { private_key, certificate, ca, client, northbound };
-        Member::with("127.0.0.1", Some(tls))
+        Member::with("127.0.0.1", Some(self.central(name)))
     }
 }
 
@@ -48,45 +23,6 @@ impl Member {
 
     fn tls(&self) -> Option<Tls> {
         self.options.tls.as_ref().map(|tls| tls.client.clone())
-    }
-}
-
-/// A tool of OVN's, of whoever has these files.
-fn tool(files: &CertificateFiles, program: &str, arguments: &[&str]) -> Command {
-    let CertificateFiles { ca, cert, key } = files;
-    let mut command = Command::new(program);
-    command.arg("--timeout=10");
-    for (option, file) in [("ca-cert", ca), ("certificate", cert), ("private-key", key)] {
-        command.arg(format!("--{option}={}", file.display()));
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-/// `ovn-sbctl` of whoever has these files.
-fn sbctl_as(files: &CertificateFiles, sb: &str, arguments: &[&str]) -> Output {
-    let mut command = tool(files, "ovn-sbctl", &[&format!("--db={sb}"), "--no-leader-only"]);
-    command.args(arguments).output().unwrap()
-}
-
-fn allowed(output: &Output) {
-    assert!(output.status.success(), "{output:?}");
-}
-
-/// By the role, and not because it makes no sense.
-fn prohibited(what: &str, output: &Output) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    let is_refused = !output.status.success() && said.contains("RBAC rules for client");
-    assert!(is_refused, "{what}: {output:?}");
-}
-
-/// Why `endpoint` lets nobody in who comes with `tls`.
-async fn refusal(endpoint: &str, tls: Option<Tls>) -> SessionError {
-    let options = Options { tls, ..Options::default() };
-    let endpoint: Endpoint = endpoint.parse().unwrap();
-    match atoll_ovsdb::Client::connect_with(&endpoint, &options).await {
-        Err(ConnectError::Session { source, .. }) => source,
-        other => panic!("{other:?}"),
     }
 }
 
@@ -183,10 +119,7 @@ async fn the_northbound_is_for_members_and_operators() {
     let member = pki.member("m1").serves(&Store::with_pods()).await;
     let nb = member.central.status().borrow().nb_endpoint.clone();
     assert_eq!(nb, format!("ssl:127.0.0.1:{}", member.options.nb_port));
-    let as_whom = |identity| {
-        let credentials = Credentials::load(&pki.files(identity)).unwrap();
-        Some(Tls::new(credentials.for_databases().unwrap()))
-    };
+    let as_whom = |identity| Some(pki.client(identity));
     for identity in ["node/n1", "viewer/v"] {
         let why = refusal(&nb, as_whom(identity)).await.to_string();
         assert!(why.ends_with("it is nobody's who may come in there"), "{identity}: {why}");

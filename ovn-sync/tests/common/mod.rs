@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
+pub(crate) mod pki;
+pub(crate) mod secured;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -321,8 +324,8 @@ pub(crate) fn run(command: &mut Command) -> String {
 /// A TCP port of this test's own: below those that the system gives to outgoing connections.
 pub(crate) fn own_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let of_process = u16::try_from(std::process::id() % 400).unwrap() * 50;
-    10_000 + of_process + NEXT.fetch_add(1, Ordering::Relaxed) % 50
+    let of_process = u16::try_from(std::process::id() % 100).unwrap() * 200;
+    10_000 + of_process + NEXT.fetch_add(1, Ordering::Relaxed) % 200
 }
 
 pub(crate) fn is_listening(address: SocketAddr) -> bool {

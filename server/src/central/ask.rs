@@ -72,6 +72,7 @@ fn servers(member: MemberId, answer: StatusResponse) -> Option<Heard> {
     let processes = answer.processes.filter(|_| answer.id == member.0)?;
     let server = |it: ClusterServer, endpoint: String| ServerStatus {
         endpoint,
+        member_endpoint: it.member_remote,
         address: it.address,
         sid: it.sid,
         cid: it.cluster,

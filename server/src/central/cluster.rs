@@ -6,7 +6,6 @@
 //! a cluster again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 use atoll_model::{Central as Role, MemberId, MemberName, Revision};
 use atoll_ovn_sync::{
@@ -15,12 +14,12 @@ use atoll_ovn_sync::{
 };
 use atoll_ovsdb::Endpoint;
 use atoll_raft::{Published, Store};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::reign::Clients;
 use super::shared::{LOOK, LeaderSource, choose};
-use super::{LocalCentral, Mode, Running};
+use super::{LocalCentral, Mode};
 use crate::config::ClusterOptions;
 
 /// Which of the two databases.
@@ -101,13 +100,24 @@ impl Known<'_> {
         clusters.all(|it| it == Some(first)).then(|| first.clone())
     }
 
-    /// All servers of a database, by their members' names.
-    fn remotes(&self, which: usize) -> Option<Remotes> {
+    /// All servers of a database, by their members' names, where `endpoint` says that they are.
+    fn remotes(&self, which: usize, endpoint: fn(&ServerStatus) -> &String) -> Option<Remotes> {
         let mut known: Vec<_> = self.heard().map(|(_, heard)| heard).collect();
         known.sort_by(|a, b| a.name.cmp(&b.name));
-        let endpoints = known.iter().map(|it| it.servers[which].endpoint.parse::<Endpoint>().ok());
+        let endpoints =
+            known.iter().map(|it| endpoint(&it.servers[which]).parse::<Endpoint>().ok());
         let endpoints: Option<Vec<_>> = endpoints.collect();
         endpoints.filter(|it| !it.is_empty()).map(Remotes::from)
+    }
+
+    /// The same for everybody.
+    fn public(&self, which: usize) -> Option<Remotes> {
+        self.remotes(which, |it| &it.endpoint)
+    }
+
+    /// The same for members.
+    fn inner(&self, which: usize) -> Option<Remotes> {
+        self.remotes(which, |it| &it.member_endpoint)
     }
 
     /// What the store has to say; `None` if it does.
@@ -136,7 +146,7 @@ impl Known<'_> {
             // Who was not heard yet is no less a member.
             return None;
         }
-        let [nb, sb] = [self.remotes(NB)?.to_string(), self.remotes(SB)?.to_string()];
+        let [nb, sb] = [self.public(NB)?.to_string(), self.public(SB)?.to_string()];
         let is_said = chosen.nb == nb && chosen.sb == sb;
         (!is_said).then(|| role(chosen.member, &chosen.name, [nb, sb]))
     }
@@ -144,9 +154,12 @@ impl Known<'_> {
     fn part(&self, own: &ClusterStatus) -> Part {
         let remotes = self.chosen.and_then(|chosen| {
             match is_made(chosen) {
-                true => Some((chosen.nb.parse().ok()?, chosen.sb.parse().ok()?)),
+                true => Some((self.inner(NB)?, self.inner(SB)?)),
                 // Only its maker has servers yet.
-                false => Some((own.nb.endpoint.parse().ok()?, own.sb.endpoint.parse().ok()?)),
+                false => {
+                    let [nb, sb] = [&own.nb, &own.sb].map(|it| it.member_endpoint.parse().ok());
+                    Some((nb?, sb?))
+                }
             }
         });
         let remove = [self.strays(&own.nb, NB), self.strays(&own.sb, SB)];
@@ -169,26 +182,11 @@ impl LocalCentral {
         cancel: &CancellationToken,
     ) -> std::io::Result<Self> {
         let own = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
+        let tls = options.tls.as_ref().map(|tls| tls.client.clone());
         let central = ClusterCentral::start(options, cluster.clone())?;
         let (servers, status) = (watch::channel(Remotes::from(own)), central.status());
-        let projector = Projector::following(LeaderSource::new(store), servers.1)?;
-        let local = Self {
-            mode: Mode::Cluster(status),
-            // Of nobody: there is no single serving member, and no rows are carried.
-            processes: watch::channel(CentralStatus::default()).1,
-            foreign: watch::channel(Default::default()).1,
-            projection: projector.status(),
-            is_behind: Arc::default(),
-            asker: projector.asker(),
-            orders: None,
-            hand_overs: mpsc::channel(1).0,
-            running: Arc::new(Mutex::new(Some(Running {
-                central: None,
-                cluster: Some(central),
-                projector,
-                carrier: None,
-            }))),
-        };
+        let projector = Projector::following(LeaderSource::new(store), servers.1, tls)?;
+        let local = Self::shared(Mode::Cluster(status), projector, Some(central));
         let cancel = cancel.clone();
         tokio::spawn(local.clone().take_part(store.clone(), clients, servers.0, cancel));
         Ok(local)
@@ -227,7 +225,7 @@ impl LocalCentral {
             let (me, members, heard) = (status.id, &members, &heard);
             let known = Known { me, members, heard, chosen: chosen.as_deref() };
             self.set_part(known.part(&own));
-            if let Some(remotes) = known.remotes(NB) {
+            if let Some(remotes) = known.inner(NB) {
                 servers.send_if_modified(|was| std::mem::replace(was, remotes.clone()) != remotes);
             }
             let wanted = |now: &Published| {
@@ -299,6 +297,7 @@ mod tests {
         let at = |port| format!("tcp:10.0.0.{member}:{port}");
         ServerStatus {
             endpoint: at(ports[0]),
+            member_endpoint: at(ports[0] + 1_000),
             address: at(ports[1]),
             sid: sid.map(|sid| format!("{sid}5678-0000")),
             cid: sid.map(|_| "one".to_owned()),

@@ -1,14 +1,14 @@
 //! An ovn-central that somebody else runs: nothing is supervised, the leader projects.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use atoll_ovn_sync::{CentralStatus, PassStatus, Projector};
 use atoll_raft::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{LeaderSource, announce};
-use super::{LocalCentral, Mode, Running};
+use super::{LocalCentral, Mode};
 use crate::config::ExternalConfig;
 
 impl LocalCentral {
@@ -16,32 +16,18 @@ impl LocalCentral {
     ///
     /// # Errors
     ///
-    /// A thread cannot be made.
+    /// A thread cannot be made, or the certificates cannot be read.
     pub fn attach(
         config: &ExternalConfig,
         store: &Store,
         cancel: &CancellationToken,
     ) -> std::io::Result<Self> {
-        let projector = Projector::start(LeaderSource::new(store), config.nb.clone())?;
+        let tls = config.client().map_err(std::io::Error::other)?;
+        let nb = watch::channel(config.nb.clone()).1;
+        let projector = Projector::following(LeaderSource::new(store), nb, tls)?;
         let remotes = (config.nb.clone(), config.sb.clone());
         tokio::spawn(announce(store.clone(), remotes, cancel.clone()));
-        Ok(Self {
-            mode: Mode::External(Arc::new(config.clone())),
-            // Of nobody: there are no processes and no rows to carry.
-            processes: watch::channel(CentralStatus::default()).1,
-            foreign: watch::channel(Default::default()).1,
-            projection: projector.status(),
-            is_behind: Arc::default(),
-            asker: projector.asker(),
-            orders: None,
-            hand_overs: mpsc::channel(1).0,
-            running: Arc::new(Mutex::new(Some(Running {
-                central: None,
-                cluster: None,
-                projector,
-                carrier: None,
-            }))),
-        })
+        Ok(Self::shared(Mode::External(Arc::new(config.clone())), projector, None))
     }
 }
 

@@ -1,18 +1,47 @@
 //! One northbound database for all members: the raft leader alone projects into it, fenced by its
 //! term, and tells the nodes where the southbound is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atoll_model::{Central as Role, ChangeSet, MemberId, MemberName, Revision};
-use atoll_ovn_sync::{Desired, Duty, Remotes, Source, SourceGone};
+use atoll_ovn_sync::{
+    CentralStatus, ClusterCentral, Desired, Duty, Projector, Remotes, Source, SourceGone,
+};
 use atoll_raft::{Leadership, Published, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::HandOverError;
 use super::reign::propose;
 use super::source::StoreSource;
+use super::{HandOverError, LocalCentral, Mode, Running};
+
+impl LocalCentral {
+    /// A central whose northbound is all members'. No member serves more than another, so nobody hands
+    /// over, and nobody's rows are carried.
+    pub(super) fn shared(
+        mode: Mode,
+        projector: Projector,
+        cluster: Option<ClusterCentral>,
+    ) -> Self {
+        Self {
+            mode,
+            processes: watch::channel(CentralStatus::default()).1,
+            foreign: watch::channel(Default::default()).1,
+            projection: projector.status(),
+            is_behind: Arc::default(),
+            asker: projector.asker(),
+            orders: None,
+            hand_overs: mpsc::channel(1).0,
+            running: Arc::new(Mutex::new(Some(Running {
+                central: None,
+                cluster,
+                projector,
+                carrier: None,
+            }))),
+        }
+    }
+}
 
 /// How often a leader looks whether the store says what it has to.
 pub(super) const LOOK: Duration = Duration::from_millis(500);

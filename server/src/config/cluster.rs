@@ -1,5 +1,7 @@
 //! `[central]` with `mode = "cluster"`: what OVSDB's own raft needs to know.
 
+use std::net::IpAddr;
+
 use atoll_ovn_sync::ClusterOptions;
 
 use super::{ConfigError, RawCentral, value};
@@ -7,6 +9,9 @@ use super::{ConfigError, RawCentral, value};
 /// OVN's well-known ports.
 const NB_RAFT_PORT: u16 = 6643;
 const SB_RAFT_PORT: u16 = 6644;
+
+/// The next one that is free.
+const SB_MEMBER_PORT: u16 = 6645;
 
 /// OVSDB's own bounds and default.
 const TIMER_MIN_MS: u64 = 100;
@@ -19,6 +24,7 @@ pub(super) fn cluster(raw: &RawCentral) -> Result<Option<ClusterOptions>, Config
         for (key, given) in [
             ("central.nb_raft_port", raw.nb_raft_port.is_some()),
             ("central.sb_raft_port", raw.sb_raft_port.is_some()),
+            ("central.sb_member_port", raw.sb_member_port.is_some()),
             ("central.election_timer_ms", raw.election_timer_ms.is_some()),
         ] {
             if given {
@@ -38,6 +44,15 @@ pub(super) fn cluster(raw: &RawCentral) -> Result<Option<ClusterOptions>, Config
     Ok(Some(ClusterOptions {
         nb_raft_port: raw.nb_raft_port.unwrap_or(NB_RAFT_PORT),
         sb_raft_port: raw.sb_raft_port.unwrap_or(SB_RAFT_PORT),
+        sb_member_port: raw.sb_member_port.unwrap_or(SB_MEMBER_PORT),
         election_timer_ms,
     }))
+}
+
+/// The longest name of a socket through which servers reach each other.
+pub(super) fn longest_socket(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "nb-255_255_255_255-65535",
+        IpAddr::V6(_) => "nb-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff-65535",
+    }
 }

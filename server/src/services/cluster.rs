@@ -67,6 +67,7 @@ fn central(central: &atoll_model::Central) -> Central {
 fn cluster_server(server: &ServerStatus) -> ClusterServer {
     ClusterServer {
         address: server.address.clone(),
+        member_remote: server.member_endpoint.clone(),
         sid: server.sid.clone(),
         cluster: server.cid.clone(),
         leads: server.role == ServerRole::Leader,

@@ -18,6 +18,7 @@ use super::files::remove_if_there;
 use super::names::{API_PORT, LabName, Underlay, member_address};
 use super::options::CentralMode;
 use super::others::{OVN_SHARE, OthersCentral};
+use super::others_pki;
 use super::pki::{self, TlsConfig};
 use super::process::{Daemon, is_running};
 use super::shell::{Envs, Space, ovs_envs};
@@ -225,7 +226,8 @@ impl Member {
         match mode {
             CentralMode::External => {
                 let CentralDatabases { nb, sb } = OthersCentral::remotes();
-                CentralConfig::Others { mode, nb, sb }
+                let tls = others_pki::files(&self.lab_dir, &self.name()).into();
+                CentralConfig::Others { mode, nb, sb, tls }
             }
             CentralMode::Warm | CentralMode::Cluster => CentralConfig::Own {
                 mode,
@@ -313,7 +315,7 @@ impl RaftConfig {
 #[serde(untagged)]
 enum CentralConfig {
     Own { mode: CentralMode, run_dir: PathBuf, address: String, share_dir: PathBuf },
-    Others { mode: CentralMode, nb: String, sb: String },
+    Others { mode: CentralMode, nb: String, sb: String, tls: TlsConfig },
 }
 
 /// Waits until a process that was just started accepts a connection on `socket`; if it ends

@@ -40,6 +40,7 @@ mod names;
 mod node;
 mod options;
 mod others;
+mod others_pki;
 mod pki;
 mod place;
 mod pod;

@@ -17,6 +17,8 @@ use super::fabric::set_cable;
 use super::files::remove_if_there;
 use super::member::wait_for_socket;
 use super::names::{API_PORT, LabName, Underlay, V4_LEN, member_address, tunnel_address};
+use super::options::CentralMode;
+use super::others_pki;
 use super::pki::{self, TlsConfig};
 use super::process::{Daemon, MARKER};
 use super::shell::{Envs, Space, ip_batch, ovs_envs, run};
@@ -36,6 +38,7 @@ pub struct Node {
     lab_dir: PathBuf,
     binaries: PathBuf,
     members: u8,
+    central: CentralMode,
 }
 
 impl Node {
@@ -46,6 +49,7 @@ impl Node {
             lab_dir: state.dir.clone(),
             binaries: state.binaries.clone(),
             members: state.members,
+            central: state.central,
         }
     }
 
@@ -292,6 +296,8 @@ impl Node {
             datapath_type: "netdev",
             mtu: POD_MTU,
             tls: pki::files(&self.lab_dir, &format!("node/{}", self.name())).into(),
+            southbound_tls: (self.central == CentralMode::External)
+                .then(|| others_pki::files(&self.lab_dir, &self.name()).into()),
         }
     }
 
@@ -331,4 +337,6 @@ struct AgentConfig {
     datapath_type: &'static str,
     mtu: u16,
     tls: TlsConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    southbound_tls: Option<TlsConfig>,
 }

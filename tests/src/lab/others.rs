@@ -1,14 +1,16 @@
 //! An ovn-central that is nobody's of ours: one host with two standalone databases and northd, as
-//! somebody else would run it.
+//! somebody else would run it, with certificates of his own authority.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use atoll_api::CertificateFiles;
 use tokio::process::Command;
 
 use super::env::CentralDatabases;
 use super::names::{LabName, OTHERS, OVN_PORTS};
+use super::others_pki;
 use super::process::Daemon;
 use super::shell::{Space, ovs_envs, run};
 use super::state::State;
@@ -21,11 +23,13 @@ pub(super) const OVN_SHARE: &str = "/usr/share/ovn";
 pub struct OthersCentral {
     lab: LabName,
     dir: PathBuf,
+    certificate: CertificateFiles,
 }
 
 impl OthersCentral {
     pub(super) fn new(state: &State) -> Self {
-        Self { lab: state.name.clone(), dir: state.dir.join("central") }
+        let certificate = others_pki::files(&state.dir, others_pki::CENTRAL);
+        Self { lab: state.name.clone(), dir: state.dir.join("central"), certificate }
     }
 
     /// Its databases for a client on the host.
@@ -35,9 +39,14 @@ impl OthersCentral {
     }
 
     /// Its databases for members and nodes.
-    pub(super) fn remotes() -> CentralDatabases {
-        let [nb, sb] = OVN_PORTS.map(|port| format!("tcp:{OTHERS}:{port}"));
+    pub fn remotes() -> CentralDatabases {
+        let [nb, sb] = OVN_PORTS.map(|port| format!("ssl:{OTHERS}:{port}"));
         CentralDatabases { nb, sb }
+    }
+
+    /// The certificate that its authority made for `name`: a member (`m1`) or a node (`n1`).
+    pub fn certificate_of(&self, name: &str) -> Option<CertificateFiles> {
+        Some(others_pki::files(self.dir.parent()?, name))
     }
 
     /// Its processes.
@@ -61,13 +70,34 @@ impl OthersCentral {
             run(create.arg("create").arg(&database).arg(schema)).await?;
             let mut server = self.daemon("ovsdb-server", name);
             server.arg(format!("--remote=punix:{}.sock", self.dir.join(name).display()));
-            server.arg(format!("--remote=ptcp:{port}:{OTHERS}"));
+            server.arg(format!("--remote={}", Self::remote(name, port)));
+            let CertificateFiles { ca, cert, key } = &self.certificate;
+            for (option, file) in [("ca-cert", ca), ("certificate", cert), ("private-key", key)] {
+                server.arg(format!("--{option}={}", file.display()));
+            }
             run(server.arg(database)).await?;
         }
+        self.open_southbound().await?;
         let CentralDatabases { nb, sb } = self.databases();
         let mut northd = self.daemon("ovn-northd", "northd");
         northd.args([format!("--ovnnb-db={nb}"), format!("--ovnsb-db={sb}")]);
         run(&mut northd).await.map(drop)
+    }
+
+    /// Where a database listens. That nodes have a role can be said in a row only.
+    fn remote(database: &str, port: u16) -> String {
+        match database {
+            "sb" => "db:OVN_Southbound,SB_Global,connections".to_owned(),
+            _ => format!("pssl:{port}:{OTHERS}"),
+        }
+    }
+
+    async fn open_southbound(&self) -> Result<()> {
+        let mut sbctl = super::shell::command("ovn-sbctl");
+        sbctl.arg(format!("--db={}", self.databases().sb)).args(["init", "--", "set-connection"]);
+        let [_, port] = OVN_PORTS;
+        sbctl.args(["role=ovn-controller", &format!("pssl:{port}:{OTHERS}")]);
+        run(&mut sbctl).await.map(drop)
     }
 
     fn daemon(&self, program: &str, name: &str) -> Command {

@@ -17,7 +17,7 @@ use super::node::Node;
 use super::options::{Options, check_dir};
 use super::state::{State, taken};
 use super::store::NodeSpec;
-use super::{Lab, binaries, down, fabric, pki, process};
+use super::{Lab, binaries, down, fabric, others_pki, pki, process};
 
 /// How long the members may take from answering to a cluster that takes writes.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -92,6 +92,7 @@ impl Lab {
         }
         fabric::build(state).await?;
         if let Some(others) = self.others_central() {
+            others_pki::set_up(state).await.context("cannot make the certificates of others")?;
             others.start().await.context("the ovn-central of others does not start")?;
         }
         try_join!(self.start_members(), self.start_nodes())?;

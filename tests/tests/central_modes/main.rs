@@ -10,9 +10,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use atoll_tests::intruders::{
+    a_stolen_node_rules_its_own_rows, strangers_stay_outside, told, tool,
+};
 use atoll_tests::lab::store::PodSpec;
 use atoll_tests::lab::{
-    CentralMode, FaultTarget, FaultVerb, Lab, Options, Place, Pod, PodOptions, ScopedLab,
+    CentralMode, FaultTarget, FaultVerb, Lab, OPERATOR, Options, OthersCentral, Place, Pod,
+    PodOptions, ScopedLab,
 };
 use atoll_tests::people::{self, atollctl, create_subnets};
 use atoll_tests::probe::{Flow, ping};
@@ -183,6 +187,12 @@ async fn an_ovn_central_of_others_is_projected_into_by_the_leader_alone() {
     assert_eq!((count("external"), count("stands by"), count("equal")), (3, 2, 1), "{}", shown.out);
     let refused = atollctl(&lab, &["ovn", "hand-over", "m2"], "").await.unwrap();
     assert!(refused.status != 0 && refused.err.contains("nothing to hand over"), "{refused:?}");
+    let databases = OthersCentral::remotes();
+    assert_eq!(told(&lab, 1, "ovn-remote").await.unwrap(), databases.sb);
+    let others = lab.others_central().unwrap();
+    let [n1, m1] = ["n1", "m1"].map(|name| others.certificate_of(name).unwrap());
+    a_stolen_node_rules_its_own_rows(&lab, &databases.sb, &n1, "far.red").await.unwrap();
+    strangers_stay_outside(&lab, [&databases.nb, &databases.sb], &m1).await.unwrap();
     // Nobody but its owner runs anything of it.
     for member in lab.members() {
         assert!(member.central().iter().all(|daemon| daemon.pid().is_none()));
@@ -237,12 +247,35 @@ async fn leads_northbound(lab: &Lab) -> Result<u8> {
     Ok(name.trim_start_matches('m').parse()?)
 }
 
+/// At each of the servers that nodes are told.
+async fn no_node_writes_more_than_its_rows(lab: &Lab) {
+    let remotes = told(lab, 1, "ovn-remote").await.unwrap();
+    assert_eq!(remotes.matches("ssl:").count(), 3, "{remotes}");
+    let (n1, operator) = (lab.certificate("node/n1"), lab.certificate(OPERATOR));
+    let space = lab.space(&Place::Outside).unwrap();
+    for sb in remotes.split(',') {
+        a_stolen_node_rules_its_own_rows(lab, sb, &n1, "far.red").await.unwrap();
+        let nb = sb.replace(":6642", ":6641");
+        strangers_stay_outside(lab, [&nb, sb], &operator).await.unwrap();
+        // Where members come in, a node does not, and an operator has no role.
+        let inner = sb.replace(":6642", ":6645");
+        for (program, database) in [("ovn-nbctl", &nb), ("ovn-sbctl", &inner)] {
+            let said = tool(&space, program, database, Some(&n1), &["show"]).await.unwrap();
+            assert_ne!(said.status, 0, "{said:?}");
+        }
+        let write = ["set", "SB_Global", ".", "external_ids:seen=yes"];
+        let said = tool(&space, "ovn-sbctl", &inner, Some(&operator), &write).await.unwrap();
+        assert_eq!(said.status, 0, "{said:?}");
+    }
+}
+
 #[tokio::test]
 async fn databases_in_clusters_outlive_the_members_that_lead_them() {
     let lab = lab(CentralMode::Cluster).await;
     let [one, _, far] = pods_that_reach_each_other(&lab).await;
     becomes_equal(&lab).await;
     let servers = whole(&lab).await;
+    no_node_writes_more_than_its_rows(&lab).await;
 
     let space = lab.space(&Place::Pod(one.name.clone())).unwrap();
     let traffic = Flow::start(&space, address(&far)).unwrap();

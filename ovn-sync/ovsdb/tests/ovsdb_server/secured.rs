@@ -3,32 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use atoll_api::pki::{Authority, write_pair};
-use atoll_api::{CertificateFiles, Credentials};
+use atoll_api::CertificateFiles;
 use atoll_ovsdb::{Client, ConnectError, Datum, Endpoint, Options, SessionError, Tls};
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
+use crate::pki::{Pki, client};
 use crate::{NB, PATIENCE, Server, insert_port, ports, row};
 
-/// An authority, and directories for what it issues.
-struct Pki {
-    dir: tempfile::TempDir,
-    authority: Authority,
-}
-
 impl Pki {
-    fn new() -> Self {
-        let authority = Authority::open(&Authority::create("test").unwrap()).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), authority }
-    }
-
-    fn files(&self, identity: &str) -> CertificateFiles {
-        let pair = self.authority.issue(&identity.parse().unwrap(), &[], 1).unwrap();
-        let dir = tempfile::tempdir_in(&self.dir).unwrap().keep();
-        write_pair(&dir, self.authority.cert(), &pair).unwrap()
-    }
-
     /// The options of somebody who has a certificate for `identity`.
     fn options(&self, identity: &str) -> Options {
         options(&self.files(identity))
@@ -36,8 +19,7 @@ impl Pki {
 }
 
 fn options(files: &CertificateFiles) -> Options {
-    let config = Credentials::load(files).unwrap().for_databases().unwrap();
-    Options { tls: Some(Tls::new(config)), connect_timeout: PATIENCE, ..Options::default() }
+    Options { tls: Some(client(files)), connect_timeout: PATIENCE, ..Options::default() }
 }
 
 /// Why no session came about, in the words that a person reads.
@@ -78,6 +60,60 @@ async fn another_authority_is_refused_on_both_sides() {
     let said = refusal(&server.ssl().await, &options(&callers)).await;
     assert_eq!(said, "it does not take our certificate: another authority signed it");
     Client::connect_with(&server.ssl().await, &ours.options("node/n1")).await.unwrap();
+}
+
+/// An authority that Open vSwitch's own tool makes, which knows of nobody's roles.
+struct Theirs(tempfile::TempDir);
+
+impl Theirs {
+    fn new() -> Self {
+        let theirs = Self(tempfile::tempdir().unwrap());
+        theirs.tool(&["init"]);
+        theirs
+    }
+
+    fn tool(&self, words: &[&str]) {
+        let mut tool = std::process::Command::new("ovs-pki");
+        tool.arg("--dir=pki").arg("--log=log").arg("--unique").args(words);
+        let output = tool.current_dir(&self.0).output().expect("ovs-pki is installed");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn files(&self, name: &str) -> CertificateFiles {
+        self.tool(&["req+sign", name, "switch"]);
+        let file = |name: &str| self.0.path().join(name);
+        CertificateFiles {
+            ca: file("pki/switchca/cacert.pem"),
+            cert: file(&format!("{name}-cert.pem")),
+            key: file(&format!("{name}-privkey.pem")),
+        }
+    }
+}
+
+/// As with an ovn-central that somebody else runs.
+#[tokio::test]
+async fn a_server_of_others_is_known_by_their_authority_alone() {
+    let (theirs, strangers, ours) = (Theirs::new(), Theirs::new(), Pki::new());
+    let server = Server::secured(&theirs.files("central"));
+    let endpoint = server.ssl().await;
+    let options = |files: &CertificateFiles| {
+        let tls = Some(Tls::new(files.for_databases_of_others().unwrap()));
+        Options { tls, connect_timeout: PATIENCE, ..Options::default() }
+    };
+    let known = theirs.files("m1");
+    let client = Client::connect_with(&endpoint, &options(&known)).await.unwrap();
+    assert!(client.list_dbs().await.unwrap().contains(&NB.to_owned()));
+    // Their authority, and a certificate that is not of it.
+    let own = CertificateFiles { ca: known.ca.clone(), ..ours.files("member/m1") };
+    let said = refusal(&endpoint, &options(&own)).await;
+    assert_eq!(said, "it does not take our certificate: another authority signed it");
+    for stranger in [strangers.files("m1"), ours.files("member/m1")] {
+        let said = refusal(&endpoint, &options(&stranger)).await;
+        assert_eq!(said, "its certificate is not taken: another authority signed it");
+    }
+    // Where members are expected, it is none.
+    let said = refusal(&endpoint, &ours.options("member/m1")).await;
+    assert_eq!(said, "its certificate is not taken: another authority signed it");
 }
 
 /// A node could else play the southbound to another node.

@@ -69,6 +69,26 @@ impl ClusterFile {
         Ok(true)
     }
 
+    /// A file says how its server is reached. One that was made without certificates would go on
+    /// without, and one made with them would reach nobody.
+    pub(super) async fn check_address(&self) -> Result<(), DatabaseError> {
+        let found = match tool("db-local-address", &[self.path.as_os_str()]).await {
+            // One that cannot be read is the server's to find.
+            Err(DatabaseError::Failed { .. }) => return Ok(()),
+            found => found?,
+        };
+        let (found, wanted) = (found.trim(), &self.address);
+        let scheme = |address: &str| address.split(':').next().map(ToOwned::to_owned);
+        match scheme(found) == scheme(wanted) {
+            true => Ok(()),
+            false => Err(DatabaseError::Address {
+                path: self.path.clone(),
+                found: found.to_owned(),
+                wanted: wanted.clone(),
+            }),
+        }
+    }
+
     pub(super) fn put_aside(&self, why: &str) -> Result<(), DatabaseError> {
         move_aside(self.name, Path::new(&self.path), &why)
     }

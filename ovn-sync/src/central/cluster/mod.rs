@@ -12,12 +12,16 @@
 //!    lock one of them works.
 //!
 //! Both databases are open to the network always: a server that is no part of a cluster yet is not
-//! used by anybody.
+//! used by anybody. With certificates the northbound, and the servers among themselves, take members and
+//! operators only, and nodes get a role (`ways`).
 
 mod file;
+mod local;
+mod passage;
 mod server;
 mod status;
 mod supervisor;
+mod ways;
 
 use std::io;
 
@@ -36,6 +40,9 @@ pub struct ClusterOptions {
     pub nb_raft_port: u16,
     /// The same of the southbound ones; OVN's is 6644.
     pub sb_raft_port: u16,
+    /// With certificates: TCP port on which members and operators find the southbound, where others
+    /// have OVN's role for nodes.
+    pub sb_member_port: u16,
     /// Silence after which followers elect another leader, in milliseconds, given to a cluster that
     /// is created.
     pub election_timer_ms: u64,
@@ -58,7 +65,7 @@ pub enum Form {
 pub struct Part {
     /// If its databases are missing.
     pub form: Form,
-    /// All servers of both databases, for northd; it does not run without.
+    /// All servers of both databases where members find them, for northd; it does not run without.
     pub remotes: Option<(Remotes, Remotes)>,
     /// The cluster that the others are in: northbound, southbound. A file of another one is put aside.
     pub clusters: [Option<String>; 2],
@@ -107,7 +114,7 @@ impl ClusterCentral {
     pub fn start(options: CentralOptions, cluster: ClusterOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.run_dir)?;
         let (part, follower) = watch::channel(Part::default());
-        let (sender, status) = watch::channel(ClusterStatus::default());
+        let (sender, status) = watch::channel(ways::status(&options, &cluster));
         let worker = Worker::spawn("ovn-central", move |cancel| {
             Supervisor::new(&options, &cluster, follower, sender).run(cancel)
         })?;

@@ -11,7 +11,8 @@ use super::super::network::options;
 use super::super::server::{Kind, ServerError};
 use super::file::ClusterFile;
 use super::status::{ServerRole, ServerStatus, read};
-use super::{ClusterOptions, Part};
+use super::ways::{Ports, Ways};
+use super::{ClusterOptions, Form, Part};
 
 /// What the server answers about a database that it had to leave.
 const NO_CLUSTER: &str = "unknown cluster";
@@ -24,6 +25,7 @@ pub(super) struct Server {
     file: ClusterFile,
     socket: PathBuf,
     control: PathBuf,
+    ways: Ways,
     client: Option<Client>,
     /// It ended before it answered: perhaps it cannot read its file.
     suspicious: bool,
@@ -35,37 +37,30 @@ impl Server {
         kind: Kind,
         options: &CentralOptions,
         cluster: &ClusterOptions,
-        [port, raft_port]: [u16; 2],
+        ports: Ports,
     ) -> Self {
         let file = |suffix: &str| options.run_dir.join(format!("{}.{suffix}", kind.name));
         let option = |name: &str, suffix: &str| format!("--{name}{}", file(suffix).display());
-        let at = |port| Endpoint::Tcp { host: options.address.to_string(), port }.to_string();
-        let remote = match options.address {
-            std::net::IpAddr::V4(address) => format!("--remote=ptcp:{port}:{address}"),
-            std::net::IpAddr::V6(address) => format!("--remote=ptcp:{port}:[{address}]"),
-        };
-        let arguments = vec![
+        let ways = Ways::new(kind, options, ports);
+        let mut arguments = vec![
             "-vconsole:off".into(),
             option("pidfile=", "pid").into(),
             option("unixctl=", "ctl").into(),
             option("log-file=", "log").into(),
             option("remote=punix:", "sock").into(),
-            remote.into(),
             file("db").into_os_string(),
         ];
+        arguments.extend(ways.arguments());
         let schema = options.share_dir.join(kind.schema);
-        let timer = cluster.election_timer_ms;
+        let (timer, address) = (cluster.election_timer_ms, ways.raft_address());
         Self {
             kind,
             process: Process::new(kind.name, "ovsdb-server", arguments, options.run_dir.clone()),
-            status: ServerStatus {
-                endpoint: at(port),
-                address: at(raft_port),
-                ..ServerStatus::default()
-            },
-            file: ClusterFile::new(file("db"), schema, kind.database, at(raft_port), timer),
+            status: ways.status(),
+            file: ClusterFile::new(file("db"), schema, kind.database, address, timer),
             socket: file("sock"),
             control: file("ctl"),
+            ways,
             client: None,
             suspicious: false,
             answered: false,
@@ -105,6 +100,8 @@ impl Server {
                 self.outside();
                 return Ok(());
             }
+            self.file.check_address().await?;
+            self.ways.prepare().await?;
             self.process.start().map_err(ServerError::Start)?;
         }
         if !self.process.is_running() || !self.control.exists() {
@@ -116,6 +113,9 @@ impl Server {
             self.ended();
             return Ok(());
         }
+        let listed = self.status.servers.iter().map(|it| &it.address);
+        let joined = if let Form::Join(through) = form { &through[which][..] } else { &[] };
+        self.ways.reach(listed.chain(joined).map(String::as_str))?;
         match unixctl::command(&self.control, "cluster/status", &[self.kind.database]).await {
             Ok(answer) => {
                 self.answered = true;
@@ -147,6 +147,7 @@ impl Server {
         if self.client.is_none() && self.status.connected {
             let socket = Endpoint::Unix(self.socket.clone());
             self.client = Some(Client::connect_with(&socket, &options(None)).await?);
+            self.ways.check().await?;
         }
         Ok(())
     }

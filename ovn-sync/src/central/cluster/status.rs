@@ -2,6 +2,7 @@
 
 use atoll_ovsdb::Endpoint;
 
+use super::passage;
 use crate::Remotes;
 
 /// What a server does in its cluster.
@@ -28,8 +29,10 @@ pub struct Listed {
 /// How a member's server of one database is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerStatus {
-    /// Where clients find it (`tcp:HOST:PORT`).
+    /// Where clients find it (`ssl:HOST:PORT`, or `tcp:` without certificates).
     pub endpoint: String,
+    /// Where members find it, who may write everything.
+    pub member_endpoint: String,
     /// Where the others of its cluster find it.
     pub address: String,
     /// Its identity, new with each file; `None` without a file.
@@ -50,13 +53,20 @@ impl ServerStatus {
     /// The one of `remotes` that is where the leader is; all of them, if that is not known.
     pub(super) fn leading(&self, remotes: &Remotes) -> Remotes {
         let leader = self.servers.iter().find(|it| Some(&it.sid) == self.leader.as_ref());
-        let leader = leader.and_then(|it| it.address.parse::<Endpoint>().ok());
-        let host = leader.as_ref().and_then(host);
-        let there = remotes.iter().filter(|it| host.is_some() && self::host(it) == host);
+        let host = leader.and_then(|it| machine(&it.address));
+        let there = remotes.iter().filter(|it| host.is_some() && self::host(it) == host.as_deref());
         match there.cloned().collect::<Vec<_>>() {
             there if there.is_empty() => remotes.clone(),
             there => there.into(),
         }
+    }
+}
+
+/// Where a server of a cluster is, which may be called by the socket that leads there.
+fn machine(address: &str) -> Option<String> {
+    match passage::parse(address) {
+        Some((_, there)) => Some(there.ip().to_string()),
+        None => address.parse::<Endpoint>().ok().as_ref().and_then(host).map(ToOwned::to_owned),
     }
 }
 
@@ -87,23 +97,27 @@ pub(super) fn read(answer: &str, status: &mut ServerStatus) {
         Some("leader") => ServerRole::Leader,
         _ => ServerRole::Follower,
     };
-    let leader = match value("Leader") {
-        Some("self") => sid.map(|(short, _)| short.to_owned()),
-        Some("unknown") | None => None,
-        Some(other) => Some(other.to_owned()),
-    };
-    status.leader = leader.filter(|_| is_member);
-    status.connected = status.leader.is_some();
     let listed = answer.lines().skip_while(|line| *line != "Servers:").skip(1);
-    status.servers = listed.filter_map(server).collect();
+    let listed: Vec<_> = listed.filter_map(server).collect();
+    let leader = match value("Leader") {
+        Some("self") => sid.map(|(short, _)| short),
+        Some("unknown") | None => None,
+        Some(other) => listed.iter().find(|it| it.0 == other).map_or(Some(other), |it| Some(it.1)),
+    };
+    status.leader = leader.filter(|_| is_member).map(ToOwned::to_owned);
+    status.connected = status.leader.is_some();
+    let listed = listed.into_iter().map(|(_, sid, address)| (sid.to_owned(), address.to_owned()));
+    status.servers = listed.map(|(sid, address)| Listed { sid, address }).collect();
 }
 
-/// `    4bb5 (4bb5 at tcp:127.0.0.1:6643) (self) next_index=3 match_index=5`
-fn server(line: &str) -> Option<Listed> {
-    let (sid, rest) = line.trim().split_once(" (")?;
-    let (_, rest) = rest.split_once(" at ")?;
+/// What a server is called, its identity, and where it is:
+/// `    4bb5 (4bb5 at tcp:127.0.0.1:6643) (self) next_index=3 match_index=5`. Who is found at a unix
+/// socket is called by its name.
+fn server(line: &str) -> Option<(&str, &str, &str)> {
+    let (name, rest) = line.trim().split_once(" (")?;
+    let (sid, rest) = rest.split_once(" at ")?;
     let (address, _) = rest.split_once(')')?;
-    Some(Listed { sid: sid.to_owned(), address: address.to_owned() })
+    Some((name, sid, address))
 }
 
 #[cfg(test)]
@@ -119,6 +133,19 @@ mod tests {
         Entries not yet committed: 0\nConnections: <-dead ->dead\nDisconnections: 0\nServers:\n    \
         4bb5 (4bb5 at tcp:127.0.0.1:26643) (self) next_index=3 match_index=5\n    \
         dead (dead at tcp:127.0.0.1:26644) next_index=6 match_index=5 last msg 127 ms ago\n";
+
+    /// As servers are called whose addresses are unix sockets.
+    #[test]
+    fn a_leader_is_known_by_its_identity_whatever_it_is_called() {
+        let follower = LEADER.replace("Role: leader", "Role: follower");
+        let named = follower
+            .replace("    dead (dead at tcp:127.0.0.1:26644)", "    nb-b (dead at unix:nb-b)");
+        let mut status = ServerStatus::default();
+        read(&named.replace("Leader: self", "Leader: nb-b"), &mut status);
+        assert_eq!((status.leader.as_deref(), status.connected), (Some("dead"), true));
+        let listed = Listed { sid: "dead".to_owned(), address: "unix:nb-b".to_owned() };
+        assert_eq!(status.servers[1], listed);
+    }
 
     #[test]
     fn a_servers_answer_is_read() {
@@ -149,6 +176,9 @@ mod tests {
         let mut status = ServerStatus::default();
         read(&LEADER.replace("dead at tcp:127.0.0.1", "dead at tcp:127.0.0.2"), &mut status);
         let remotes: Remotes = "tcp:127.0.0.1:6641,tcp:127.0.0.2:6641".parse().unwrap();
+        assert_eq!(status.leading(&remotes).to_string(), "tcp:127.0.0.1:6641");
+        let socket = passage::remote("nb", "127.0.0.1:6643".parse().unwrap());
+        status.servers[0].address = socket;
         assert_eq!(status.leading(&remotes).to_string(), "tcp:127.0.0.1:6641");
         status.leader = Some("dead".to_owned());
         assert_eq!(status.leading(&remotes).to_string(), "tcp:127.0.0.2:6641");

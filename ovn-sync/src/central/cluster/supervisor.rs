@@ -1,6 +1,5 @@
 //! The loop that keeps a member's part as it should be.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -10,15 +9,16 @@ use atoll_ovsdb::{Client, Operation, OperationResult, TransactError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::super::CentralOptions;
 use super::super::child::Process;
 use super::super::northbound;
 use super::super::server::{NORTHBOUND, SOUTHBOUND};
 use super::super::supervisor::northd;
+use super::super::trouble::Trouble;
+use super::super::{CentralOptions, CentralTls};
 use super::server::Server;
+use super::ways::Ports;
 use super::{ClusterOptions, ClusterStatus, Form, Part};
 use crate::Remotes;
-use crate::pass::chain;
 
 /// Between looks while something is on its way.
 const BUSY: Duration = Duration::from_millis(100);
@@ -39,13 +39,14 @@ pub(super) struct Supervisor {
     nb: Server,
     sb: Server,
     run_dir: PathBuf,
+    tls: Option<CentralTls>,
     northd: Option<(Process, (Remotes, Remotes))>,
     /// Who led the databases when northd was started.
     leaders: [Option<String>; 2],
     part: watch::Receiver<Part>,
     projected: bool,
     complete: bool,
-    last_error: Option<String>,
+    trouble: Trouble,
     status: watch::Sender<ClusterStatus>,
 }
 
@@ -56,18 +57,18 @@ impl Supervisor {
         part: watch::Receiver<Part>,
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
-        let nb_ports = [options.nb_port, cluster.nb_raft_port];
-        let sb_ports = [options.sb_port, cluster.sb_raft_port];
+        let [nb_ports, sb_ports] = Ports::of(options, cluster);
         Self {
             nb: Server::new(NORTHBOUND, options, cluster, nb_ports),
             sb: Server::new(SOUTHBOUND, options, cluster, sb_ports),
             run_dir: options.run_dir.clone(),
+            tls: options.tls.clone(),
             northd: None,
             leaders: [None, None],
             part,
             projected: false,
             complete: false,
-            last_error: None,
+            trouble: Trouble::default(),
             status,
         }
     }
@@ -82,16 +83,16 @@ impl Supervisor {
                 () = cancel.cancelled() => break,
                 changed = self.part.changed() => if changed.is_err() { break },
                 status = self.nb.process.ended() => {
-                    self.ended("northbound ovsdb-server", status);
+                    self.trouble.ended("northbound ovsdb-server", status);
                     self.nb.ended();
                     // It may come back with another file.
                     self.projected = false;
                 }
                 status = self.sb.process.ended() => {
-                    self.ended("southbound ovsdb-server", status);
+                    self.trouble.ended("southbound ovsdb-server", status);
                     self.sb.ended();
                 }
-                status = northd_ended(&mut self.northd) => self.ended("ovn-northd", status),
+                status = northd_ended(&mut self.northd) => self.trouble.ended("ovn-northd", status),
                 () = tokio::time::sleep(pause) => (),
             }
         }
@@ -108,15 +109,15 @@ impl Supervisor {
     /// Does the next thing that is missing, of everything.
     async fn step(&mut self, part: &Part) {
         let (nb, sb) = tokio::join!(self.nb.advance(part, 0), self.sb.advance(part, 1));
-        self.note("northbound database", nb);
-        self.note("southbound database", sb);
+        self.trouble.note("northbound database", nb);
+        self.trouble.note("southbound database", sb);
         let [nb, sb] = &part.remove;
         let removed = self.nb.remove(nb).await;
-        self.note("northbound database", removed);
+        self.trouble.note("northbound database", removed);
         let removed = self.sb.remove(sb).await;
-        self.note("southbound database", removed);
+        self.trouble.note("southbound database", removed);
         let kept = self.keep_northd(part.remotes.as_ref()).await;
-        self.note("ovn-northd", kept);
+        self.trouble.note("ovn-northd", kept);
     }
 
     async fn keep_northd(
@@ -153,7 +154,7 @@ impl Supervisor {
                 // first contents have come northd does not ask for a sign of life.
                 let nb = self.nb.status.leading(&remotes.0).to_string();
                 let sb = self.sb.status.leading(&remotes.1).to_string();
-                (northd(&self.run_dir, &nb, &sb), remotes.clone())
+                (northd(&self.run_dir, &nb, &sb, self.tls.as_ref()), remotes.clone())
             });
             if northd.is_due() {
                 northd.start().map_err(NorthdError::Start)?;
@@ -192,29 +193,13 @@ impl Supervisor {
             sb: self.sb.status.clone(),
             northd_running: self.northd_runs(),
             complete: self.complete && self.sb.status.connected,
-            last_error: self.last_error.clone(),
+            last_error: self.trouble.last(),
         };
         self.status.send_if_modified(|known| {
             let changed = *known != status;
             *known = status;
             changed
         });
-    }
-
-    /// Says an error once, however often it is met again.
-    fn note<E: Error + 'static>(&mut self, what: &'static str, result: Result<(), E>) {
-        let Err(error) = result else { return };
-        let text = format!("{what}: {}", chain(&error));
-        if self.last_error.as_ref() != Some(&text) {
-            tracing::warn!(error = text, "ovn-central is not as it should be");
-            self.last_error = Some(text);
-        }
-    }
-
-    fn ended(&mut self, program: &'static str, status: io::Result<ExitStatus>) {
-        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        tracing::warn!(program, how, "ended by itself; started again");
-        self.last_error = Some(format!("{program} ended: {how}"));
     }
 }
 
