@@ -49,8 +49,10 @@ mod fence;
 mod pace;
 mod pass;
 mod projector;
+mod questions;
 mod quick;
 mod remotes;
+mod source;
 
 mod foreign;
 
@@ -65,5 +67,7 @@ pub use convert::{monitored, observe, transaction};
 pub use fence::Duty;
 pub use foreign::{Carrier, ForeignSource, ForeignStatus};
 pub use pass::Pending;
-pub use projector::{AskError, Asker, Desired, PassStatus, Projector, Source, SourceGone, Synced};
+pub use projector::{PassStatus, Projector};
+pub use questions::{AskError, Asker, Synced};
 pub use remotes::Remotes;
+pub use source::{Desired, Source, SourceGone};

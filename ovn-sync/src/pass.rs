@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::convert;
 use crate::fence::{Fence, FenceError};
 use crate::pace::Pace;
-use crate::projector::Desired;
 use crate::quick::Equal;
+use crate::source::Desired;
 
 /// The database that is projected into.
 pub(crate) const DATABASE: &str = "OVN_Northbound";

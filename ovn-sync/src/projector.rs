@@ -2,14 +2,12 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{ChangeSet, Lineage, Revision};
+use atoll_model::Revision;
 use atoll_ovn_plan::{Conflict, DiffError};
 use atoll_ovsdb::{Client, ConnectionLost, Monitor, MonitorError, Options, Tls};
-use atoll_store::State;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +15,9 @@ use crate::backoff::Backoff;
 use crate::convert;
 use crate::fence::{Duty, Fence};
 use crate::pass::{DATABASE, Memory, PassError, Pending, Target, chain};
+use crate::questions::{AskError, Asker, Question, Synced};
 use crate::remotes::{LeaderError, Remotes};
+use crate::source::{Desired, Source, SourceGone};
 use crate::worker::Worker;
 
 /// Changes that come this close together become one transaction: northd recomputes everything for
@@ -33,161 +33,6 @@ const RETRY_MOST: Duration = Duration::from_secs(1);
 
 /// For one transaction: 50,000 rows into an empty database take some seconds on a busy machine.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What to project: the store's state, and whose it is.
-#[derive(Debug, Clone)]
-pub struct Desired {
-    /// The state.
-    pub state: State,
-    /// Its lineage; the revision is the state's.
-    pub lineage: Lineage,
-}
-
-/// Where the state to project is found, and how its changes are noticed.
-///
-/// It is read for each pass and let go before anything is sent: as long as somebody holds a state,
-/// each entry of the log copies what it changes.
-pub trait Source: Send + 'static {
-    /// The state as it is; `None` while there is none to project.
-    fn read(&mut self) -> Option<Desired>;
-
-    /// What changed after `since`, without a gap, as far as the state that was read last at least;
-    /// `None` if that is not known, which costs a comparison of everything.
-    fn changes(&mut self, since: Revision) -> Option<Vec<Arc<ChangeSet>>> {
-        let _ = since;
-        None
-    }
-
-    /// Whether, and as whom, this member writes. Unlike the state it may be a moment old: what a
-    /// deposed leader sends is refused by the database.
-    fn duty(&mut self) -> Duty {
-        Duty::Alone
-    }
-
-    /// Waits until state or duty may differ from what was read last. Cancel safe.
-    ///
-    /// # Errors
-    ///
-    /// Nobody can change it any more.
-    fn changed(&mut self) -> impl Future<Output = Result<(), SourceGone>> + Send;
-}
-
-/// Nobody can change the state any more.
-#[derive(Debug, thiserror::Error)]
-#[error("the state's sender is gone")]
-pub struct SourceGone;
-
-/// For whoever has states without a store.
-impl Source for watch::Receiver<Option<Desired>> {
-    fn read(&mut self) -> Option<Desired> {
-        self.borrow_and_update().clone()
-    }
-
-    async fn changed(&mut self) -> Result<(), SourceGone> {
-        watch::Receiver::changed(self).await.map_err(|_closed| SourceGone)
-    }
-}
-
-/// What an operator asks of a projection.
-#[derive(Debug)]
-enum Question {
-    Pending(oneshot::Sender<Result<Pending, AskError>>),
-    Sync { accepted: Option<Revision>, answer: oneshot::Sender<Result<Synced, AskError>> },
-}
-
-/// Questions that wait for their answer; a person asks them.
-const QUESTIONS: usize = 8;
-
-/// What a pass that was asked for did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Synced {
-    /// The revision that the database is equal to now.
-    pub revision: Revision,
-    /// Operations that were sent.
-    pub sent: usize,
-}
-
-/// Why a projection has no answer. Nothing was changed, unless a pass failed underway.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// The loop has ended.
-    #[error("the projection has ended")]
-    Ended,
-    /// There is no connection.
-    #[error("the northbound database is not connected: {0}")]
-    NotConnected(String),
-    /// The state is not set up.
-    #[error("there is no state to project yet")]
-    NothingToProject,
-    /// It is paused.
-    #[error("the projection is paused; `atollctl ovn resume` first")]
-    Paused,
-    /// What was accepted is not what is stopped.
-    #[error(
-        "{accepted} was accepted, and the brake stopped the projection at {stopped}; the state is at \
-         {now} now. Look at `atollctl ovn diff` and accept the revision that it shows"
-    )]
-    OtherAccident {
-        /// What was accepted.
-        accepted: Revision,
-        /// The revision whose pass was stopped first.
-        stopped: Revision,
-        /// The state's.
-        now: Revision,
-    },
-    /// The leader does it.
-    #[error("this member does not lead, and only the leader writes into this database")]
-    StandsBy,
-    /// The pass failed.
-    #[error("{0}")]
-    Pass(String),
-}
-
-/// Asks a projection questions; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Asker {
-    questions: mpsc::Sender<Question>,
-    status: watch::Receiver<PassStatus>,
-}
-
-impl Asker {
-    /// What the next pass would change, also if it is paused or stopped.
-    ///
-    /// # Errors
-    ///
-    /// [`AskError`].
-    pub async fn pending(&self) -> Result<Pending, AskError> {
-        self.ask(Question::Pending).await
-    }
-
-    /// Makes a pass now. `accepted` is the revision at which a person looked at what the brake
-    /// stopped, and consents to it; this one pass may delete it.
-    ///
-    /// # Errors
-    ///
-    /// [`AskError`].
-    pub async fn sync(&self, accepted: Option<Revision>) -> Result<Synced, AskError> {
-        self.ask(|answer| Question::Sync { accepted, answer }).await
-    }
-
-    async fn ask<T>(
-        &self,
-        question: impl FnOnce(oneshot::Sender<Result<T, AskError>>) -> Question,
-    ) -> Result<T, AskError> {
-        let not_connected = {
-            let status = self.status.borrow();
-            (!status.connected).then(|| status.error.clone().unwrap_or_default())
-        };
-        if let Some(why) = not_connected {
-            return Err(AskError::NotConnected(why));
-        }
-        let (sender, answer) = oneshot::channel();
-        self.questions.send(question(sender)).await.map_err(|_closed| AskError::Ended)?;
-        // Nobody answers when the connection is lost meanwhile.
-        let lost = || AskError::NotConnected("the connection was lost meanwhile".to_owned());
-        answer.await.unwrap_or_else(|_dropped| Err(lost()))
-    }
-}
 
 /// How the projection is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -250,11 +95,11 @@ impl Projector {
         tls: Option<Tls>,
     ) -> io::Result<Self> {
         let (sender, status) = watch::channel(PassStatus::default());
-        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let (asker, asked) = Asker::new(status);
         let options = Options { call_timeout: CALL_TIMEOUT, tls, ..Options::default() };
         let nb = Northbound { servers: nb, options };
         let worker = Worker::spawn("ovn-sync", |cancel| run(desired, nb, sender, asked, cancel))?;
-        Ok(Self { worker, asker: Asker { questions, status } })
+        Ok(Self { worker, asker })
     }
 
     /// Asks it questions.
@@ -266,7 +111,7 @@ impl Projector {
     /// How it is doing, from now on.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<PassStatus> {
-        self.asker.status.clone()
+        self.asker.status()
     }
 
     /// Ends the loop. A transaction under way may or may not be committed.

@@ -16,7 +16,8 @@ use atoll_ovsdb::{Mark, Monitor, Replica};
 use tokio::time::Instant;
 
 use crate::convert;
-use crate::projector::{Desired, PERIOD};
+use crate::projector::PERIOD;
+use crate::source::Desired;
 
 /// Comparing everything takes at most this part of the thread's time when nothing happens; only
 /// with tens of thousands of ports is that less often than every [`PERIOD`].
