@@ -64,10 +64,9 @@ projection-fuzz: install build ## The report projection-fuzz: random changes and
 
 # ATOLL_FAILOVER_ROUNDS, ATOLL_FAILOVER_PORTS=2000 (further ports, bound on further chassis),
 # ATOLL_FAILOVER_CENTRAL=cluster (databases in clusters; the report central-failover-cluster).
-central-failover: install ## The report central-failover: 20 kills, freezes, cuts and moves of the serving ovn-central. Release build.
-	$(CARGO) build --release --workspace --bins
+central-failover: install build ## The report central-failover: 20 kills, freezes, cuts and moves of the serving ovn-central.
 	ATOLL_FAILOVER_ROUNDS=$${ATOLL_FAILOVER_ROUNDS:-20} \
-		$(CARGO) test --release -p atoll-tests --test central_failover -- --nocapture
+		$(CARGO) test -p atoll-tests --test central_failover -- --nocapture
 
 qos: install build ## The report qos: how fast pods send and receive at the rates that are set.
 	$(CARGO) test -p atoll-tests --test qos -- --nocapture

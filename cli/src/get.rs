@@ -88,15 +88,18 @@ pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<()
     };
     let view = View::new(client.read(wanted, None).await?);
     let rollout = match get.kind {
-        Kind::Subnets | Kind::Qos => Some(client.rollout(None, Duration::ZERO).await?),
-        Kind::Ips | Kind::Allocations | Kind::Nodes => None,
+        Kind::Subnets | Kind::Qos if !matches!(format, Format::Name | Format::Table) => {
+            // How far they are is not worth an error.
+            client.rollout(None, Duration::ZERO).await.ok()
+        }
+        _ => None,
     };
-    let rollout = rollout.unwrap_or_default();
+    let rollout = rollout.as_ref();
     let (mut items, columns) = match get.kind {
-        Kind::Subnets => (view.subnets(&rollout), SUBNETS),
+        Kind::Subnets => (view.subnets(rollout), SUBNETS),
         Kind::Ips | Kind::Allocations => (view.ips(get), IPS),
         Kind::Nodes => (view.nodes(), NODES),
-        Kind::Qos => (view.qos(&rollout), QOS),
+        Kind::Qos => (view.qos(rollout), QOS),
     };
     if let Some(name) = &get.name {
         items.retain(|item| item["metadata"]["name"] == name.as_str());
@@ -109,7 +112,12 @@ pub(crate) async fn run(client: &Client, get: &Get, format: Format) -> Result<()
 }
 
 /// Beside those that the object has already.
-fn add_conditions(object: &mut Value, rollout: &RolloutResponse, changed: Revision, kind: Kind) {
+fn add_conditions(
+    object: &mut Value,
+    rollout: Option<&RolloutResponse>,
+    changed: Revision,
+    kind: Kind,
+) {
     let [projected, installed] = conditions(rollout, changed, kind);
     let mut all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     object["status"]["installed"] = installed["message"].clone();
@@ -150,7 +158,7 @@ impl View {
         view
     }
 
-    fn subnets(&self, rollout: &RolloutResponse) -> Vec<Value> {
+    fn subnets(&self, rollout: Option<&RolloutResponse>) -> Vec<Value> {
         let usage = |name: &SubnetName| self.usage.iter().find(|it| it.subnet == name.as_str());
         let object = |subnet: &Arc<Subnet>| {
             let mut object = subnet_object(subnet, usage(&subnet.spec.name));
@@ -160,7 +168,7 @@ impl View {
         self.subnets.values().map(object).collect()
     }
 
-    fn qos(&self, rollout: &RolloutResponse) -> Vec<Value> {
+    fn qos(&self, rollout: Option<&RolloutResponse>) -> Vec<Value> {
         let object = |qos: &Arc<Qos>| {
             let mut object = qos_object(qos);
             add_conditions(&mut object, rollout, qos.changed, Kind::Qos);

@@ -29,8 +29,8 @@ pub(crate) async fn run(
         Format::Json | Format::Yaml => document(&as_value(&rollout), format)?,
         Format::Name => {
             let mut out = std::io::stdout().lock();
-            let installed = rollout.nodes.iter().filter(|it| it.installed);
-            installed.into_iter().try_for_each(|it| writeln!(out, "node/{}", it.name))?;
+            let mut installed = rollout.nodes.iter().filter(|it| it.installed);
+            installed.try_for_each(|it| writeln!(out, "node/{}", it.name))?;
         }
         Format::Table | Format::Wide => table(&rollout)?,
     }
@@ -56,15 +56,23 @@ pub(crate) async fn wait(
 }
 
 /// How far the object that was last changed at `revision` is: in the northbound database, and in force
-/// on nodes. What limits pods concerns the switch alone.
-pub(crate) fn conditions(rollout: &RolloutResponse, revision: Revision, kind: Kind) -> [Value; 2] {
-    let condition = |name: &str, holds: bool, message: String| {
-        let status = if holds { "True" } else { "False" };
+/// on nodes; `None` if nobody says. What limits pods concerns the switch alone.
+pub(crate) fn conditions(
+    rollout: Option<&RolloutResponse>,
+    revision: Revision,
+    kind: Kind,
+) -> [Value; 2] {
+    let condition = |name: &str, holds: Option<bool>, message: String| {
+        let status = holds.map_or("Unknown", |holds| if holds { "True" } else { "False" });
         json!({ "type": name, "status": status, "message": message })
     };
+    let Some(rollout) = rollout else {
+        let unknown = || "no leader says how far it is".to_owned();
+        return ["Projected", "Installed"].map(|name| condition(name, None, unknown()));
+    };
     let projected = match rollout.projected {
-        Some(projected) => format!("the northbound database is as of revision {projected}"),
-        None => "how far the northbound database is, is not known".to_owned(),
+        Some(projected) => format!("the leader's northbound is as of revision {projected}"),
+        None => "how far the leader's northbound is, is not known".to_owned(),
     };
     let has = |node: &&NodeRollout| {
         let Applied { flows, firewall, connections } = node.applied.unwrap_or_default();
@@ -75,10 +83,10 @@ pub(crate) fn conditions(rollout: &RolloutResponse, revision: Revision, kind: Ki
         !node.silent && concerns >= revision.0
     };
     let (installed, all) = (rollout.nodes.iter().filter(has).count(), rollout.nodes.len());
-    let installed_on = format!("on {installed} of {all} nodes");
+    let is_projected = rollout.projected.map(|it| it >= revision.0);
     [
-        condition("Projected", rollout.projected >= Some(revision.0), projected),
-        condition("Installed", installed == all, installed_on),
+        condition("Projected", is_projected, projected),
+        condition("Installed", Some(installed == all), format!("on {installed} of {all} nodes")),
     ]
 }
 
@@ -128,6 +136,7 @@ fn as_value(rollout: &RolloutResponse) -> Value {
             "name": node.name,
             "installed": node.installed,
             "missing": (!node.installed).then_some(&node.missing),
+            "silent": node.silent,
             "heardMs": node.heard_ms,
             "flows": applied.flows,
             "firewall": applied.firewall,
@@ -136,6 +145,7 @@ fn as_value(rollout: &RolloutResponse) -> Value {
     };
     json!({
         "revision": rollout.revision,
+        "projected": rollout.projected,
         "nodes": rollout.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }
@@ -151,7 +161,7 @@ mod tests {
     }
 
     fn installed(rollout: &RolloutResponse, revision: u64, kind: Kind) -> Value {
-        let [_, installed] = conditions(rollout, Revision(revision), kind);
+        let [_, installed] = conditions(Some(rollout), Revision(revision), kind);
         json!([installed["status"], installed["message"]])
     }
 
@@ -168,9 +178,12 @@ mod tests {
         assert_eq!(installed(&rollout, 5, Kind::Qos), json!(["False", "on 2 of 3 nodes"]));
         rollout.nodes.pop();
         assert_eq!(installed(&rollout, 4, Kind::Subnets), json!(["True", "on 2 of 2 nodes"]));
-        let projected =
-            |revision| conditions(&rollout, Revision(revision), Kind::Subnets)[0]["status"].clone();
+        let projected = |revision| {
+            conditions(Some(&rollout), Revision(revision), Kind::Subnets)[0]["status"].clone()
+        };
         assert_eq!((projected(8), projected(9)), (json!("True"), json!("False")));
+        let unknown = conditions(None, Revision(8), Kind::Subnets);
+        assert!(unknown.iter().all(|it| it["status"] == "Unknown"));
     }
 
     #[test]

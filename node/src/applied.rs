@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 /// Between two signs of life.
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// Between two tellings, however much changes.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Revisions as of which each concern is in force; 0 before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Applied {
@@ -68,6 +71,7 @@ impl Progress {
                 tracing::debug!(error = %error, "the leader was not told how far this node is");
             }
             is_quiet = told.is_err();
+            tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 _ = applied.changed() => {}
                 () = tokio::time::sleep(PERIOD) => {}

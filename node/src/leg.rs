@@ -227,7 +227,7 @@ impl Keeper {
                 "packet filter set"
             );
         }
-        self.progress.firewall(view.revision().unwrap_or_default());
+        self.progress.firewall(view.rules());
         Ok(true)
     }
 

@@ -152,6 +152,12 @@ impl View {
         })
     }
 
+    /// The revision that last changed a subnet: that of the rules which a node keeps itself.
+    #[must_use]
+    pub fn rules(&self) -> Revision {
+        self.subnets().map(|subnet| subnet.changed).max().unwrap_or_default()
+    }
+
     /// The subnet of the nodes' own legs.
     #[must_use]
     pub fn join_subnet(&self) -> Option<&Arc<Subnet>> {

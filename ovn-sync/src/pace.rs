@@ -18,6 +18,8 @@ const PER_NODE: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     told: Option<Instant>,
+    /// What is under way tells them.
+    telling: bool,
     /// Something is held back until then.
     due: Option<Instant>,
 }
@@ -30,7 +32,7 @@ impl Pace {
         nodes: usize,
         operations: &mut Vec<Operation>,
     ) {
-        self.due = None;
+        (self.due, self.telling) = (None, false);
         if !operations.iter().any(tells) {
             return;
         }
@@ -41,7 +43,14 @@ impl Pace {
                 operations.retain(|operation| !tells(operation));
                 self.due = Some(due);
             }
-            None => self.told = Some(now),
+            None => self.telling = true,
+        }
+    }
+
+    /// What was under way is done.
+    pub(crate) fn done(&mut self, now: Instant) {
+        if std::mem::take(&mut self.telling) {
+            self.told = Some(now);
         }
     }
 
@@ -65,6 +74,7 @@ mod tests {
     fn sent(pace: &mut Pace, now: Instant, nodes: usize) -> usize {
         let mut operations = vec![update(Table::NbGlobal), update(Table::Acl)];
         pace.hold_back(now, nodes, &mut operations);
+        pace.done(now);
         assert!(operations.contains(&update(Table::Acl)), "rules wait for nothing");
         operations.len()
     }
@@ -87,6 +97,14 @@ mod tests {
     fn what_changes_no_rule_is_not_counted() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         pace.hold_back(now, 3, &mut vec![update(Table::Acl)]);
+        pace.done(now);
+        assert_eq!(sent(&mut pace, now, 3), 2);
+    }
+
+    #[test]
+    fn what_was_not_confirmed_is_not_counted() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        pace.hold_back(now, 3, &mut vec![update(Table::NbGlobal)]);
         assert_eq!(sent(&mut pace, now, 3), 2);
     }
 }

@@ -175,6 +175,7 @@ impl Memory {
             self.pace.hold_back(Instant::now(), nodes, &mut operations);
             let sent = operations.len();
             let transactions = to.transact(operations).await?;
+            self.pace.done(Instant::now());
             equal.seen = seen;
             if self.planned.as_ref().is_some_and(|it| Arc::ptr_eq(&it.2, &equal.projected)) {
                 self.planned = None;
@@ -210,6 +211,7 @@ impl Memory {
         let took = begun.elapsed();
         let sent = operations.len();
         let transactions = to.transact(operations).await?;
+        self.pace.done(Instant::now());
         let mut equal = Equal::new(projected, &lineage, took);
         // With others in our way, only a comparison tells whether they still are.
         equal.seen = conflicts.is_empty().then_some(mark);

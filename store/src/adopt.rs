@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use atoll_model::{
     Allocation, AllocationState, Binding, Inventory, LivePod, LivePort, NodeName, Object,
-    ObjectKey, Owner, Pod, PodKey, PodPhase, PodSpec, PortName, Reconciling, Refusal, Reply,
-    WaitReason, limits,
+    ObjectKey, Owner, Pod, PodKey, PodPhase, PodSpec, PortName, Qos, Reconciling, Refusal, Reply,
+    Subnet, WaitReason, limits,
 };
 
 use crate::choose::Choice;
@@ -58,8 +58,23 @@ impl Transaction {
         if self.state.reconciling.is_none() {
             let since = self.revision;
             self.put(Object::Reconciling(Arc::new(Reconciling { since })));
+            self.renew_rules();
         }
         Ok(Reply::Done)
+    }
+
+    /// What holds for many pods holds anew from here: nodes may have it as it was in a history that is
+    /// lost, under a later revision than the state knows.
+    fn renew_rules(&mut self) {
+        let changed = self.revision;
+        let subnets: Vec<_> = self.state.subnets.values().cloned().collect();
+        for subnet in subnets {
+            self.put(Object::Subnet(Arc::new(Subnet { changed, ..(*subnet).clone() })));
+        }
+        let limits: Vec<_> = self.state.qos.values().cloned().collect();
+        for qos in limits {
+            self.put(Object::Qos(Arc::new(Qos { changed, ..(*qos).clone() })));
+        }
     }
 
     /// Goes on without a node's inventory, or without what of it is in conflict.

@@ -12,6 +12,9 @@ fn restored(then: &Scenario, now: &Scenario) -> Scenario {
     let state = State::restore(then.state.dump()).unwrap();
     let mut it = Scenario { state, clock_ms: now.clock_ms };
     it.apply(Operation::Reconcile).done().changed("reconciling");
+    // What nodes have of a history that is lost, they have not of this one.
+    assert_eq!(it.state.rules(), it.state.revision());
+    assert_eq!(it.state.subnets_changed(), it.state.revision());
     it.apply(Operation::Reconcile).done().unchanged();
     it
 }

@@ -97,8 +97,9 @@ struct Keeper {
     views: watch::Receiver<View>,
     progress: Progress,
     borders: Option<BTreeMap<SubnetName, Border>>,
-    /// The rules that flows are of, and that the switch is known to use alone.
-    flows: Revision,
+    /// The rules that flows are of, and that the switch is known to use alone; `None` while that has to be
+    /// found out.
+    flows: Option<Revision>,
     /// Until when rules that changed are looked after at short intervals.
     settled: Instant,
     /// When to look next.
@@ -109,7 +110,7 @@ struct Keeper {
 impl Keeper {
     fn new(config: Arc<Config>, views: watch::Receiver<View>, progress: Progress) -> Self {
         let (settled, due) = (Instant::now(), Instant::now());
-        let (borders, flows, last_error) = (None, Revision(0), String::new());
+        let (borders, flows, last_error) = (None, None, String::new());
         Self { config, views, progress, borders, flows, settled, due, last_error }
     }
 
@@ -117,7 +118,7 @@ impl Keeper {
     async fn follow(&mut self, session: &Session) -> Ended {
         let mut monitor = session.monitor.clone();
         // What it had installed while nobody looked has to be found out.
-        self.flows = Revision(0);
+        self.flows = None;
         loop {
             let view = self.views.borrow_and_update().clone();
             let replica = monitor.replica();
@@ -126,7 +127,7 @@ impl Keeper {
             // Pods come and go far more often than rules change.
             if Instant::now() >= self.due {
                 let looked = self.look(&view, &replica, flows).await;
-                let is_behind = looked.is_err() || flows < newest(&view);
+                let is_behind = looked.is_err() || flows < view.rules();
                 self.tell(looked);
                 let is_settling = is_behind && Instant::now() < self.settled;
                 self.due = Instant::now() + if is_settling { SOON } else { PERIOD };
@@ -146,7 +147,7 @@ impl Keeper {
             self.borders = Some(borders);
             (self.settled, self.due) = (Instant::now() + SETTLING, Instant::now());
         }
-        if flows != self.flows {
+        if self.flows != Some(flows) {
             self.due = Instant::now();
         }
     }
@@ -159,7 +160,7 @@ impl Keeper {
         replica: &Replica,
         flows: Revision,
     ) -> Result<(), LookError> {
-        let (rules, is_news) = (view.revision().unwrap_or_default(), flows != self.flows);
+        let is_news = self.flows != Some(flows);
         let borders = self.borders.get_or_insert_default();
         let guarded = guarded(borders, pods(view, &self.config.node));
         let control = control(&self.config.ovs_db).await?;
@@ -170,8 +171,8 @@ impl Keeper {
             self.progress.flows(flows);
             end(&control, &guarded, &zones).await?;
         }
-        self.flows = flows;
-        self.progress.connections(rules.min(flows));
+        self.flows = Some(flows);
+        self.progress.connections(view.rules().min(flows));
         Ok(())
     }
 
@@ -186,11 +187,6 @@ impl Keeper {
         }
         self.last_error = text;
     }
-}
-
-/// The revision that last changed a subnet.
-fn newest(view: &View) -> Revision {
-    view.subnets().map(|subnet| subnet.changed).max().unwrap_or_default()
 }
 
 /// An interface of a pod in a private subnet.

@@ -61,7 +61,11 @@ pub fn diff(
         compare.leave(table, &mut plan.operations);
         compare.make(table, &mut plan.operations);
     }
-    let global = compare.global(lineage, !plan.operations.is_empty());
+    let mut global = compare.global(lineage, !plan.operations.is_empty());
+    // What is in our way keeps rules from being as they should be.
+    if !plan.conflicts.is_empty() {
+        global.retain(|operation| !rules::tells(operation));
+    }
     plan.operations.splice(0..0, global);
     Ok(plan)
 }
@@ -276,10 +280,11 @@ impl<'a> Compare<'a> {
             .filter(|(key, value)| get("external_ids", key) != Some(value.as_str()));
         let mut marks: Vec<_> = marks.map(|(key, value)| (key.to_owned(), value)).collect();
         let identity = |(key, _): &(String, String)| key == CLUSTER_KEY || key == ANCESTORS_KEY;
-        if !others && options.is_empty() && !marks.iter().any(identity) {
+        let is_ours = !marks.iter().any(identity);
+        if !others && options.is_empty() && is_ours {
             marks.retain(|(key, _)| key != REVISION_KEY);
         }
-        let raised = rules::raise(desired, row, uuid, lineage.revision);
+        let raised = rules::raise(desired, row, is_ours, uuid, lineage.revision);
         [("options", options), ("external_ids", marks)]
             .into_iter()
             .filter(|(_, set)| !set.is_empty())

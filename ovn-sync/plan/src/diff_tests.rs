@@ -334,14 +334,25 @@ fn a_foreign_port_with_our_name_is_a_conflict_and_stays() {
     let taken = Uuid::from_u128(77);
     assert!(observed.contains_key(&(Table::LogicalSwitchPort, taken)), "{observed:?}");
 
-    let plan = plan(&switch(0..2), &observed);
+    let Plan { operations, conflicts } = plan(&switch(0..2), &observed);
     let conflict = Conflict {
         table: Table::LogicalSwitchPort,
         name: "p1".to_owned(),
         foreign: taken,
         kind: ConflictKind::NameTaken,
     };
-    assert_eq!((plan.conflicts, plan.operations), (vec![conflict], Vec::new()));
+    assert_eq!((conflicts, operations), (vec![conflict], Vec::new()));
+
+    // Rules that are not there are not told of.
+    let told = |desired: &Rows, observed: &Rows| {
+        let mut desired = desired.clone();
+        let global = desired.first_entry().unwrap().into_mut();
+        global.insert("nb_cfg", Value::one(3_000));
+        plan(&desired, observed).operations.iter().any(crate::tells)
+    };
+    assert!(!told(&switch(0..2), &observed));
+    observed.remove(&(Table::LogicalSwitchPort, taken));
+    assert!(told(&switch(0..2), &observed));
 }
 
 /// Deleting a switch takes its ports with it, also those that somebody else put there.

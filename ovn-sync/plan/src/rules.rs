@@ -22,13 +22,24 @@ pub(crate) fn desired(state: &State) -> Value {
 /// was deleted since leaves the state with a lower number, and nodes must not be told less than they
 /// were told before.
 ///
-/// More than `now`, the state's revision, is nothing that we ever wrote.
-pub(crate) fn raise(desired: &Row, observed: &Row, uuid: Uuid, now: Revision) -> Option<Operation> {
+/// What it says counts only if it `is_ours`: if our cluster wrote into it before. Another's number is
+/// replaced by that of `now`, the state's revision, as is one that is beyond it.
+pub(crate) fn raise(
+    desired: &Row,
+    observed: &Row,
+    is_ours: bool,
+    uuid: Uuid,
+    now: Revision,
+) -> Option<Operation> {
     let number = |row: &Row| row.get(NB_CFG).and_then(Value::as_integer).unwrap_or(0);
     let (desired, observed) = (number(desired), number(observed));
-    let is_said = observed >= desired && Revision::of_nb_cfg(observed) <= now;
-    let row = || Row::from([(NB_CFG, Value::one(desired))]);
-    (!is_said).then(|| Operation::Update { table: Table::NbGlobal, uuid, row: row() })
+    let is_ours = is_ours && Revision::of_nb_cfg(observed) <= now;
+    let written = match is_ours {
+        true => (observed < desired).then_some(desired),
+        false => (observed != now.nb_cfg()).then(|| now.nb_cfg()),
+    };
+    let row = |number| Row::from([(NB_CFG, Value::one(number))]);
+    written.map(|number| Operation::Update { table: Table::NbGlobal, uuid, row: row(number) })
 }
 
 /// Whether `operation` tells nodes of rules, and does nothing else.
@@ -41,10 +52,10 @@ pub fn tells(operation: &Operation) -> bool {
 mod tests {
     use super::*;
 
-    fn raised(desired: u64, observed: i64, now: u64) -> Option<i64> {
+    fn raised(desired: u64, observed: i64, is_ours: bool, now: u64) -> Option<i64> {
         let row = |number| Row::from([(NB_CFG, Value::one(number))]);
         let desired = row(Revision(desired).nb_cfg());
-        let operation = raise(&desired, &row(observed), Uuid::nil(), Revision(now))?;
+        let operation = raise(&desired, &row(observed), is_ours, Uuid::nil(), Revision(now))?;
         assert!(tells(&operation));
         let Operation::Update { row, .. } = operation else { return None };
         row.get(NB_CFG).and_then(Value::as_integer)
@@ -52,16 +63,21 @@ mod tests {
 
     #[test]
     fn the_number_goes_up_with_the_rules_and_never_back() {
-        assert_eq!(raised(7, 0, 9), Some(7_000));
-        assert_eq!(raised(7, 6_999, 9), Some(7_000));
-        assert_eq!(raised(7, 7_000, 9), None);
-        assert_eq!(raised(7, 7_003, 9), None, "`ovn-nbctl --wait`, three times");
-        assert_eq!(raised(7, 9_000, 9), None, "a subnet of revision 9 is deleted");
+        assert_eq!(raised(7, 0, true, 9), Some(7_000));
+        assert_eq!(raised(7, 6_999, true, 9), Some(7_000));
+        assert_eq!(raised(7, 7_000, true, 9), None);
+        assert_eq!(raised(7, 7_003, true, 9), None, "`ovn-nbctl --wait`, three times");
+        assert_eq!(raised(7, 9_000, true, 9), None, "a subnet of revision 9 is deleted");
     }
 
     #[test]
     fn a_number_that_is_not_ours_says_nothing() {
-        assert_eq!(raised(7, 10_000, 9), Some(7_000), "no rules of revision 10 were ever written");
-        assert_eq!(raised(7, -5, 9), Some(7_000));
+        assert_eq!(raised(7, 10_000, true, 9), Some(9_000), "no rules of revision 10 were written");
+        assert_eq!(
+            raised(7, 8_000, false, 9),
+            Some(9_000),
+            "whoever was told 8000 has to tell more"
+        );
+        assert_eq!(raised(7, 0, false, 9), Some(9_000));
     }
 }

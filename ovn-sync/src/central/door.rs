@@ -4,17 +4,19 @@
 //! in may write everything, and so a node's certificate would be worth the whole network. So we
 //! listen, see whose certificate it is, and carry the bytes to the server's unix socket.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +26,11 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Guests at once: members, a few programs and people.
 const GUESTS_MAX: usize = 256;
+
+/// Callers of one address who have not shown a certificate yet, and of all addresses. Whoever has none
+/// must not keep out the others, who come from elsewhere.
+const STRANGERS_OF_ONE: usize = 8;
+const STRANGERS_MAX: usize = 1_024;
 
 /// Pause after the kernel could not give us a connection: no descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -94,17 +101,22 @@ impl Drop for Door {
 }
 
 async fn keep(listener: TcpListener, acceptor: TlsAcceptor, socket: Arc<Path>) {
-    let mut guests = JoinSet::new();
+    let (strangers, room) = (Strangers::default(), Arc::new(Semaphore::new(GUESTS_MAX)));
+    let mut callers = JoinSet::new();
     let mut complaints = Complaints::default();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if guests.len() < GUESTS_MAX => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
-                    guests.spawn(lead(stream, from, acceptor.clone(), socket.clone()));
+                    // Whoever is one too many is hung up on.
+                    if let Some(stranger) = strangers.enter(from.ip()) {
+                        let (acceptor, room) = (acceptor.clone(), room.clone());
+                        callers.spawn(lead(stream, stranger, acceptor, room, socket.clone()));
+                    }
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            Some(Ok(Err(why))) = guests.join_next(), if !guests.is_empty() => {
+            Some(Ok(Err(why))) = callers.join_next(), if !callers.is_empty() => {
                 if complaints.is_news(&why) {
                     tracing::warn!(why, socket = %socket.display(), "not let into the database");
                 }
@@ -116,18 +128,56 @@ async fn keep(listener: TcpListener, acceptor: TlsAcceptor, socket: Arc<Path>) {
 /// Leads a guest in until one side ends; says why it was turned away.
 async fn lead(
     stream: TcpStream,
-    from: SocketAddr,
+    stranger: Stranger,
     acceptor: TlsAcceptor,
+    room: Arc<Semaphore>,
     socket: Arc<Path>,
 ) -> Result<(), String> {
     prepare(&stream);
+    let from = stranger.from;
     let shaken = timeout(HANDSHAKE, acceptor.accept(stream)).await;
-    let shaken = shaken.map_err(|_elapsed| format!("{}: no handshake in time", from.ip()))?;
-    let guest = shaken.map_err(|error| format!("{}: {error}", from.ip()))?;
+    let shaken = shaken.map_err(|_elapsed| format!("{from}: no handshake in time"))?;
+    let guest = shaken.map_err(|error| format!("{from}: {error}"))?;
+    drop(stranger);
+    let _place = room.try_acquire().map_err(|_full| format!("{from}: too many guests"))?;
     let server = UnixStream::connect(&*socket).await;
     let server = server.map_err(|error| format!("the database does not answer: {error}"))?;
     carry(guest, server).await;
     Ok(())
+}
+
+/// How many callers of each address have not shown a certificate yet.
+#[derive(Debug, Clone, Default)]
+struct Strangers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One of them, until it has or is gone.
+#[derive(Debug)]
+struct Stranger {
+    from: IpAddr,
+    all: Strangers,
+}
+
+impl Strangers {
+    /// `None` if there are too many.
+    fn enter(&self, from: IpAddr) -> Option<Stranger> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all.get(&from).copied().unwrap_or(0);
+        if own >= STRANGERS_OF_ONE || all.values().sum::<usize>() >= STRANGERS_MAX {
+            return None;
+        }
+        all.insert(from, own + 1);
+        Some(Stranger { from, all: self.clone() })
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(&self.from).copied() {
+            Some(own) if own > 1 => all.insert(self.from, own - 1),
+            _ => all.remove(&self.from),
+        };
+    }
 }
 
 /// For connections that may be silent for long. Without the kernel's questions, who vanished would be
@@ -162,5 +212,24 @@ impl Complaints {
             self.0 = Some((why.to_owned(), Instant::now()));
         }
         is_news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_keep_out_others() {
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let strangers = Strangers::default();
+        let mut idle: Vec<_> = (0..).map_while(|_| strangers.enter(address(1))).collect();
+        assert_eq!(idle.len(), STRANGERS_OF_ONE);
+        assert!(strangers.enter(address(2)).is_some());
+        idle.pop();
+        let again = strangers.enter(address(1));
+        assert!(again.is_some() && strangers.enter(address(1)).is_none());
+        drop((idle, again));
+        assert!(strangers.0.lock().unwrap().is_empty());
     }
 }

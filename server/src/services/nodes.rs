@@ -24,6 +24,9 @@ use crate::central::LocalCentral;
 /// How long a caller may have the answer to its question kept back.
 const LISTEN_MOST: Duration = Duration::from_secs(60);
 
+/// Between two looks while somebody waits, and how long this member may be behind.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A node that was not heard of for so long may have nothing by now.
 const SILENT: Duration = Duration::from_secs(20);
 
@@ -35,6 +38,15 @@ struct Heard {
 }
 
 impl Heard {
+    /// Flows of rules that never were are those of somebody else's northbound.
+    fn believed(&self, state: &State) -> Self {
+        let mut heard = *self;
+        if heard.applied.flows > state.revision().0 {
+            (heard.applied.flows, heard.applied.connections) = (0, 0);
+        }
+        heard
+    }
+
     fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.at)
     }
@@ -67,9 +79,26 @@ impl NodesService {
         }
     }
 
+    /// Waits until this member has what was carried out at `revision`: a leader that was just elected
+    /// may be a little behind, and would take what it does not know for nothing.
+    async fn has_come_to(&self, revision: Option<Revision>) -> Result<(), Status> {
+        let Some(revision) = revision else { return Ok(()) };
+        let mut published = self.store.published();
+        let come = published.wait_for(|now| now.state.revision() >= revision);
+        match tokio::time::timeout(LOOK, come).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(answer::unavailable(format!("there is no revision {revision} here yet")))
+            }
+        }
+    }
+
     fn rollout_of(&self, revision: Option<Revision>) -> RolloutResponse {
         let published = self.store.published().borrow().clone();
-        let projected = self.central.as_ref().and_then(|it| it.projection().revision);
+        let projection = self.central.as_ref().map(LocalCentral::projection);
+        // With others in our way it is not what the state wants.
+        let projection = projection.filter(|it| it.conflicts.is_empty());
+        let projected = projection.and_then(|it| it.revision);
         RolloutResponse {
             projected: projected.map(|it| it.0),
             ..rollout(&published.state, &self.heard.borrow(), revision, Instant::now())
@@ -91,8 +120,10 @@ impl NodesApi for NodesService {
             return Err(answer::invalid(format!("there is no node {name}")));
         }
         let applied = request.into_inner().applied.unwrap_or_default();
+        let published = self.store.published().borrow().clone();
         self.heard.send_if_modified(|heard| {
             let now = Heard { applied, at: Instant::now() };
+            heard.retain(|name, _| published.state.node(name).is_some());
             // Who listens waits for news, not for signs of life.
             heard.insert(name, now).is_none_or(|before| before.applied != applied)
         });
@@ -107,16 +138,24 @@ impl NodesApi for NodesService {
         let RolloutRequest { revision, listen_ms } = request.into_inner();
         let listen = Duration::from_millis(listen_ms.into()).min(LISTEN_MOST);
         let (deadline, mut heard) = (Instant::now() + listen, self.heard.subscribe());
+        let mut leadership = self.store.leadership();
+        self.leads()?;
+        let revision = revision.map(Revision);
+        self.has_come_to(revision).await?;
         loop {
+            leadership.mark_unchanged();
             self.leads()?;
             heard.mark_unchanged();
-            let now = self.rollout_of(revision.map(Revision));
-            if now.nodes.iter().all(|node| node.installed) {
+            let now = self.rollout_of(revision);
+            if now.nodes.iter().all(|node| node.installed) || Instant::now() >= deadline {
                 return Ok(Response::new(now));
             }
-            match tokio::time::timeout_at(deadline, heard.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Ok(Response::new(now)),
+            tokio::select! {
+                _ = heard.changed() => {}
+                // Whom nodes tell now knows.
+                _ = leadership.changed() => {}
+                // Nodes go and fall silent as well.
+                () = tokio::time::sleep_until(deadline.min(Instant::now() + LOOK)) => {}
             }
         }
     }
@@ -138,7 +177,8 @@ fn rollout(
     };
     let nodes = state.nodes().filter(|node| node.chassis.is_some() && !node.fenced);
     let nodes = nodes.map(|node| {
-        let heard = heard.get(&node.spec.name);
+        let heard = heard.get(&node.spec.name).map(|it| it.believed(state));
+        let heard = heard.as_ref();
         let missing = missing(&needed, heard, now);
         NodeRollout {
             name: node.spec.name.to_string(),
@@ -184,6 +224,8 @@ mod tests {
     use crate::services::testing::{alone, put_node};
     use atoll_api::identity::Caller;
     use atoll_model::{Actor, ChassisName, Operation, Txn};
+    use futures::poll;
+    use std::pin::pin;
     use tonic::Code;
 
     fn from<T>(caller: &str, message: T) -> Request<T> {
@@ -238,12 +280,19 @@ mod tests {
         assert!(older.nodes.iter().all(|node| node.installed));
 
         // Kept back until it is so.
-        let waiting = service.clone();
-        let waiting = tokio::spawn(async move { waiting.rollout(ask(None, 10_000)).await });
-        tokio::task::yield_now().await;
+        let mut waiting = pin!(service.rollout(ask(None, 60_000)));
+        assert!(poll!(&mut waiting).is_pending());
         service.heartbeat(from("node/n2", heartbeat("n2", rules))).await.unwrap();
-        let told = waiting.await.unwrap().unwrap().into_inner();
+        let told = waiting.await.unwrap().into_inner();
         assert!(told.nodes.iter().all(|node| node.installed && node.missing.is_empty()));
+
+        // What was never carried out is nowhere, and flows of it are not ours.
+        let unknown = service.rollout(ask(Some(1_000_000), 0)).await.unwrap_err();
+        assert!(unknown.message().contains("no revision 1000000"), "{unknown}");
+        service.heartbeat(from("node/n2", heartbeat("n2", 1_000_000))).await.unwrap();
+        let told = service.rollout(ask(None, 0)).await.unwrap().into_inner();
+        let of = |told: RolloutResponse| told.nodes[1].applied.unwrap();
+        assert_eq!((told.nodes[1].installed, of(told).flows), (false, 0));
     }
 
     #[tokio::test]

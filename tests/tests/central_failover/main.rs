@@ -156,6 +156,8 @@ fn tell(mode: CentralMode, event: Event, rounds: &[Round], seen: &Outcome, repor
     if mode == CentralMode::Cluster {
         let what = case("rounds in which the new pod's node had its southbound there");
         report.note(&what, "rounds", count(|it| it.was_hit));
+        let what = case("rounds in which nodes left the southbound of another member");
+        report.note(&what, "rounds", count(|it| it.sent_away > 0));
         let what = case("new pod answers after, longest where it had not");
         let others = |it: &Round| if it.was_hit { 0.0 } else { it.first_answer };
         report.note(&what, "s", longest(others));

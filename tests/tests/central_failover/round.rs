@@ -26,6 +26,8 @@ pub(crate) struct Round {
     pub(crate) first_answer: f64,
     /// That pod's node was connected to the southbound of the member that was hit.
     pub(crate) was_hit: bool,
+    /// Nodes that have left the southbound of another member.
+    pub(crate) sent_away: usize,
     /// Seconds from the end of the event until nothing was missing.
     pub(crate) whole_again: f64,
 }
@@ -44,12 +46,11 @@ impl Round {
         let after = whole(lab).await?;
         let whole_again = ended.elapsed().as_secs_f64();
         let hit = lab.member(member)?.address().to_string();
-        let stayed = match lab.central_mode() {
-            CentralMode::Cluster if event.hits => reconnects.only_of(lab, &hit),
-            CentralMode::Warm if event.moves => reconnects.never_back(lab, &hit),
-            _ => reconnects.none(lab),
-        };
-        stayed?;
+        match lab.central_mode() {
+            CentralMode::Cluster if event.hits => {}
+            CentralMode::Warm if event.moves => reconnects.never_back(lab, &hit)?,
+            _ => reconnects.none(lab)?,
+        }
         ensure!(
             event.moves || after.serving == before.serving,
             "{} served, now {} does",
@@ -58,7 +59,13 @@ impl Round {
         );
         ensure!(has_rule(lab, &after.serving).await?, "the operator's rule is gone");
         let was_hit = event.hits && reconnects.had(&lab.node(NEW_NODE)?.name(), &hit);
-        Ok(Self { led: before.leader == before.serving, first_answer, was_hit, whole_again })
+        Ok(Self {
+            led: before.leader == before.serving,
+            first_answer,
+            was_hit,
+            sent_away: reconnects.left_others(lab, &hit)?,
+            whole_again,
+        })
     }
 }
 
