@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `ADD` | passed to the agent; waits a few seconds for an agent that is being restarted |
 //! | `DEL` | passed to the agent; without an agent: a tombstone is left, and `DEL` succeeds |
+//! | `CHECK` (since 0.4.0) | passed to the agent with what `ADD` said: the first difference, and all others, are named |
+//! | `GC` (since 1.1.0) | passed to the agent, which takes down as `DEL` would what is not listed; without an agent it fails |
+//! | `STATUS` (since 1.1.0) | passed to the agent; answers within a second; without an agent: code 50 |
 //! | `VERSION` | answered here |
 //! | others | refused, saying so |
 //!
@@ -23,6 +26,7 @@ mod call;
 mod commands;
 mod config;
 mod error;
+mod previous;
 mod result;
 
 use std::{
