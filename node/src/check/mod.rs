@@ -4,7 +4,11 @@
 //! All differences are named at once. What settles by itself right after an ADD (the store's binding,
 //! the flows) is waited for; every other difference stays until the pod is made anew.
 
-mod differences;
+mod links;
+mod port;
+#[cfg(test)]
+mod samples;
+mod stored;
 
 use std::time::Duration;
 
@@ -14,8 +18,8 @@ use tokio::time::Instant;
 use crate::attach::{Attacher, OVS, failed, later};
 use crate::cni::CheckRequest;
 use crate::link::{LookError, NamespaceError, host_ifname, look};
-use crate::ovs::{Session, port};
-use differences::Stored;
+use crate::ovs::{self, Session};
+use stored::Stored;
 
 /// How long something may take that follows an ADD by itself.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -31,15 +35,15 @@ pub(crate) async fn check(attacher: &Attacher, request: &CheckRequest) -> Result
     let sandbox = &request.attachment.container_id;
     let interface = host_ifname(sandbox);
     let replica = session.monitor.replica();
-    let plugged = port::plugged(&interface, &replica);
+    let plugged = ovs::port::plugged(&interface, &replica);
     let recorded = attacher.attached.sandboxes();
     let recorded = recorded.map_err(|error| failed("the records cannot be read", error))?;
     if !recorded.contains(sandbox) && plugged.as_ref().is_none_or(|it| it.sandbox != *sandbox) {
         return Err(never_added(request));
     }
-    let mut found = links(request, &interface).await?;
-    let is_on_bridge = port::is_on_bridge(&interface, &replica);
-    found.extend(differences::port(request, &interface, plugged.as_ref(), is_on_bridge));
+    let mut found = linked(request, &interface).await?;
+    let is_on_bridge = ovs::port::is_on_bridge(&interface, &replica);
+    found.extend(port::differences(request, &interface, plugged.as_ref(), is_on_bridge));
     // Nothing is worth waiting for where the pod has to be made anew.
     let settle = if found.is_empty() { SETTLE } else { Duration::ZERO };
     let until = (Instant::now() + settle).min(request.attachment.deadline);
@@ -63,10 +67,10 @@ fn never_added(request: &CheckRequest) -> CniError {
     CniError::new(Code::UNKNOWN_CONTAINER, why)
 }
 
-async fn links(request: &CheckRequest, host: &str) -> Result<Vec<String>, CniError> {
+async fn linked(request: &CheckRequest, host: &str) -> Result<Vec<String>, CniError> {
     let attachment = &request.attachment;
     match look(attachment.netns.clone(), &attachment.ifname, host).await {
-        Ok(seen) => Ok(differences::links(request, host, &seen)),
+        Ok(seen) => Ok(links::differences(request, host, &seen)),
         Err(LookError::Namespace(NamespaceError::Absent { path, .. })) => {
             Ok(vec![format!("the pod's network namespace {} is gone", path.display())])
         }
@@ -83,7 +87,7 @@ async fn stored(
     let sandbox = &request.attachment.container_id;
     let mut views = attacher.views.clone();
     loop {
-        let found = differences::store(request, &views.borrow_and_update());
+        let found = stored::compare(request, &views.borrow_and_update());
         if found.agrees() {
             return Ok(found);
         }
@@ -101,7 +105,7 @@ async fn stored(
 async fn not_installed(session: &Session, interface: &str, until: Instant) -> Option<String> {
     let left = until.saturating_duration_since(Instant::now());
     let is_installed =
-        |replica: &_| port::plugged(interface, replica).is_some_and(|it| it.installed);
+        |replica: &_| ovs::port::plugged(interface, replica).is_some_and(|it| it.installed);
     let waited = session.monitor.wait_until(is_installed, left).await;
     waited.is_err().then(|| {
         format!(
