@@ -37,8 +37,8 @@ struct Raw {
     timeout_ms: Option<u64>,
 }
 
-/// What `CHECK` needs beside the configuration. Apart from it, so that nothing in a result can keep a
-/// `DEL` from being done.
+/// What `CHECK` needs beside the configuration. Apart from it, so that nothing in a result can keep
+/// a `DEL` from being done.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ToCheck {
     #[serde(rename = "prevResult")]

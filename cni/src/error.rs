@@ -20,8 +20,8 @@ pub(crate) enum PluginError {
     #[error("CNI_COMMAND is {command:?}; known are ADD, CHECK, DEL, GC, STATUS and VERSION")]
     UnknownCommand { command: String },
     #[error(
-        "{command} exists since cniVersion {since}, and the network configuration asks for {asked}; \
-         a runtime that calls it needs {since} or newer there"
+        "{command} exists since cniVersion {since}, and the network configuration asks for \
+         {asked}; a runtime that calls it needs {since} or newer there"
     )]
     NotInVersion { command: &'static str, since: &'static str, asked: &'static str },
     #[error("the network configuration cannot be read from standard input")]
@@ -33,8 +33,8 @@ pub(crate) enum PluginError {
     #[error("{field} in the network configuration {problem}")]
     InvalidConfig { field: &'static str, problem: &'static str },
     #[error(
-        "prevResult {problem}, so that there is nothing to compare with; the runtime must hand back \
-         what ADD of this very container and interface said"
+        "prevResult {problem}, so that there is nothing to compare with; the runtime must hand \
+         back what ADD of this very container and interface said"
     )]
     NoPreviousResult { problem: &'static str },
     #[error(

@@ -1,7 +1,7 @@
 //! The result of an earlier `ADD`, as the runtime hands it back for a `CHECK`.
 //!
-//! It is that of the whole chain: later plugins may have added interfaces, addresses and routes, which
-//! are theirs to check.
+//! It is that of the whole chain: later plugins may have added interfaces, addresses and routes,
+//! which are theirs to check.
 
 use std::net::IpAddr;
 
@@ -91,7 +91,8 @@ mod tests {
                 {"name":"eth0","mac":"0a:00:00:00:00:02","sandbox":"/n"}],
             "ips":[{"address":"10.16.0.5/16","gateway":"10.16.0.1","interface":2},
                 {"address":"192.0.2.7/24","gateway":"192.0.2.1","interface":1}],
-            "routes":[{"dst":"0.0.0.0/0","gw":"10.16.0.1"},{"dst":"198.51.100.0/24","gw":"192.0.2.1"},
+            "routes":[{"dst":"0.0.0.0/0","gw":"10.16.0.1"},
+                {"dst":"198.51.100.0/24","gw":"192.0.2.1"},
                 {"dst":"203.0.113.0/24"}],
             "dns":{}}"#;
         let read = || serde_json::from_str::<PreviousResult>(text).unwrap();

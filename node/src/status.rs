@@ -11,8 +11,8 @@ use crate::ovs::settings;
 use crate::ovs::{DATABASE, OvsError, Session};
 use crate::view::View;
 
-/// How long Open vSwitch has for each of two steps; the southbound has its own time. All of it together
-/// is less than a plugin waits.
+/// How long Open vSwitch has for each of two steps; the southbound has its own time. All of it
+/// together is less than a plugin waits.
 const OVS: Duration = Duration::from_millis(300);
 
 /// Looks at the store's view, which may be from the cache, at Open vSwitch and at the southbound.
@@ -53,8 +53,8 @@ fn known(view: &View, name: &NodeName) -> Result<(), CniError> {
     };
     if node.fenced {
         let why = format!(
-            "node {name} was fenced: its pods may run elsewhere. Its agent registers it again as soon \
-             as it reaches a member"
+            "node {name} was fenced: its pods may run elsewhere. Its agent registers it again as \
+             soon as it reaches a member"
         );
         return Err(CniError::new(Code::LIMITED_CONNECTIVITY, why));
     }

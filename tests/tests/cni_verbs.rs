@@ -1,5 +1,5 @@
-//! CHECK, GC and STATUS as a runtime of CNI 1.1.0 calls them: the real plugin, agent, Open vSwitch and
-//! OVN. Needs root.
+//! CHECK, GC and STATUS as a runtime of CNI 1.1.0 calls them: the real plugin, agent, Open vSwitch
+//! and OVN. Needs root.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
@@ -47,7 +47,8 @@ impl Answer {
 /// Calls the plugin on node 1 with `fields` beside the usual ones in its configuration.
 async fn call(lab: &Lab, verb: &str, pod: Option<&Pod>, fields: Value) -> Result<Answer> {
     let mut config = json!({
-        "cniVersion": "1.1.0", "name": "atoll", "type": "atoll-cni", "socket": "/run/atoll/cni.sock",
+        "cniVersion": "1.1.0", "name": "atoll", "type": "atoll-cni",
+        "socket": "/run/atoll/cni.sock",
     });
     let fields = fields.as_object().context("fields")?.clone();
     config.as_object_mut().context("an object")?.extend(fields);
@@ -172,7 +173,6 @@ async fn exactly_what_is_not_listed_is_taken_down(lab: &Lab, pods: &[Pod]) {
     let set = ["--", "set", "Interface", "theirs", "type=internal", foreign[0], foreign[1]];
     let line = [["ovs-vsctl", "add-port", "br-int", "theirs"].as_slice(), &set].concat();
     on_node(lab, &line).await;
-    // The lab's own configuration has the network's name as well.
     let listed: Vec<Value> = pods[1..3]
         .iter()
         .map(|pod| json!({ "containerID": pod.container_id, "ifname": "eth0" }))

@@ -6,8 +6,8 @@ use crate::Added;
 
 /// What stands for container and interface in a request that is about no attachment.
 ///
-/// A valid name of both, so that an agent that does not know the command yet refuses it by that, and
-/// not because something is empty.
+/// A valid name of both, so that an agent that does not know the command yet refuses it by that,
+/// and not because something is empty.
 pub const NO_ATTACHMENT: &str = "none";
 
 /// Version of this protocol. Raised when an older peer would misunderstand a message; additions
@@ -73,11 +73,11 @@ pub struct Request {
     pub version: u32,
     /// What is asked for.
     pub command: Command,
-    /// The runtime's id of the sandbox; passes [`check_container_id`]. [`NO_ATTACHMENT`] in `GC` and
-    /// `STATUS`.
+    /// The runtime's id of the sandbox; passes [`check_container_id`]. [`NO_ATTACHMENT`] in `GC`
+    /// and `STATUS`.
     pub container_id: String,
-    /// Path of the sandbox's network namespace. Always there for `ADD` and `CHECK`; a `DEL` may come
-    /// after the namespace is gone.
+    /// Path of the sandbox's network namespace. Always there for `ADD` and `CHECK`; a `DEL` may
+    /// come after the namespace is gone.
     pub netns: Option<String>,
     /// Name of the interface in the pod; passes [`check_ifname`]. [`NO_ATTACHMENT`] in `GC` and
     /// `STATUS`.

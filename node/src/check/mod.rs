@@ -1,8 +1,8 @@
-//! Whether a pod's network is still as ADD said: the kernel, Open vSwitch, and the store as this node
-//! knows it. Changes nothing.
+//! Whether a pod's network is still as ADD said: the kernel, Open vSwitch, and the store as this
+//! node knows it. Changes nothing.
 //!
-//! All differences are named at once. What settles by itself right after an ADD (the store's binding,
-//! the flows) is waited for; every other difference stays until the pod is made anew.
+//! All differences are named at once. What settles by itself right after an ADD (the store's
+//! binding, the flows) is waited for; every other difference stays until the pod is made anew.
 
 mod links;
 mod port;
@@ -109,8 +109,8 @@ async fn not_installed(session: &Session, interface: &str, until: Instant) -> Op
     let waited = session.monitor.wait_until(is_installed, left).await;
     waited.is_err().then(|| {
         format!(
-            "ovn-controller has not installed the flows of {interface}: the southbound may be away, \
-             see `atollctl ovn status`"
+            "ovn-controller has not installed the flows of {interface}: the southbound may be \
+             away, see `atollctl ovn status`"
         )
     })
 }

@@ -1,7 +1,7 @@
 //! `GC`: whatever the runtime does not list is taken down as by `DEL`.
 //!
-//! By the specification a runtime has no `ADD` or `DEL` on its way meanwhile. That is not relied on: what
-//! is being worked on when the list comes, or is asked for before its turn, stays.
+//! By the specification a runtime has no `ADD` or `DEL` on its way meanwhile. That is not relied
+//! on: what is being worked on when the list comes, or is asked for before its turn, stays.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -101,8 +101,8 @@ fn summary(count: usize, failed: Vec<(AttachmentId, CniError)>) -> Result<(), Cn
     });
     let named: Vec<_> = named.collect();
     let message = format!(
-        "{} of {count} attachments that the runtime does not list could not be taken down, which is \
-         tried again with the next GC: {}",
+        "{} of {count} attachments that the runtime does not list could not be taken down, which \
+         is tried again with the next GC: {}",
         failed.len(),
         named.join("; ")
     );

@@ -154,8 +154,8 @@ async fn check_attachment<A: Attachments>(
     shared: &Arc<Shared<A>>,
 ) -> Result<Response, CniError> {
     let check = CheckRequest::new(request, deadline).ok_or_else(|| {
-        let message = "CHECK needs the sandbox's network namespace, the pod's name and namespace, and \
-                       what ADD said";
+        let message = "CHECK needs the sandbox's network namespace, the pod's name and namespace, \
+                       and what ADD said";
         CniError::new(Code::INVALID_ENVIRONMENT, message)
     })?;
     let AddRequest { container_id, ifname, pod, .. } = check.attachment.clone();

@@ -5,7 +5,8 @@
 //! async runtime would move whatever task runs there next into a pod.
 //!
 //! Two halves:
-//! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`] shows it;
+//! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
+//!   shows it;
 //! * the node: [`configure`] and [`reconcile_routes`] keep an interface that somebody else made
 //!   (`ovn0`, which is Open vSwitch's) as it should be.
 //!
