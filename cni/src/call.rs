@@ -45,7 +45,7 @@ impl Call {
         }
     }
 
-    /// The attachment to make: everything must be there.
+    /// The attachment to make or to check: everything must be there.
     pub(crate) fn to_add(&self) -> Result<Attachment, PluginError> {
         let attachment = self.checked(&[("CNI_NETNS", &self.netns)])?;
         let Pod { namespace, name, .. } = &attachment.pod;

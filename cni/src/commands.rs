@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use atoll_cni_wire::{Command, Request, Response, Tombstone, VERSION};
+use atoll_cni_wire::{Command, NO_ATTACHMENT, Request, Response, Tombstone, VERSION};
 use serde::Serialize;
 
 use crate::{
     agent::{self, Deadline},
-    call::{Attachment, Call},
-    config::{AskedVersion, Config, SUPPORTED_VERSIONS, supported},
+    call::{Attachment, Call, Pod},
+    config::{self, AskedVersion, Config, SUPPORTED_VERSIONS, ToCheck, ToCollect, supported},
     error::PluginError,
     result::{AddResult, ErrorResult, VersionResult},
 };
@@ -16,6 +16,9 @@ use crate::{
 /// How long `ADD` waits for an agent that is being restarted or updated, which takes about a
 /// second. Longer than that a person should see why pods do not start.
 const RESTART_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long `STATUS` may take: it is asked every few seconds, and only to know about now.
+const STATUS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The version of errors when the asked one is unknown or not ours.
 const VERSION_OF_LAST_RESORT: &str = "1.0.0";
@@ -54,10 +57,10 @@ pub(crate) fn answer(call: &Call, config: &[u8]) -> Printed {
     let outcome = match call.command.as_deref() {
         Some("ADD") => add(call, config),
         Some("DEL") => delete(call, config),
+        Some("CHECK") => check(call, config),
+        Some("GC") => collect(config),
+        Some("STATUS") => status(config),
         Some("VERSION") => Ok(version(asked)),
-        Some(command @ ("CHECK" | "GC" | "STATUS")) => {
-            Err(PluginError::NotProvided { command: command.to_owned() })
-        }
         Some(command) => Err(PluginError::UnknownCommand { command: command.to_owned() }),
         None => Err(PluginError::MissingVariables { names: vec!["CNI_COMMAND"] }),
     };
@@ -76,7 +79,61 @@ fn add(call: &Call, config: &[u8]) -> Result<Printed, PluginError> {
     match agent::ask(&config.socket, request, deadline, RESTART_PATIENCE)? {
         Response::Added(added) => Ok(Printed::result(&AddResult::new(added, config.cni_version))),
         Response::Error(error) => Err(PluginError::Agent(error)),
-        Response::Deleted => Err(PluginError::UnexpectedAnswer),
+        _ => Err(PluginError::UnexpectedAnswer),
+    }
+}
+
+fn check(call: &Call, config: &[u8]) -> Result<Printed, PluginError> {
+    let text = config;
+    let config = since("CHECK", "0.4.0", text)?;
+    let attachment = call.to_add()?;
+    let missing = |problem| PluginError::NoPreviousResult { problem };
+    let previous = config::part::<ToCheck>(text)?.previous.ok_or_else(|| missing("is missing"))?;
+    let previous = previous.of(&attachment.ifname);
+    let previous = previous.ok_or_else(|| missing("does not name the interface in the pod"))?;
+    let request = request(Command::Check, attachment, &config);
+    let request = Request { previous: Some(previous), ..request };
+    let deadline = Deadline::after(config.timeout);
+    finish(Response::Checked, agent::ask(&config.socket, request, deadline, RESTART_PATIENCE)?)
+}
+
+/// Without an agent this fails, and the runtime tries again: nobody else knows what is attached.
+fn collect(config: &[u8]) -> Result<Printed, PluginError> {
+    let text = config;
+    let config = since("GC", "1.1.0", text)?;
+    let valid = config::part::<ToCollect>(text)?.valid.ok_or(PluginError::NoValidAttachments)?;
+    let valid = Some(valid.into_iter().map(Into::into).collect());
+    let request = Request { valid, ..request(Command::Gc, no_attachment(), &config) };
+    let deadline = Deadline::after(config.timeout);
+    finish(Response::Collected, agent::ask(&config.socket, request, deadline, RESTART_PATIENCE)?)
+}
+
+fn status(config: &[u8]) -> Result<Printed, PluginError> {
+    let config = since("STATUS", "1.1.0", config)?;
+    let request = request(Command::Status, no_attachment(), &config);
+    let deadline = Deadline::after(config.timeout.min(STATUS_TIME_MAX));
+    match agent::ask(&config.socket, request, deadline, Duration::ZERO) {
+        Ok(answer) => finish(Response::Ready, answer),
+        Err(error) => Err(PluginError::Agent(error.to_status())),
+    }
+}
+
+/// The configuration, if its version has the command.
+fn since(command: &'static str, since: &'static str, config: &[u8]) -> Result<Config, PluginError> {
+    let config = Config::parse(config)?;
+    let place = |version: &str| SUPPORTED_VERSIONS.iter().position(|it| *it == version);
+    if place(config.cni_version) < place(since) {
+        return Err(PluginError::NotInVersion { command, since, asked: config.cni_version });
+    }
+    Ok(config)
+}
+
+/// Of a command that prints nothing when it succeeds.
+fn finish(expected: Response, answer: Response) -> Result<Printed, PluginError> {
+    match answer {
+        Response::Error(error) => Err(PluginError::Agent(error)),
+        answer if answer == expected => Ok(Printed::nothing()),
+        _ => Err(PluginError::UnexpectedAnswer),
     }
 }
 
@@ -85,9 +142,7 @@ fn delete(call: &Call, config: &[u8]) -> Result<Printed, PluginError> {
     let deadline = Deadline::after(config.timeout);
     let request = request(Command::Del, call.to_delete()?, &config);
     match agent::ask(&config.socket, request.clone(), deadline, Duration::ZERO) {
-        Ok(Response::Deleted) => Ok(Printed::nothing()),
-        Ok(Response::Error(error)) => Err(PluginError::Agent(error)),
-        Ok(Response::Added(_)) => Err(PluginError::UnexpectedAnswer),
+        Ok(answer) => finish(Response::Deleted, answer),
         Err(PluginError::AgentAbsent { .. }) => leave_for_later(request, &config, deadline),
         Err(error) => Err(error),
     }
@@ -127,7 +182,16 @@ fn request(command: Command, attachment: Attachment, config: &Config) -> Request
         cni_version: config.cni_version.to_owned(),
         // Set when the connection is there: until then time passes.
         deadline_ms: 0,
+        network: config.name.clone(),
+        previous: None,
+        valid: None,
     }
+}
+
+/// For commands that are about none.
+fn no_attachment() -> Attachment {
+    let name = || NO_ATTACHMENT.to_owned();
+    Attachment { container_id: name(), ifname: name(), netns: None, pod: Pod::default() }
 }
 
 fn tombstone(request: &Request) -> Tombstone {
@@ -156,6 +220,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = Config {
             cni_version: "1.0.0",
+            name: "atoll".into(),
             socket: directory.path().join("cni.sock"),
             tombstones: directory.path().join("tombstones"),
             timeout: Duration::from_secs(5),

@@ -17,13 +17,13 @@ pub(crate) enum PluginError {
     InvalidVariable { name: &'static str, problem: InvalidName },
     #[error("CNI_ARGS holds {pair:?}, which is not KEY=VALUE")]
     MalformedArgs { pair: String },
-    #[error("CNI_COMMAND is {command:?}; known are ADD, DEL and VERSION")]
+    #[error("CNI_COMMAND is {command:?}; known are ADD, CHECK, DEL, GC, STATUS and VERSION")]
     UnknownCommand { command: String },
     #[error(
-        "{command} is not provided by this release of atoll-cni; known are ADD, DEL and VERSION: \
-         use cniVersion 1.0.0 or lower in the network configuration"
+        "{command} exists since cniVersion {since}, and the network configuration asks for \
+         {asked}; a runtime that calls it needs {since} or newer there"
     )]
-    NotProvided { command: String },
+    NotInVersion { command: &'static str, since: &'static str, asked: &'static str },
     #[error("the network configuration cannot be read from standard input")]
     ReadConfig { source: io::Error },
     #[error("the network configuration is larger than {limit_bytes} bytes")]
@@ -32,6 +32,16 @@ pub(crate) enum PluginError {
     DecodeConfig { problem: serde_json::Error },
     #[error("{field} in the network configuration {problem}")]
     InvalidConfig { field: &'static str, problem: &'static str },
+    #[error(
+        "prevResult {problem}, so that there is nothing to compare with; the runtime must hand \
+         back what ADD of this very container and interface said"
+    )]
+    NoPreviousResult { problem: &'static str },
+    #[error(
+        "the network configuration lacks cni.dev/valid-attachments, and nothing was taken down: an \
+         empty list must be there to mean that nothing is to stay"
+    )]
+    NoValidAttachments,
     #[error("cniVersion {asked:?} is not supported; use one of {}", SUPPORTED_VERSIONS.join(", "))]
     UnsupportedVersion { asked: String },
     #[error(
@@ -74,11 +84,15 @@ impl PluginError {
             | Self::InvalidVariable { .. }
             | Self::MalformedArgs { .. }
             | Self::UnknownCommand { .. } => Code::INVALID_ENVIRONMENT,
-            Self::NotProvided { .. } => Code::NOT_PROVIDED,
             Self::ReadConfig { .. } | Self::Tombstone { .. } => Code::IO_FAILURE,
             Self::DecodeConfig { .. } => Code::DECODE_FAILURE,
-            Self::ConfigTooLarge { .. } | Self::InvalidConfig { .. } => Code::INVALID_CONFIG,
-            Self::UnsupportedVersion { .. } => Code::INCOMPATIBLE_VERSION,
+            Self::ConfigTooLarge { .. }
+            | Self::InvalidConfig { .. }
+            | Self::NoPreviousResult { .. }
+            | Self::NoValidAttachments => Code::INVALID_CONFIG,
+            Self::UnsupportedVersion { .. } | Self::NotInVersion { .. } => {
+                Code::INCOMPATIBLE_VERSION
+            }
             Self::AgentAbsent { .. }
             | Self::AgentSilent { .. }
             | Self::AgentBroke { .. }
@@ -88,6 +102,15 @@ impl PluginError {
             Self::Agent(error) => return error.clone(),
         };
         CniError::new(code, self.to_string()).with_details(causes(self))
+    }
+
+    /// The same for a `STATUS`: whatever keeps the plugin from its agent keeps pods from being
+    /// attached. Those that are attached do not need it.
+    pub(crate) fn to_status(&self) -> CniError {
+        let error = self.to_cni();
+        let is_passing = matches!(error.code, Code::TRY_AGAIN_LATER | Code::IO_FAILURE);
+        let code = if is_passing { Code::NOT_AVAILABLE } else { error.code };
+        CniError { code, ..error }
     }
 }
 

@@ -8,12 +8,15 @@
 //! |---|---|
 //! | `ADD` | passed to the agent; waits a few seconds for an agent that is being restarted |
 //! | `DEL` | passed to the agent; without an agent: a tombstone is left, and `DEL` succeeds |
+//! | `CHECK`, since 0.4.0 | passed to the agent with what `ADD` said, as `ADD` is |
+//! | `GC`, since 1.1.0 | passed to the agent with the list, as `ADD` is; never left for later |
+//! | `STATUS`, since 1.1.0 | passed to the agent, for a second; without an agent: code 50 |
 //! | `VERSION` | answered here |
 //! | others | refused, saying so |
 //!
 //! Invariants:
 //! * it ends within `timeout_ms`, whatever the agent does;
-//! * standard output holds one JSON document or, after `DEL`, nothing;
+//! * standard output holds one JSON document or, if there is nothing to say, nothing;
 //! * exit code 0 means done; 1 means that the document is a CNI error.
 //!
 //! Deliberately absent: an async runtime, netlink, access to the store or to Kubernetes, logs.
@@ -23,6 +26,7 @@ mod call;
 mod commands;
 mod config;
 mod error;
+mod previous;
 mod result;
 
 use std::{

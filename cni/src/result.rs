@@ -64,7 +64,7 @@ impl AddResult {
                 .map(|Interface { name, mac, mtu, sandbox }| PrintedInterface {
                     name,
                     mac,
-                    mtu: has_mtu.then_some(mtu),
+                    mtu: mtu.filter(|_| has_mtu),
                     sandbox,
                 })
                 .collect(),

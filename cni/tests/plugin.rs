@@ -76,9 +76,11 @@ fn bad_input_is_refused_with_the_code_of_the_specification() {
         ("ADD", ("CNI_ARGS", "nonsense"), good.clone(), 4, "nonsense"),
         ("MOVE", NONE, good.clone(), 4, "MOVE"),
         ("", NONE, good.clone(), 4, "CNI_COMMAND"),
-        ("CHECK", NONE, good.clone(), 100, "CHECK"),
-        ("GC", NONE, good.clone(), 100, "GC"),
-        ("STATUS", NONE, good, 100, "STATUS"),
+        ("CHECK", NONE, good.replace("prevResult", "other"), 7, "prevResult is missing"),
+        ("CHECK", NONE, good.clone(), 7, "does not name the interface"),
+        ("CHECK", ("CNI_NETNS", ""), good.clone(), 4, "CNI_NETNS"),
+        ("GC", NONE, good.clone(), 1, "1.1.0"),
+        ("STATUS", NONE, good, 1, "1.1.0"),
     ];
     for (command, variable, config, code, mentions) in cases {
         let ended = runtime.call_with(command, &[variable], &config);
@@ -89,6 +91,129 @@ fn bad_input_is_refused_with_the_code_of_the_specification() {
         assert!(printed["msg"].as_str().unwrap().contains(mentions), "{case}");
         assert_eq!(printed["cniVersion"], "1.0.0", "{case}");
     }
+}
+
+#[test]
+fn a_command_that_a_version_lacks_is_refused_as_incompatible() {
+    let runtime = Runtime::new();
+    for (command, version, since) in [
+        ("CHECK", "0.3.1", "0.4.0"),
+        ("GC", "0.4.0", "1.1.0"),
+        ("GC", "1.0.0", "1.1.0"),
+        ("STATUS", "0.3.1", "1.1.0"),
+        ("STATUS", "1.0.0", "1.1.0"),
+    ] {
+        let ended = runtime.call(command, &runtime.config(version));
+        let printed = parse(&ended.stdout);
+        assert_eq!(
+            (ended.code, &printed["code"]),
+            (1, &json!(1)),
+            "{command} {version}: {printed}"
+        );
+        let message = printed["msg"].as_str().unwrap();
+        assert!(message.contains(since) && message.contains(version), "{message}");
+        assert_eq!(printed["cniVersion"], version);
+    }
+}
+
+/// The result that a version's `ADD` printed is what its `CHECK` is given.
+#[test]
+fn check_hands_what_add_said_to_the_agent() {
+    for (version, golden) in [
+        ("0.4.0", include_str!("golden/add-0.4.0.json")),
+        ("1.0.0", include_str!("golden/add-1.0.0.json")),
+        ("1.1.0", include_str!("golden/add-1.1.0.json")),
+    ] {
+        let runtime = Runtime::new();
+        let agent = FakeAgent::answering(runtime.socket(), Response::Checked);
+        let config = with(&runtime.config(version), "prevResult", parse(golden));
+        let ended = runtime.call("CHECK", &config);
+        assert_eq!((ended.code, ended.stdout.as_str()), (0, ""), "{version}");
+        let request = agent.request();
+        let mut expected = added();
+        // The route that has no gateway here is not known to be ours.
+        expected.routes.pop();
+        if version != "1.1.0" {
+            expected.interfaces.iter_mut().for_each(|it| it.mtu = None);
+        }
+        assert_eq!(
+            (request.command, request.previous),
+            (Command::Check, Some(expected)),
+            "{version}"
+        );
+        assert_eq!(request.network, "atoll");
+    }
+}
+
+#[test]
+fn gc_hands_the_list_to_the_agent_and_a_missing_one_to_nobody() {
+    let runtime = Runtime::new();
+    let bare = [("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", ""), ("CNI_ARGS", "")];
+    let config = runtime.config("1.1.0");
+    let missing = parse(&runtime.call_with("GC", &bare, &config).stdout);
+    assert_eq!(missing["code"], 7, "{missing}");
+    assert!(missing["msg"].as_str().unwrap().contains("nothing was taken down"), "{missing}");
+
+    let agent = FakeAgent::answering(runtime.socket(), Response::Collected);
+    let listed = json!([{"containerID": "c1", "ifname": "eth0"}]);
+    for (list, expected) in [(listed, 1), (json!([]), 0)] {
+        let config = with(&config, "cni.dev/valid-attachments", list);
+        let ended = runtime.call_with("GC", &bare, &config);
+        assert_eq!((ended.code, ended.stdout.as_str()), (0, ""));
+        let request = agent.request();
+        assert_eq!((request.command, request.network.as_str()), (Command::Gc, "atoll"));
+        assert_eq!(request.valid.unwrap().len(), expected);
+    }
+}
+
+#[test]
+fn gc_without_an_agent_fails_and_leaves_nothing_for_later() {
+    let runtime = Runtime::new();
+    let config = runtime.config("1.1.0").replace("2000", "300");
+    let config = with(&config, "cni.dev/valid-attachments", json!([]));
+    let ended = runtime.call("GC", &config);
+    assert_eq!((ended.code, &parse(&ended.stdout)["code"]), (1, &json!(11)), "{}", ended.stdout);
+    assert!(!runtime.tombstones().exists());
+}
+
+#[test]
+fn status_is_known_within_a_second_also_from_an_agent_that_is_away_or_silent() {
+    let runtime = Runtime::new();
+    let config = runtime.config("1.1.0");
+    let absent = runtime.call("STATUS", &config);
+    assert_eq!((absent.code, &parse(&absent.stdout)["code"]), (1, &json!(50)));
+    assert!(absent.took.as_millis() < 900, "took {:?}", absent.took);
+    let silent = FakeAgent::silent(runtime.socket());
+    let ended = runtime.call("STATUS", &config);
+    assert_eq!((ended.code, &parse(&ended.stdout)["code"]), (1, &json!(50)));
+    assert!(ended.took.as_millis() < 1_900, "took {:?}", ended.took);
+    drop(silent);
+
+    let runtime = Runtime::new();
+    let _agent = FakeAgent::answering(runtime.socket(), Response::Ready);
+    let ended = runtime.call_with("STATUS", &[("CNI_CONTAINERID", "")], &runtime.config("1.1.0"));
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, ""));
+}
+
+/// What an agent of the first release does with a command that it does not know.
+#[test]
+fn an_older_agent_refuses_by_the_name_of_the_command() {
+    let refused = CniError::new(Code::NOT_PROVIDED, "GC is not provided by this release");
+    let runtime = Runtime::new();
+    let agent = FakeAgent::answering(runtime.socket(), Response::Error(refused));
+    let config = with(&runtime.config("1.1.0"), "cni.dev/valid-attachments", json!([]));
+    let printed = parse(&runtime.call("GC", &config).stdout);
+    assert_eq!(printed["code"], 100, "{printed}");
+    let request = agent.request();
+    atoll_cni_wire::check_container_id(&request.container_id).unwrap();
+    atoll_cni_wire::check_ifname(&request.ifname).unwrap();
+}
+
+/// The configuration with one more field.
+fn with(config: &str, field: &str, value: Value) -> String {
+    let mut config = parse(config);
+    config[field] = value;
+    config.to_string()
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::attached::Attached;
-use crate::cni::{AddRequest, Attachments, DelRequest};
+use crate::cni::{AddRequest, Attachments, CheckRequest, DelRequest, Held};
 use crate::config::Config;
 use crate::leg::pod_network;
 use crate::link::{self, Mac, PodLink, host_ifname};
@@ -24,13 +24,14 @@ use crate::ovs::port::{self, PodPort};
 use crate::ovs::{Ovs, Session, transact};
 use crate::queue::{Happened, Queue, Report};
 use crate::view::View;
+use crate::{check, held, status};
 
 /// How long an ADD waits for its pod to be announced: kubelet may be ahead of the store by a watch
 /// round trip, and asks again later anyway.
 const ANNOUNCED: Duration = Duration::from_secs(10);
 
 /// How long a call waits for Open vSwitch's database.
-const OVS: Duration = Duration::from_secs(3);
+pub(crate) const OVS: Duration = Duration::from_secs(3);
 
 /// Kept back of the deadline to undo a half-made attachment.
 const UNDO: Duration = Duration::from_secs(2);
@@ -60,11 +61,11 @@ struct Decided {
     subnet: Arc<Subnet>,
 }
 
-fn later(message: impl Into<String>) -> CniError {
+pub(crate) fn later(message: impl Into<String>) -> CniError {
     CniError::new(Code::TRY_AGAIN_LATER, message)
 }
 
-fn failed(what: &str, error: impl Into<anyhow::Error>) -> CniError {
+pub(crate) fn failed(what: &str, error: impl Into<anyhow::Error>) -> CniError {
     CniError::new(Code::PLUMBING, what).with_details(format!("{:#}", error.into()))
 }
 
@@ -121,6 +122,18 @@ impl Attachments for Attacher {
             pushed.map_err(|error| failed("the report to the store cannot be kept", error))?;
         }
         Ok(())
+    }
+
+    async fn check(&self, request: CheckRequest) -> Result<(), CniError> {
+        check::check(self, &request).await
+    }
+
+    async fn held(&self, network: &str) -> Result<Vec<Held>, CniError> {
+        held::held(self, network).await
+    }
+
+    async fn status(&self) -> Result<(), CniError> {
+        status::status(self).await
     }
 }
 
@@ -252,6 +265,7 @@ impl Attacher {
             sandbox,
             ifname: request.ifname.clone(),
             addresses: decided.allocation.addresses,
+            network: request.network.clone(),
         })
     }
 
@@ -333,13 +347,13 @@ fn added(link: &PodLink, host: &link::Link, decided: &Decided) -> Result<Added, 
     let pod = Interface {
         name: link.ifname.clone(),
         mac: link.mac.to_string(),
-        mtu: link.mtu,
+        mtu: Some(link.mtu),
         sandbox: Some(link.netns.display().to_string()),
     };
     let host = Interface {
         name: host.name.clone(),
         mac: host.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        mtu: host.mtu,
+        mtu: Some(host.mtu),
         sandbox: None,
     };
     Ok(Added { interfaces: vec![host, pod], ips, routes })

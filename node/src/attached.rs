@@ -78,6 +78,20 @@ impl Attached {
         }
     }
 
+    /// The sandboxes that have a record, also a damaged one; in no order.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn sandboxes(&self) -> std::io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for item in std::fs::read_dir(&self.dir)? {
+            let name = item?.file_name();
+            found.extend(name.to_str().and_then(file_name).map(ToOwned::to_owned));
+        }
+        Ok(found)
+    }
+
     /// Every pod that has a record, in the order of their sandboxes.
     ///
     /// # Errors
@@ -174,6 +188,9 @@ mod tests {
         let again = Attached::open(dir.path()).unwrap().all().unwrap();
         let sandboxes: Vec<&str> = again.iter().map(|it| it.sandbox.as_str()).collect();
         assert_eq!(sandboxes, ["s1", "s2"]);
+        let mut names = records.sandboxes().unwrap();
+        names.sort();
+        assert_eq!(names, ["s1", "s2"]);
         assert_eq!((&again[0].spec, &again[0].ports), (&pod.spec, &vec![live_port(&allocation)]));
         for sandbox in ["s1", "s1", "s9", "../etc/passwd", "..", ""] {
             records.remove(sandbox).await.unwrap();
@@ -190,7 +207,9 @@ mod tests {
         let records = Attached::open(dir.path()).unwrap();
         std::fs::write(dir.path().join(".s1.new"), b"half").unwrap();
         assert_eq!(records.all().unwrap(), []);
+        assert_eq!(records.sandboxes().unwrap(), Vec::<String>::new());
         std::fs::write(dir.path().join("s1"), b"nonsense").unwrap();
+        assert_eq!(records.sandboxes().unwrap(), ["s1"], "it can be taken down");
         let error = records.all().unwrap_err().to_string();
         assert!(
             error.contains("/s1 cannot be used") && error.contains("delete the pod"),

@@ -246,12 +246,8 @@ mod tests {
     fn what_has_no_record_is_told_as_the_store_knows_it_or_nothing_is_told() {
         let plugged = |uid: &str, sandbox: &str| Plugged {
             interface: "h1".into(),
-            namespace: "a".into(),
-            name: "p".into(),
             uid: uid.into(),
-            sandbox: sandbox.into(),
-            ifname: "eth0".into(),
-            installed: true,
+            ..port::samples::plugged(sandbox)
         };
         let record = LivePod {
             spec: pod("a/q", "u2").spec,

@@ -260,7 +260,7 @@ impl Keeper {
 
 /// Whether somebody listens at one of several OVSDB remotes, which have commas between them; one that
 /// cannot be asked counts as answering.
-async fn answers(remotes: &str) -> bool {
+pub(crate) async fn answers(remotes: &str) -> bool {
     let reach = async |remote: &str| {
         let address = remote.split_once(':').and_then(|(_, address)| address.parse().ok());
         let Some(address) = address else { return true };

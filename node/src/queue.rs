@@ -97,6 +97,23 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether the store is still to be told that a sandbox was plugged in.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub async fn holds_plugged(&self, sandbox: &str) -> std::io::Result<bool> {
+        let (dir, sandbox) = (self.dir.clone(), sandbox.to_owned());
+        let find = move || {
+            let last = waiting(&dir)?.into_iter().rev().find_map(|(_, path)| {
+                let report: Report = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+                (report.sandbox == sandbox).then_some(report.happened)
+            });
+            Ok(last == Some(Happened::Plugged))
+        };
+        tokio::task::spawn_blocking(find).await.map_err(std::io::Error::other)?
+    }
+
     /// Tells the store, in order, until `cancel`.
     pub async fn drain(self, client: Client, node: NodeName, cancel: CancellationToken) {
         loop {
@@ -207,6 +224,7 @@ mod tests {
         }
         let later = Queue::open(dir.path()).unwrap();
         later.push(report("last")).await.unwrap();
+        assert!(!later.holds_plugged("last").await.unwrap());
         let read = |(_, path): (u64, PathBuf)| {
             serde_json::from_slice::<Report>(&std::fs::read(path).unwrap()).unwrap().sandbox
         };
@@ -214,6 +232,19 @@ mod tests {
         assert_eq!(order[0], "s0");
         assert_eq!(order[11], "s11");
         assert_eq!(order[12], "last");
+    }
+
+    #[tokio::test]
+    async fn what_the_store_will_be_told_of_a_sandbox_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::open(dir.path()).unwrap();
+        let plugged = |sandbox| Report { happened: Happened::Plugged, ..report(sandbox) };
+        for report in [plugged("s1"), plugged("s2"), report("s2")] {
+            queue.push(report).await.unwrap();
+        }
+        assert!(queue.holds_plugged("s1").await.unwrap());
+        assert!(!queue.holds_plugged("s2").await.unwrap(), "it was unplugged again");
+        assert!(!queue.holds_plugged("s3").await.unwrap());
     }
 
     /// Dropped, it would leave the pod's address bound for ever.

@@ -10,14 +10,18 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use atoll_cni_wire::{Added, CniError, Code, Command, Request, Response, VERSION};
-use atoll_node::cni::{AddRequest, Attachments, BindError, DelRequest, Limits, Server};
+use atoll_cni_wire::{
+    Added, AttachmentId, CniError, Code, Command, NO_ATTACHMENT, Request, Response, VERSION,
+};
+use atoll_node::cni::{
+    AddRequest, Attachments, BindError, CheckRequest, DelRequest, Held, Limits, Server,
+};
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinHandle,
@@ -32,6 +36,8 @@ struct Fake {
     running: Arc<AtomicUsize>,
     running_max: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
+    /// What is attached, for a `GC`; a `DEL` takes it away.
+    held: Arc<Mutex<Vec<Held>>>,
 }
 
 impl Fake {
@@ -43,7 +49,17 @@ impl Fake {
             running: Arc::default(),
             running_max: Arc::default(),
             ended: Arc::default(),
+            held: Arc::default(),
         }
+    }
+
+    fn hold(&self, container_ids: &[&str]) {
+        let held = |id: &&str| Held { container_id: (*id).into(), ifname: Some("eth0".into()) };
+        *self.held.lock().unwrap() = container_ids.iter().map(held).collect();
+    }
+
+    fn holds(&self) -> Vec<String> {
+        self.held.lock().unwrap().iter().map(|held| held.container_id.clone()).collect()
     }
 }
 
@@ -62,8 +78,28 @@ impl Attachments for Fake {
         }
     }
 
-    async fn del(&self, _: DelRequest) -> Result<(), CniError> {
+    async fn del(&self, request: DelRequest) -> Result<(), CniError> {
+        if request.container_id.starts_with("stuck") {
+            return Err(CniError::new(Code::PLUMBING, "no way"));
+        }
+        self.held.lock().unwrap().retain(|held| held.container_id != request.container_id);
         Ok(())
+    }
+
+    async fn check(&self, request: CheckRequest) -> Result<(), CniError> {
+        match request.previous.ips.is_empty() {
+            true => Ok(()),
+            false => Err(CniError::new(Code::DIFFERS, "eth0 in the pod is gone")),
+        }
+    }
+
+    async fn held(&self, _: &str) -> Result<Vec<Held>, CniError> {
+        Ok(self.held.lock().unwrap().clone())
+    }
+
+    async fn status(&self) -> Result<(), CniError> {
+        let is_stuck = !self.held.lock().unwrap().is_empty();
+        if is_stuck { std::future::pending().await } else { Ok(()) }
     }
 }
 
@@ -107,6 +143,20 @@ fn request(command: Command, container_id: &str) -> Request {
         pod_uid: None,
         cni_version: "1.0.0".into(),
         deadline_ms: 10_000,
+        network: "atoll".into(),
+        previous: None,
+        valid: None,
+    }
+}
+
+fn collection(valid: &[&str]) -> Request {
+    let id = |id: &&str| AttachmentId { container_id: (*id).into(), ifname: "eth0".into() };
+    let valid = Some(valid.iter().map(id).collect());
+    Request {
+        netns: None,
+        ifname: NO_ATTACHMENT.into(),
+        valid,
+        ..request(Command::Gc, NO_ATTACHMENT)
     }
 }
 
@@ -146,7 +196,10 @@ async fn what_cannot_be_done_is_refused_with_its_reason() {
         (Request { ifname: "sixteencharacter".into(), ..good() }, Code::INVALID_ENVIRONMENT),
         (Request { netns: None, ..good() }, Code::INVALID_ENVIRONMENT),
         (Request { pod_namespace: String::new(), ..good() }, Code::INVALID_ENVIRONMENT),
-        (request(Command::Other("GC".into()), "c1"), Code::NOT_PROVIDED),
+        (request(Command::Other("MOVE".into()), "c1"), Code::NOT_PROVIDED),
+        (request(Command::Check, "c1"), Code::INVALID_ENVIRONMENT),
+        (Request { valid: None, ..collection(&[]) }, Code::INVALID_CONFIG),
+        (Request { network: String::new(), ..collection(&[]) }, Code::INVALID_CONFIG),
     ] {
         assert_eq!(code(agent.ask(wrong.clone()).await.unwrap()), expected, "{wrong:?}");
     }
@@ -157,6 +210,65 @@ async fn what_cannot_be_done_is_refused_with_its_reason() {
         atoll_cni_wire::read(&mut stream).unwrap()
     });
     assert_eq!(code(garbage.await.unwrap()), Code::DECODE_FAILURE);
+}
+
+#[tokio::test]
+async fn a_check_is_passed_on_with_what_add_said() {
+    let agent = Agent::start(&Fake::new(9), Limits::default()).await;
+    let mut added = Added { interfaces: vec![], ips: vec![], routes: vec![] };
+    let check = |previous: &Added| {
+        let previous = Some(previous.clone());
+        Request { previous, ..request(Command::Check, "c1") }
+    };
+    assert_eq!(agent.ask(check(&added)).await.unwrap(), Response::Checked);
+    let address = "10.16.0.5/16".parse().unwrap();
+    added.ips.push(atoll_cni_wire::Address { address, gateway: None });
+    assert_eq!(code(agent.ask(check(&added)).await.unwrap()), Code::DIFFERS);
+}
+
+#[tokio::test]
+async fn a_status_that_nobody_finds_out_is_answered_in_time() {
+    let fake = Fake::new(9);
+    let agent = Agent::start(&fake, Limits::default()).await;
+    let status = || Request { deadline_ms: 100, ..request(Command::Status, NO_ATTACHMENT) };
+    assert_eq!(agent.ask(status()).await.unwrap(), Response::Ready);
+    fake.hold(&["c1"]);
+    assert_eq!(code(agent.ask(status()).await.unwrap()), Code::NOT_AVAILABLE);
+}
+
+#[tokio::test]
+async fn a_collection_takes_down_what_is_not_listed_and_names_what_it_cannot() {
+    let fake = Fake::new(9);
+    let agent = Agent::start(&fake, Limits::default()).await;
+    fake.hold(&["c1", "c2", "c3"]);
+    assert_eq!(agent.ask(collection(&["c2", "c9"])).await.unwrap(), Response::Collected);
+    assert_eq!(fake.holds(), ["c2"]);
+
+    fake.hold(&["stuck1", "c2", "stuck2"]);
+    let Response::Error(error) = agent.ask(collection(&[])).await.unwrap() else { panic!("done") };
+    assert_eq!(
+        (error.code, fake.holds()),
+        (Code::PLUMBING, vec!["stuck1".into(), "stuck2".into()])
+    );
+    for part in ["2 of 3 attachments", "container stuck1: no way", "container stuck2: no way"] {
+        assert!(error.message.contains(part), "{error}");
+    }
+}
+
+// The list was made before the pod came.
+#[tokio::test]
+async fn a_collection_leaves_alone_what_is_being_added() {
+    let fake = Fake::new(0);
+    let agent = Agent::start(&fake, Limits::default()).await;
+    fake.hold(&["c1", "c2"]);
+    let adding = agent.ask(request(Command::Add, "c1"));
+    fake.add_begun.notified().await;
+    assert_eq!(agent.ask(collection(&[])).await.unwrap(), Response::Collected);
+    assert_eq!(fake.holds(), ["c1"]);
+    fake.adds.add_permits(1);
+    assert!(matches!(adding.await.unwrap(), Response::Added(_)));
+    assert_eq!(agent.ask(collection(&[])).await.unwrap(), Response::Collected);
+    assert_eq!(fake.holds(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -87,6 +87,30 @@ fn a_pod_is_attached_complete_and_can_talk_at_once() {
     pod.sh("ping -c 1 -W 2 10.16.0.1 && ping -c 1 -W 2 fd00:10:16::1 && ping -c 1 127.0.0.1");
 }
 
+#[test]
+fn a_pod_is_seen_as_it_is_with_what_others_added_and_what_is_gone() {
+    let (node, pod) = (Net::new(), Net::new());
+    let spec = pod_link(&pod);
+    let look = async || link::look(spec.netns.clone(), "eth0", HOST).await.unwrap();
+    let none = node.as_node(look);
+    assert_eq!(none, link::Seen::default());
+    let attached = node.as_node(async || link::attach(&spec).await).unwrap();
+    pod.sh("ip route add 192.0.2.0/24 via 10.16.0.9 proto static");
+    let seen = node.as_node(look);
+    assert!(seen.is_pair());
+    assert_eq!((seen.host, seen.pod), (Some(attached.host), Some(attached.pod)));
+    assert_eq!(seen.addresses, spec.addresses);
+    let theirs =
+        Route { destination: "192.0.2.0/24".parse().unwrap(), gateway: "10.16.0.9".parse().ok() };
+    for route in spec.routes.iter().chain([&theirs]) {
+        assert!(seen.routes.contains(route), "{route:?} in {:?}", seen.routes);
+    }
+    pod.sh("ip addr del 10.16.0.5/16 dev eth0");
+    let seen = node.as_node(look);
+    assert_eq!(seen.addresses, spec.addresses[1..]);
+    assert!(!seen.routes.contains(&spec.routes[0]), "{:?}", seen.routes);
+}
+
 // A runtime repeats an ADD whose answer it did not get, perhaps after the pod's row has changed.
 #[test]
 fn a_repeated_attachment_reuses_the_pair_and_brings_it_up_to_date() {

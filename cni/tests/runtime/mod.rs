@@ -164,7 +164,7 @@ pub(crate) fn added() -> Added {
     let interface = |name: &str, mac: &str, sandbox: Option<&str>| Interface {
         name: name.into(),
         mac: mac.into(),
-        mtu: 1400,
+        mtu: Some(1400),
         sandbox: sandbox.map(Into::into),
     };
     let ip = |address: &str, gateway: &str| Address {

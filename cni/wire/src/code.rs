@@ -28,6 +28,10 @@ impl Code {
     pub const INVALID_CONFIG: Self = Self(7);
     /// A passing condition: the runtime should ask again later.
     pub const TRY_AGAIN_LATER: Self = Self(11);
+    /// `STATUS`: no pod can be attached now.
+    pub const NOT_AVAILABLE: Self = Self(50);
+    /// `STATUS`: no pod can be attached now, and those that are may have lost connectivity.
+    pub const LIMITED_CONNECTIVITY: Self = Self(51);
 
     /// Ours: the command exists in the specification and is not provided by this release.
     pub const NOT_PROVIDED: Self = Self(100);
@@ -37,6 +41,8 @@ impl Code {
     pub const REFUSED: Self = Self(102);
     /// Ours: links, addresses or routes could not be made.
     pub const PLUMBING: Self = Self(103);
+    /// Ours: `CHECK` found something else than `ADD` said, and it will not mend by itself.
+    pub const DIFFERS: Self = Self(104);
     /// Ours: a defect of the agent itself.
     pub const INTERNAL: Self = Self(199);
 }

@@ -34,7 +34,10 @@ pub use code::Code;
 pub use frame::{
     FRAME_BYTES_MAX, FrameError, LENGTH_BYTES, decode, encode, frame_length, read, write,
 };
-pub use request::{Command, InvalidName, Request, VERSION, check_container_id, check_ifname};
+pub use request::{
+    AttachmentId, Command, InvalidName, NO_ATTACHMENT, Request, VERSION, check_container_id,
+    check_ifname,
+};
 pub use response::{
     Added, Address, CniError, Interface, ParsePrefixError, Prefix, Response, Route,
 };

@@ -2,6 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Added;
+
+/// What stands for container and interface in a request that is about no attachment.
+///
+/// A valid name of both, so that an agent that does not know the command yet refuses it by that,
+/// and not because something is empty.
+pub const NO_ATTACHMENT: &str = "none";
+
 /// Version of this protocol. Raised when an older peer would misunderstand a message; additions
 /// that it may ignore do not raise it.
 pub const VERSION: u32 = 1;
@@ -22,6 +30,12 @@ pub enum Command {
     Add,
     /// Detach a pod. Idempotent; succeeds when there is nothing to detach.
     Del,
+    /// Say whether an attachment is still as `ADD` said. Changes nothing.
+    Check,
+    /// Detach whatever is not listed.
+    Gc,
+    /// Say whether an `ADD` can work now. Changes nothing.
+    Status,
     /// A command of a newer plugin. Kept readable so that the agent can refuse it by name.
     Other(String),
 }
@@ -31,6 +45,9 @@ impl From<String> for Command {
         match name.as_str() {
             "ADD" => Self::Add,
             "DEL" => Self::Del,
+            "CHECK" => Self::Check,
+            "GC" => Self::Gc,
+            "STATUS" => Self::Status,
             _ => Self::Other(name),
         }
     }
@@ -39,9 +56,12 @@ impl From<String> for Command {
 impl From<Command> for String {
     fn from(command: Command) -> Self {
         match command {
+            Command::Other(name) => name,
             Command::Add => "ADD".to_owned(),
             Command::Del => "DEL".to_owned(),
-            Command::Other(name) => name,
+            Command::Check => "CHECK".to_owned(),
+            Command::Gc => "GC".to_owned(),
+            Command::Status => "STATUS".to_owned(),
         }
     }
 }
@@ -53,16 +73,18 @@ pub struct Request {
     pub version: u32,
     /// What is asked for.
     pub command: Command,
-    /// The runtime's id of the sandbox; passes [`check_container_id`].
+    /// The runtime's id of the sandbox; passes [`check_container_id`]. [`NO_ATTACHMENT`] in `GC`
+    /// and `STATUS`.
     pub container_id: String,
-    /// Path of the sandbox's network namespace. Always there for `ADD`; a `DEL` may come after
-    /// the namespace is gone.
+    /// Path of the sandbox's network namespace. Always there for `ADD` and `CHECK`; a `DEL` may
+    /// come after the namespace is gone.
     pub netns: Option<String>,
-    /// Name of the interface in the pod; passes [`check_ifname`].
+    /// Name of the interface in the pod; passes [`check_ifname`]. [`NO_ATTACHMENT`] in `GC` and
+    /// `STATUS`.
     pub ifname: String,
-    /// The pod's namespace. Empty in a `DEL` whose runtime did not name the pod.
+    /// The pod's namespace. Empty where the runtime did not name the pod.
     pub pod_namespace: String,
-    /// The pod's name. Empty in a `DEL` whose runtime did not name the pod.
+    /// The pod's name. Empty where the runtime did not name the pod.
     pub pod_name: String,
     /// The pod's uid as the runtime knows it (for a static pod not the mirror pod's).
     pub pod_uid: Option<String>,
@@ -71,6 +93,24 @@ pub struct Request {
     /// How many milliseconds from now the plugin waits for the response. After that the runtime
     /// has been told to try again, and nobody reads an answer.
     pub deadline_ms: u64,
+    /// Name of the network in the configuration. Empty from a plugin that does not say it yet.
+    #[serde(default)]
+    pub network: String,
+    /// In a `CHECK`: what `ADD` said of this attachment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Added>,
+    /// In a `GC`: all attachments that are to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid: Option<Vec<AttachmentId>>,
+}
+
+/// Which interface of which sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AttachmentId {
+    /// The runtime's id of the sandbox.
+    pub container_id: String,
+    /// Name of the interface in the pod.
+    pub ifname: String,
 }
 
 /// A name that must not go into a file name, an interface name or a database row.
@@ -140,9 +180,32 @@ mod tests {
 
     #[test]
     fn a_command_of_a_newer_plugin_stays_readable() {
-        let command: Command = serde_json::from_str("\"GC\"").unwrap();
-        assert_eq!(command, Command::Other("GC".into()));
-        assert_eq!(serde_json::to_string(&Command::Add).unwrap(), "\"ADD\"");
+        let command: Command = serde_json::from_str("\"MOVE\"").unwrap();
+        assert_eq!(command, Command::Other("MOVE".into()));
+        let known = [Command::Add, Command::Del, Command::Check, Command::Gc, Command::Status];
+        for (command, name) in known.into_iter().zip(["ADD", "DEL", "CHECK", "GC", "STATUS"]) {
+            assert_eq!(String::from(command.clone()), name);
+            assert_eq!(Command::from(name.to_owned()), command);
+        }
+    }
+
+    /// Agents of the first release check both names before they look at the command.
+    #[test]
+    fn a_request_about_no_attachment_has_names_that_every_agent_takes() {
+        check_container_id(NO_ATTACHMENT).unwrap();
+        check_ifname(NO_ATTACHMENT).unwrap();
+    }
+
+    #[test]
+    fn a_request_of_an_older_plugin_is_read() {
+        let text = concat!(
+            r#"{"version":1,"command":"ADD","container_id":"c1","netns":"/run/netns/x","#,
+            r#""ifname":"eth0","pod_namespace":"ns","pod_name":"web-0","pod_uid":null,"#,
+            r#""cni_version":"1.0.0","deadline_ms":9000}"#,
+        );
+        let request: Request = serde_json::from_str(text).unwrap();
+        assert_eq!((request.command, request.network.as_str()), (Command::Add, ""));
+        assert_eq!((request.previous, request.valid), (None, None));
     }
 
     #[test]

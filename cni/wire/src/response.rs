@@ -14,6 +14,12 @@ pub enum Response {
     Added(Added),
     /// Nothing of the attachment is left on this node.
     Deleted,
+    /// The attachment is as `ADD` said.
+    Checked,
+    /// Whatever was not listed is detached.
+    Collected,
+    /// Pods can be attached.
+    Ready,
     /// The request was not carried out.
     Error(CniError),
 }
@@ -36,8 +42,9 @@ pub struct Interface {
     pub name: String,
     /// Its hardware address, `aa:bb:cc:dd:ee:ff`.
     pub mac: String,
-    /// Its MTU in bytes.
-    pub mtu: u32,
+    /// Its MTU in bytes. Always there in an answer; in a `CHECK`, if the version says it.
+    #[serde(default)]
+    pub mtu: Option<u32>,
     /// Path of the pod's network namespace; none for the host's end.
     pub sandbox: Option<String>,
 }
@@ -161,7 +168,7 @@ mod tests {
             interfaces: vec![Interface {
                 name: "eth0".into(),
                 mac: "0a:00:00:00:00:01".into(),
-                mtu: 1400,
+                mtu: Some(1400),
                 sandbox: Some("/run/netns/a".into()),
             }],
             ips: vec![Address {

@@ -20,6 +20,16 @@ pub trait Attachments: Send + Sync + 'static {
     ///
     /// Idempotent; succeeds when there is nothing to detach.
     fn del(&self, request: DelRequest) -> impl Future<Output = Result<(), CniError>> + Send;
+
+    /// Says whether an attachment is still as `add` said. Changes nothing.
+    fn check(&self, request: CheckRequest) -> impl Future<Output = Result<(), CniError>> + Send;
+
+    /// All attachments of a network that this node holds, or of which something is left.
+    fn held(&self, network: &str) -> impl Future<Output = Result<Vec<Held>, CniError>> + Send;
+
+    /// Says within a second whether an `add` of a pod that has an address can work now. Changes
+    /// nothing.
+    fn status(&self) -> impl Future<Output = Result<(), CniError>> + Send;
 }
 
 impl<A: Attachments> Attachments for Arc<A> {
@@ -29,6 +39,18 @@ impl<A: Attachments> Attachments for Arc<A> {
 
     async fn del(&self, request: DelRequest) -> Result<(), CniError> {
         A::del(self, request).await
+    }
+
+    async fn check(&self, request: CheckRequest) -> Result<(), CniError> {
+        A::check(self, request).await
+    }
+
+    async fn held(&self, network: &str) -> Result<Vec<Held>, CniError> {
+        A::held(self, network).await
+    }
+
+    async fn status(&self) -> Result<(), CniError> {
+        A::status(self).await
     }
 }
 
@@ -54,8 +76,28 @@ pub struct AddRequest {
     pub netns: PathBuf,
     /// The pod.
     pub pod: Pod,
+    /// Name of the network; empty if the plugin does not say it.
+    pub network: String,
     /// When the answer must be there.
     pub deadline: Instant,
+}
+
+/// An attachment to check. Ids and names have been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckRequest {
+    /// As it would be made now.
+    pub attachment: AddRequest,
+    /// What `ADD` said of it.
+    pub previous: Added,
+}
+
+/// An attachment that a node holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The runtime's id of the sandbox.
+    pub container_id: String,
+    /// Name of the interface in the pod; none if it is not known any more.
+    pub ifname: Option<String>,
 }
 
 /// A pod to detach. Ids and names have been checked.
@@ -88,8 +130,17 @@ impl AddRequest {
             ifname: request.ifname,
             netns: request.netns?.into(),
             pod: Pod::new(request.pod_namespace, request.pod_name, request.pod_uid)?,
+            network: request.network,
             deadline,
         })
+    }
+}
+
+impl CheckRequest {
+    /// None if the request lacks the sandbox's namespace, the pod, or what `ADD` said.
+    pub(super) fn new(mut request: Request, deadline: Instant) -> Option<Self> {
+        let previous = request.previous.take()?;
+        Some(Self { attachment: AddRequest::new(request, deadline)?, previous })
     }
 }
 

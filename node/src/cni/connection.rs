@@ -9,22 +9,18 @@ use atoll_cni_wire::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    sync::Semaphore,
     time::{Instant, timeout, timeout_at},
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
 use super::{
-    AddRequest, Attachments, DelRequest,
+    AddRequest, Attachments, CheckRequest, DelRequest, collect,
+    job::{GRACE, Job},
     server::{Shared, is_allowed},
 };
 
 /// How long a plugin may take to send its request or to read the response: it does both at once.
 const TRANSFER_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// How much longer than its deadline a request is waited for, so that one that ends by its
-/// deadline can say why. Less than what the plugin keeps for itself.
-const GRACE: Duration = Duration::from_millis(200);
 
 pub(super) async fn serve<A: Attachments>(mut stream: UnixStream, shared: Arc<Shared<A>>) {
     if !is_allowed(&stream, shared.limits.uid) {
@@ -87,6 +83,9 @@ async fn answer<A: Attachments>(request: Request, shared: &Arc<Shared<A>>) -> Re
     let answered = match request.command {
         Command::Add => add(request, deadline, shared).await,
         Command::Del => del(request, deadline, shared).await,
+        Command::Check => check_attachment(request, deadline, shared).await,
+        Command::Gc => collect::collect(request, deadline, shared).await,
+        Command::Status => status(deadline, shared).await,
         other => Err(CniError::new(
             Code::NOT_PROVIDED,
             format!("{} is not provided by this release of the node agent", String::from(other)),
@@ -149,69 +148,36 @@ async fn del<A: Attachments>(
     Ok(Response::Deleted)
 }
 
-/// Work for one attachment.
-struct Job {
-    /// For people.
-    what: String,
-    container_id: String,
-    ifname: String,
+async fn check_attachment<A: Attachments>(
+    request: Request,
     deadline: Instant,
-    permits: Arc<Semaphore>,
+    shared: &Arc<Shared<A>>,
+) -> Result<Response, CniError> {
+    let check = CheckRequest::new(request, deadline).ok_or_else(|| {
+        let message = "CHECK needs the sandbox's network namespace, the pod's name and namespace, \
+                       and what ADD said";
+        CniError::new(Code::INVALID_ENVIRONMENT, message)
+    })?;
+    let AddRequest { container_id, ifname, pod, .. } = check.attachment.clone();
+    let what = format!("CHECK of pod {}/{}", pod.namespace, pod.name);
+    let permits = Arc::clone(&shared.checks);
+    let job = Job { what, container_id, ifname, deadline, permits };
+    let of_work = Arc::clone(shared);
+    let work = async move { of_work.attachments.check(check).await };
+    job.run(shared, work).await?;
+    Ok(Response::Checked)
 }
 
-impl Job {
-    /// Waits for a permit and for its turn, both until the deadline; then does the work.
-    async fn run<A: Attachments, T: Send + 'static>(
-        self,
-        shared: &Shared<A>,
-        work: impl Future<Output = Result<T, CniError>> + Send + 'static,
-    ) -> Result<T, CniError> {
-        let waiting = async {
-            // The turn first: what waits for its own predecessor must not hold up others.
-            let turn = shared.turns.take(&self.container_id, &self.ifname).await;
-            (turn, Arc::clone(&self.permits).acquire_owned().await)
-        };
-        let Ok((turn, permit)) = timeout_at(self.deadline, waiting).await else {
-            return Err(self.not_begun());
-        };
-        let working = shared.running.spawn(async move {
-            let result = work.await;
-            drop((turn, permit));
-            result
-        });
-        match timeout_at(self.deadline + GRACE, working).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panicked)) => {
-                error!(error = %panicked, what = self.what, "a CNI request ended in a panic");
-                Err(self.panicked())
-            }
-            Err(_) => Err(self.still_running()),
-        }
-    }
-
-    fn not_begun(&self) -> CniError {
-        let message = format!(
-            "{} was not begun: the node agent is busy with other requests; the runtime tries \
-             again by itself",
-            self.what
-        );
-        CniError::new(Code::TRY_AGAIN_LATER, message)
-    }
-
-    fn still_running(&self) -> CniError {
-        let message = format!(
-            "{} did not end in time and goes on, outcome unknown; the node agent's log says what \
-             it waits for, and the runtime tries again by itself",
-            self.what
-        );
-        CniError::new(Code::TRY_AGAIN_LATER, message)
-    }
-
-    fn panicked(&self) -> CniError {
-        let message = format!(
-            "{} met a defect of the node agent, outcome unknown; please report it with its log",
-            self.what
-        );
-        CniError::new(Code::INTERNAL, message)
+/// Waits for nobody: an agent that is busy with pods is ready for more.
+async fn status<A: Attachments>(
+    deadline: Instant,
+    shared: &Arc<Shared<A>>,
+) -> Result<Response, CniError> {
+    match timeout_at(deadline + GRACE, shared.attachments.status()).await {
+        Ok(known) => known.map(|()| Response::Ready),
+        Err(_) => Err(CniError::new(
+            Code::NOT_AVAILABLE,
+            "the node agent did not find out in time whether pods can be attached",
+        )),
     }
 }

@@ -11,16 +11,19 @@
 //! * two agents never serve the same path: a live one is found and left alone;
 //! * work that has begun goes on to its end, also when its deadline or its plugin is gone: it is
 //!   up to [`Attachments`] to end by the deadline and to undo what is half done;
-//! * a `DEL` never waits behind `ADD`s of other pods.
+//! * a `DEL` never waits behind `ADD`s of other pods;
+//! * a `GC` takes down nothing that somebody has asked for since its list came.
 //!
 //! Deliberately absent: what an attachment is, retries, and any state that outlives a request.
 
 mod attachments;
 mod bind;
+mod collect;
 mod connection;
+mod job;
 mod server;
 mod turns;
 
-pub use attachments::{AddRequest, Attachments, DelRequest, Pod};
+pub use attachments::{AddRequest, Attachments, CheckRequest, DelRequest, Held, Pod};
 pub use bind::BindError;
 pub use server::{Limits, Server};

@@ -27,6 +27,8 @@ pub struct Limits {
     pub adds_max: usize,
     /// `DEL`s at a time, counted apart so that pods can go while others wait to come.
     pub dels_max: usize,
+    /// `CHECK`s at a time.
+    pub checks_max: usize,
     /// Longest time for one request, whatever its plugin allows.
     pub request_time_max: Duration,
     /// The user that may ask: root. Another one only in tests.
@@ -39,6 +41,7 @@ impl Default for Limits {
             connections_max: 512,
             adds_max: 64,
             dels_max: 64,
+            checks_max: 16,
             request_time_max: Duration::from_secs(120),
             uid: 0,
         }
@@ -60,6 +63,7 @@ pub(super) struct Shared<A> {
     pub(super) limits: Limits,
     pub(super) adds: Arc<Semaphore>,
     pub(super) dels: Arc<Semaphore>,
+    pub(super) checks: Arc<Semaphore>,
     pub(super) turns: Turns,
     pub(super) running: TaskTracker,
 }
@@ -88,6 +92,7 @@ impl Server {
             attachments,
             adds: Arc::new(Semaphore::new(limits.adds_max)),
             dels: Arc::new(Semaphore::new(limits.dels_max)),
+            checks: Arc::new(Semaphore::new(limits.checks_max)),
             limits,
             turns: Turns::default(),
             running: TaskTracker::new(),

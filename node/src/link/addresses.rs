@@ -70,6 +70,14 @@ pub(super) async fn reconcile_addresses(
     Ok(changed)
 }
 
+/// The global addresses of an interface.
+pub(super) async fn addresses_on(
+    handle: &Handle,
+    ifindex: u32,
+) -> Result<Vec<IpNetwork>, AddressError> {
+    Ok(observe(handle, ifindex).await?.into_iter().map(|(address, _)| address).collect())
+}
+
 async fn observe(
     handle: &Handle,
     ifindex: u32,

@@ -90,6 +90,11 @@ impl LinkError {
 }
 
 impl Link {
+    /// Whether the two are the ends of one veth pair.
+    pub(super) fn is_peer_of(&self, other: &Self) -> bool {
+        self.peer_index == Some(other.index) && other.peer_index == Some(self.index)
+    }
+
     fn from_message(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,

@@ -5,7 +5,8 @@
 //! async runtime would move whatever task runs there next into a pod.
 //!
 //! Two halves:
-//! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it;
+//! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
+//!   shows it;
 //! * the node: [`configure`] and [`reconcile_routes`] keep an interface that somebody else made
 //!   (`ovn0`, which is Open vSwitch's) as it should be.
 //!
@@ -22,6 +23,7 @@ mod addresses;
 mod ethtool;
 mod interface;
 mod links;
+mod look;
 mod mac;
 mod namespace;
 mod netlink;
@@ -33,6 +35,7 @@ pub use addresses::AddressError;
 pub use ethtool::OffloadError;
 pub use interface::{ConfigureError, Configured, InterfaceSpec, configure};
 pub use links::{Link, LinkError, delete, find, list};
+pub use look::{LookError, Seen, look};
 pub use mac::{Mac, ParseMacError};
 pub use namespace::{Namespace, NamespaceError, Sockets};
 pub use netlink::NetlinkError;

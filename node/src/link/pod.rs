@@ -142,7 +142,7 @@ async fn ensure_pair(sockets: &Sockets, spec: &PodLink) -> Result<bool, AttachEr
     let host = find_on(&sockets.outside, &spec.host_ifname).await?;
     let pod = find_on(&sockets.inside, &spec.ifname).await?;
     if let (Some(host), Some(pod)) = (&host, &pod)
-        && are_peers(host, pod)
+        && host.is_peer_of(pod)
     {
         return Ok(true);
     }
@@ -154,10 +154,6 @@ async fn ensure_pair(sockets: &Sockets, spec: &PodLink) -> Result<bool, AttachEr
     }
     create_pair(&sockets.outside, spec).await?;
     Ok(false)
-}
-
-fn are_peers(host: &Link, pod: &Link) -> bool {
-    host.peer_index == Some(pod.index) && pod.peer_index == Some(host.index)
 }
 
 /// Makes both ends in one request, the pod's one directly in its namespace under its final name:

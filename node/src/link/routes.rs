@@ -160,8 +160,20 @@ fn diff(desired: &[Route], observed: &[Route]) -> RouteChanges {
     changes
 }
 
+/// All routes through an interface, whoever made them.
+pub(super) async fn routes_on(handle: &Handle, ifindex: u32) -> Result<Vec<Route>, RouteError> {
+    let messages = messages(handle, ifindex).await?;
+    Ok(messages.iter().filter_map(route_of).collect())
+}
+
 async fn observe(handle: &Handle, ifindex: u32) -> Result<Vec<Route>, RouteError> {
-    let mut routes = Vec::new();
+    let messages = messages(handle, ifindex).await?;
+    Ok(messages.iter().filter(|message| is_ours(message)).filter_map(route_of).collect())
+}
+
+/// Those of the main table.
+async fn messages(handle: &Handle, ifindex: u32) -> Result<Vec<RouteMessage>, RouteError> {
+    let mut found = Vec::new();
     let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
     for query in [v4, v6] {
@@ -172,16 +184,18 @@ async fn observe(handle: &Handle, ifindex: u32) -> Result<Vec<Route>, RouteError
             .try_collect()
             .await
             .map_err(|error| RouteError::Observe { ifindex, source: error.into() })?;
-        let ours = messages.iter().filter(|message| is_ours(message, ifindex));
-        routes.extend(ours.filter_map(route_of));
+        found.extend(messages.into_iter().filter(|message| is_through(message, ifindex)));
     }
-    Ok(routes)
+    Ok(found)
 }
 
-fn is_ours(message: &RouteMessage, ifindex: u32) -> bool {
-    let RouteHeader { table, protocol, kind, .. } = &message.header;
+fn is_ours(message: &RouteMessage) -> bool {
+    message.header.protocol == RouteProtocol::from(ROUTE_PROTOCOL)
+}
+
+fn is_through(message: &RouteMessage, ifindex: u32) -> bool {
+    let RouteHeader { table, kind, .. } = &message.header;
     *table == RouteHeader::RT_TABLE_MAIN
-        && *protocol == RouteProtocol::from(ROUTE_PROTOCOL)
         && *kind == RouteType::Unicast
         && message.attributes.contains(&RouteAttribute::Oif(ifindex))
 }

@@ -27,6 +27,8 @@ pub struct PodPort {
     pub ifname: String,
     /// Its addresses, for people.
     pub addresses: Addresses,
+    /// Name of the network in the runtime's configuration; empty if nobody said it.
+    pub network: String,
 }
 
 /// What a port's row says of the pod behind it: enough to unplug it without any cache.
@@ -44,8 +46,14 @@ pub struct Plugged {
     pub sandbox: String,
     /// The interface's name in the pod.
     pub ifname: String,
+    /// The logical switch port.
+    pub port: String,
+    /// Name of the network in the runtime's configuration; empty if nobody said it.
+    pub network: String,
     /// OVN has installed its flows.
     pub installed: bool,
+    /// Why Open vSwitch cannot use the interface.
+    pub error: Option<String>,
 }
 
 /// Why a port does not carry traffic yet.
@@ -99,6 +107,7 @@ pub fn plug(spec: &PodPort, replica: &Replica) -> Vec<Operation> {
         ("sandbox", spec.sandbox.as_str()),
         ("ifname", spec.ifname.as_str()),
         ("ip", addresses.as_str()),
+        ("network", spec.network.as_str()),
     ];
     if let Some((uuid, row)) =
         replica.find("Interface", "name", &Datum::from(spec.interface.as_str()))
@@ -173,9 +182,26 @@ fn plugged_by(interface: &str, row: &Row) -> Option<Plugged> {
             uid: text("iface-id-ver"),
             sandbox: text("sandbox"),
             ifname: text("ifname"),
+            port: text("iface-id"),
+            network: text("network"),
             installed: id(row, "ovn-installed") == Some("true"),
+            error: error(row),
         }
     })
+}
+
+/// Whether the integration bridge has a port of an interface.
+#[must_use]
+pub fn is_on_bridge(interface: &str, replica: &Replica) -> bool {
+    let port = replica.find("Port", "name", &Datum::from(interface)).map(|(uuid, _)| uuid);
+    let bridge = replica.find("Bridge", "name", &Datum::from(BRIDGE)).map(|(_, row)| row);
+    let ports = bridge.and_then(|row| row.get("ports"));
+    port.zip(ports).is_some_and(|(port, ports)| ports.uuids().any(|it| it == port))
+}
+
+fn error(row: &Row) -> Option<String> {
+    let error = row.get("error").and_then(Datum::as_str);
+    error.filter(|error| !error.is_empty()).map(ToOwned::to_owned)
 }
 
 /// Waits until `ovn-controller` says that the port's flows are installed: an event, not a poll.
@@ -191,9 +217,8 @@ pub async fn wait_installed(
     let state = |replica: &Replica| {
         let found = replica.find("Interface", "name", &Datum::from(spec.interface.as_str()));
         let row = found.map(|(_, row)| row);
-        let error = row.and_then(|row| row.get("error")).and_then(Datum::as_str);
         let installed = row.is_some_and(|row| id(row, "ovn-installed") == Some("true"));
-        (installed, error.filter(|error| !error.is_empty()).map(ToOwned::to_owned))
+        (installed, row.and_then(error))
     };
     let done = |replica: &Replica| {
         let (installed, error) = state(replica);
@@ -225,4 +250,26 @@ pub async fn wait_installed(
 
 fn id<'a>(row: &'a Row, key: &str) -> Option<&'a str> {
     row.get("external_ids").and_then(|ids| ids.get(key))
+}
+
+/// Ports for tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::Plugged;
+
+    /// Pod `a/p` with uid `u1`, in a sandbox of this name.
+    pub(crate) fn plugged(sandbox: &str) -> Plugged {
+        Plugged {
+            interface: format!("{sandbox}_h"),
+            namespace: "a".into(),
+            name: "p".into(),
+            uid: "u1".into(),
+            sandbox: sandbox.into(),
+            ifname: "eth0".into(),
+            port: "p.a".into(),
+            network: "atoll".into(),
+            installed: true,
+            error: None,
+        }
+    }
 }
