@@ -17,6 +17,7 @@
 
 pub mod allocations;
 pub mod answer;
+mod applied;
 pub mod client;
 pub mod event;
 pub mod identity;

@@ -74,13 +74,10 @@ pub(crate) fn conditions(
         Some(projected) => format!("the leader's northbound is as of revision {projected}"),
         None => "how far the leader's northbound is, is not known".to_owned(),
     };
+    let itself = if kind == Kind::Qos { 0 } else { revision.0 };
+    let needed = Applied { flows: revision.0, firewall: itself, connections: itself };
     let has = |node: &&NodeRollout| {
-        let Applied { flows, firewall, connections } = node.applied.unwrap_or_default();
-        let concerns = match kind {
-            Kind::Qos => flows,
-            _ => flows.min(firewall).min(connections),
-        };
-        !node.silent && concerns >= revision.0
+        !node.silent && node.applied.unwrap_or_default().lacks(&needed).is_none()
     };
     let (installed, all) = (rollout.nodes.iter().filter(has).count(), rollout.nodes.len());
     let is_projected = rollout.projected.map(|it| it >= revision.0);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use atoll_api::Client;
-use atoll_api::proto;
+use atoll_api::proto::Applied;
 use atoll_model::{NodeName, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,14 +16,6 @@ const PERIOD: Duration = Duration::from_secs(5);
 
 /// Between two tellings, however much changes.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Revisions as of which each concern is in force; 0 before the first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Applied {
-    flows: Revision,
-    firewall: Revision,
-    connections: Revision,
-}
 
 /// Where loops say how far they are; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -47,10 +39,10 @@ impl Progress {
         self.set(|applied| &mut applied.connections, revision);
     }
 
-    fn set(&self, concern: impl FnOnce(&mut Applied) -> &mut Revision, revision: Revision) {
+    fn set(&self, concern: impl FnOnce(&mut Applied) -> &mut u64, revision: Revision) {
         self.applied.send_if_modified(|applied| {
             let known = concern(applied);
-            std::mem::replace(known, revision) != revision
+            std::mem::replace(known, revision.0) != revision.0
         });
     }
 
@@ -61,7 +53,7 @@ impl Progress {
         loop {
             let now = *applied.borrow_and_update();
             let told = tokio::select! {
-                told = client.heartbeat(&node, now.into()) => told,
+                told = client.heartbeat(&node, now) => told,
                 () = cancel.cancelled() => return,
             };
             // The watch says as well that nobody answers, and says it aloud.
@@ -78,12 +70,5 @@ impl Progress {
                 () = cancel.cancelled() => return,
             }
         }
-    }
-}
-
-impl From<Applied> for proto::Applied {
-    fn from(applied: Applied) -> Self {
-        let Applied { flows, firewall, connections } = applied;
-        Self { flows: flows.0, firewall: firewall.0, connections: connections.0 }
     }
 }

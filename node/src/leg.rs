@@ -227,7 +227,7 @@ impl Keeper {
                 "packet filter set"
             );
         }
-        self.progress.firewall(view.rules());
+        self.progress.firewall(view.subnets_changed());
         Ok(true)
     }
 

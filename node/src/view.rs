@@ -152,9 +152,10 @@ impl View {
         })
     }
 
-    /// The revision that last changed a subnet: that of the rules which a node keeps itself.
+    /// The revision that last changed a subnet, but for those that were deleted since: as the state
+    /// says it, if the view has come as far.
     #[must_use]
-    pub fn rules(&self) -> Revision {
+    pub fn subnets_changed(&self) -> Revision {
         self.subnets().map(|subnet| subnet.changed).max().unwrap_or_default()
     }
 

@@ -99,6 +99,12 @@ impl Memory {
         self.full_passes
     }
 
+    /// Another database may be met now: what it says of rules may be somebody else's, and is put right
+    /// at once.
+    pub(crate) fn meet(&mut self) {
+        self.pace = Pace::default();
+    }
+
     /// How long until the nodes have to be told of rules that the last pass wrote.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.pace.wait(Instant::now())

@@ -203,6 +203,7 @@ impl<S: Source> Projection<S> {
         // that is empty.
         let mut monitor = client.monitor(DATABASE, &convert::monitored()).await?;
         backoff.reset();
+        self.memory.meet();
         self.status.send_modify(|status| status.connected = true);
         loop {
             let next = tokio::select! {

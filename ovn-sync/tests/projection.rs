@@ -13,6 +13,8 @@ mod fenced;
 mod half_loaded;
 #[path = "projection/quick.rs"]
 mod quick;
+#[path = "projection/rules.rs"]
+mod rules;
 
 use atoll_model::{ClusterId, Operation, PodKey, Revision};
 use atoll_ovn_plan::{ConflictKind, Rows, Table};

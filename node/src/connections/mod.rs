@@ -96,7 +96,9 @@ struct Keeper {
     config: Arc<Config>,
     views: watch::Receiver<View>,
     progress: Progress,
-    borders: Option<BTreeMap<SubnetName, Border>>,
+    borders: BTreeMap<SubnetName, Border>,
+    /// The revision of the rules that these were drawn by; `None` before the first.
+    drawn: Option<Revision>,
     /// The rules that flows are of, and that the switch is known to use alone; `None` while that has to be
     /// found out.
     flows: Option<Revision>,
@@ -110,8 +112,8 @@ struct Keeper {
 impl Keeper {
     fn new(config: Arc<Config>, views: watch::Receiver<View>, progress: Progress) -> Self {
         let (settled, due) = (Instant::now(), Instant::now());
-        let (borders, flows, last_error) = (None, None, String::new());
-        Self { config, views, progress, borders, flows, settled, due, last_error }
+        let (borders, drawn, flows, last_error) = (BTreeMap::new(), None, None, String::new());
+        Self { config, views, progress, borders, drawn, flows, settled, due, last_error }
     }
 
     /// Follows as long as Open vSwitch's database is connected.
@@ -127,7 +129,7 @@ impl Keeper {
             // Pods come and go far more often than rules change.
             if Instant::now() >= self.due {
                 let looked = self.look(&view, &replica, flows).await;
-                let is_behind = looked.is_err() || flows < view.rules();
+                let is_behind = looked.is_err() || flows < view.subnets_changed();
                 self.tell(looked);
                 let is_settling = is_behind && Instant::now() < self.settled;
                 self.due = Instant::now() + if is_settling { SOON } else { PERIOD };
@@ -142,9 +144,10 @@ impl Keeper {
 
     /// A look is due at once when rules have changed here or in the switch.
     fn notice(&mut self, view: &View, flows: Revision) {
-        let borders = borders(view);
-        if self.borders.as_ref() != Some(&borders) {
-            self.borders = Some(borders);
+        // A subnet that is deleted leaves an older revision behind, and may change no border.
+        let (borders, drawn) = (borders(view), Some(view.subnets_changed()));
+        if (&borders, drawn) != (&self.borders, self.drawn) {
+            (self.borders, self.drawn) = (borders, drawn);
             (self.settled, self.due) = (Instant::now() + SETTLING, Instant::now());
         }
         if self.flows != Some(flows) {
@@ -161,8 +164,7 @@ impl Keeper {
         flows: Revision,
     ) -> Result<(), LookError> {
         let is_news = self.flows != Some(flows);
-        let borders = self.borders.get_or_insert_default();
-        let guarded = guarded(borders, pods(view, &self.config.node));
+        let guarded = guarded(&self.borders, pods(view, &self.config.node));
         let control = control(&self.config.ovs_db).await?;
         let zones = bridge::zones(replica);
         end(&control, &guarded, &zones).await?;
@@ -172,7 +174,7 @@ impl Keeper {
             end(&control, &guarded, &zones).await?;
         }
         self.flows = Some(flows);
-        self.progress.connections(view.rules().min(flows));
+        self.progress.connections(view.subnets_changed().min(flows));
         Ok(())
     }
 

@@ -61,12 +61,8 @@ pub fn diff(
         compare.leave(table, &mut plan.operations);
         compare.make(table, &mut plan.operations);
     }
-    let mut global = compare.global(lineage, !plan.operations.is_empty());
-    // What is in our way keeps rules from being as they should be.
-    if !plan.conflicts.is_empty() {
-        global.retain(|operation| !rules::tells(operation));
-    }
-    plan.operations.splice(0..0, global);
+    let (others, is_kept_out) = (!plan.operations.is_empty(), !plan.conflicts.is_empty());
+    plan.operations.splice(0..0, compare.global(lineage, others, is_kept_out));
     Ok(plan)
 }
 
@@ -258,7 +254,7 @@ impl<'a> Compare<'a> {
 
     /// Our keys of the shared row. The revision is written only with other changes: `ovn-northd`
     /// recomputes everything for each change that it sees.
-    fn global(&self, lineage: &Lineage, others: bool) -> Vec<Operation> {
+    fn global(&self, lineage: &Lineage, others: bool, is_kept_out: bool) -> Vec<Operation> {
         let Some((&(table, uuid), desired)) = self.desired.first_key_value() else {
             return Vec::new();
         };
@@ -267,6 +263,9 @@ impl<'a> Compare<'a> {
         let Some((&(_, uuid), row)) = of_table(self.observed, Table::NbGlobal).next() else {
             let mut row = desired.clone();
             row.insert("external_ids", Value::map(marker::marks(lineage)));
+            if is_kept_out {
+                row.insert(rules::NB_CFG, Value::one(0));
+            }
             return vec![Operation::Insert { table, uuid, row }];
         };
         let get = |column, key: &str| row.get(column).and_then(|value| value.get(key));
@@ -284,12 +283,12 @@ impl<'a> Compare<'a> {
         if !others && options.is_empty() && is_ours {
             marks.retain(|(key, _)| key != REVISION_KEY);
         }
-        let raised = rules::raise(desired, row, is_ours, uuid, lineage.revision);
+        let raised = rules::raise(desired, row, is_ours, is_kept_out, lineage.revision);
         [("options", options), ("external_ids", marks)]
             .into_iter()
             .filter(|(_, set)| !set.is_empty())
             .map(|(column, set)| Operation::MutateMap { table, uuid, column, set })
-            .chain(raised)
+            .chain(raised.map(|number| rules::tell(number, uuid)))
             .collect()
     }
 }

@@ -342,17 +342,37 @@ fn a_foreign_port_with_our_name_is_a_conflict_and_stays() {
         kind: ConflictKind::NameTaken,
     };
     assert_eq!((conflicts, operations), (vec![conflict], Vec::new()));
+}
 
-    // Rules that are not there are not told of.
-    let told = |desired: &Rows, observed: &Rows| {
-        let mut desired = desired.clone();
-        let global = desired.first_entry().unwrap().into_mut();
-        global.insert("nb_cfg", Value::one(3_000));
-        plan(&desired, observed).operations.iter().any(crate::tells)
+/// Rules that are not there are not told of, and what somebody else told is not taken for ours.
+#[test]
+fn rules_that_are_kept_out_are_not_told_of() {
+    let mut desired = switch(0..2);
+    desired.first_entry().unwrap().into_mut().insert("nb_cfg", Value::one(3_000));
+    let number = |rows: &Rows| rows.values().next().unwrap()["nb_cfg"].as_integer().unwrap_or(0);
+    let passed = |observed: &mut Rows| {
+        commit(observed, &plan(&desired, observed).operations);
+        number(observed)
     };
-    assert!(!told(&switch(0..2), &observed));
-    observed.remove(&(Table::LogicalSwitchPort, taken));
-    assert!(told(&switch(0..2), &observed));
+    for (is_ours, before) in [(true, 2_000), (false, 4_000), (false, 77_000)] {
+        let mut observed = built(&switch(0..1));
+        inflict(&mut observed, &Damage::Foreign(2, 77, 1));
+        let global = observed.first_entry().unwrap().into_mut();
+        global.insert("nb_cfg", Value::one(before));
+        if !is_ours {
+            global.insert("external_ids", Value::map::<&str, &str>([]));
+        }
+        let kept = if is_ours { before } else { 0 };
+        assert_eq!([passed(&mut observed), passed(&mut observed)], [kept, kept]);
+        observed.remove(&(Table::LogicalSwitchPort, Uuid::from_u128(77)));
+        drop_dangling(&mut observed);
+        assert_eq!(passed(&mut observed), 3_000);
+    }
+    // In a database without that row as well.
+    let mut observed = built(&switch(0..1));
+    inflict(&mut observed, &Damage::Foreign(2, 77, 1));
+    observed.retain(|(table, _), _| *table != Table::NbGlobal);
+    assert_eq!([passed(&mut observed), passed(&mut observed)], [0, 0]);
 }
 
 /// Deleting a switch takes its ports with it, also those that somebody else put there.

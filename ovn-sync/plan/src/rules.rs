@@ -23,23 +23,32 @@ pub(crate) fn desired(state: &State) -> Value {
 /// were told before.
 ///
 /// What it says counts only if it `is_ours`: if our cluster wrote into it before. Another's number is
-/// replaced by that of `now`, the state's revision, as is one that is beyond it.
+/// replaced by that of `now`, the state's revision, as is one that is beyond it. While rules are kept
+/// out by what is in our way, they are not told of, and another's number becomes none: once our mark is
+/// there it would be taken for ours.
 pub(crate) fn raise(
     desired: &Row,
     observed: &Row,
     is_ours: bool,
-    uuid: Uuid,
+    is_kept_out: bool,
     now: Revision,
-) -> Option<Operation> {
+) -> Option<i64> {
     let number = |row: &Row| row.get(NB_CFG).and_then(Value::as_integer).unwrap_or(0);
     let (desired, observed) = (number(desired), number(observed));
     let is_ours = is_ours && Revision::of_nb_cfg(observed) <= now;
-    let written = match is_ours {
-        true => (observed < desired).then_some(desired),
-        false => (observed != now.nb_cfg()).then(|| now.nb_cfg()),
+    let wanted = match (is_ours, is_kept_out) {
+        (true, false) => desired.max(observed),
+        (true, true) => observed,
+        (false, false) => now.nb_cfg(),
+        (false, true) => 0,
     };
-    let row = |number| Row::from([(NB_CFG, Value::one(number))]);
-    written.map(|number| Operation::Update { table: Table::NbGlobal, uuid, row: row(number) })
+    (wanted != observed).then_some(wanted)
+}
+
+/// What makes `NB_Global` say `number`.
+pub(crate) fn tell(number: i64, uuid: Uuid) -> Operation {
+    let row = Row::from([(NB_CFG, Value::one(number))]);
+    Operation::Update { table: Table::NbGlobal, uuid, row }
 }
 
 /// Whether `operation` tells nodes of rules, and does nothing else.
@@ -52,32 +61,37 @@ pub fn tells(operation: &Operation) -> bool {
 mod tests {
     use super::*;
 
-    fn raised(desired: u64, observed: i64, is_ours: bool, now: u64) -> Option<i64> {
+    fn raised(desired: u64, observed: i64, is_ours: bool, is_kept_out: bool) -> Option<i64> {
         let row = |number| Row::from([(NB_CFG, Value::one(number))]);
         let desired = row(Revision(desired).nb_cfg());
-        let operation = raise(&desired, &row(observed), is_ours, Uuid::nil(), Revision(now))?;
-        assert!(tells(&operation));
-        let Operation::Update { row, .. } = operation else { return None };
-        row.get(NB_CFG).and_then(Value::as_integer)
+        raise(&desired, &row(observed), is_ours, is_kept_out, Revision(9))
     }
 
     #[test]
     fn the_number_goes_up_with_the_rules_and_never_back() {
-        assert_eq!(raised(7, 0, true, 9), Some(7_000));
-        assert_eq!(raised(7, 6_999, true, 9), Some(7_000));
-        assert_eq!(raised(7, 7_000, true, 9), None);
-        assert_eq!(raised(7, 7_003, true, 9), None, "`ovn-nbctl --wait`, three times");
-        assert_eq!(raised(7, 9_000, true, 9), None, "a subnet of revision 9 is deleted");
+        assert_eq!(raised(7, 0, true, false), Some(7_000));
+        assert_eq!(raised(7, 6_999, true, false), Some(7_000));
+        assert_eq!(raised(7, 7_000, true, false), None);
+        assert_eq!(raised(7, 7_003, true, false), None, "`ovn-nbctl --wait`, three times");
+        assert_eq!(raised(7, 9_000, true, false), None, "a subnet of revision 9 is deleted");
+        assert_eq!(raised(7, 6_000, true, true), None, "the rules of 7 are kept out");
     }
 
     #[test]
     fn a_number_that_is_not_ours_says_nothing() {
-        assert_eq!(raised(7, 10_000, true, 9), Some(9_000), "no rules of revision 10 were written");
-        assert_eq!(
-            raised(7, 8_000, false, 9),
-            Some(9_000),
-            "whoever was told 8000 has to tell more"
-        );
-        assert_eq!(raised(7, 0, false, 9), Some(9_000));
+        let beyond = raised(7, 10_000, true, false);
+        assert_eq!(beyond, Some(9_000), "no rules of revision 10 were written");
+        let others = raised(7, 8_000, false, false);
+        assert_eq!(others, Some(9_000), "whoever was told 8000 has to tell more");
+        assert_eq!(raised(7, 0, false, false), Some(9_000));
+        for is_ours in [true, false] {
+            assert_eq!(raised(7, 10_000, is_ours, true), Some(0));
+        }
+        assert_eq!(raised(7, 8_000, false, true), Some(0), "or the next pass takes it for ours");
+    }
+
+    #[test]
+    fn what_tells_is_known() {
+        assert!(tells(&tell(7_000, Uuid::nil())));
     }
 }

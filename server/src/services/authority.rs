@@ -149,9 +149,7 @@ mod tests {
     use tonic::Code;
 
     fn from(caller: &str) -> Request<()> {
-        let mut request = Request::new(());
-        request.extensions_mut().insert(Caller::Verified(caller.parse().unwrap()));
-        request
+        crate::services::testing::from(caller, ())
     }
 
     fn node(name: &str) -> NodeName {

@@ -116,16 +116,19 @@ impl NodesApi for NodesService {
         let name = name.map_err(|error| answer::invalid(error.to_string()))?;
         may_tell_of(&request, &name)?;
         self.leads()?;
-        if self.store.published().borrow().state.node(&name).is_none() {
+        let published = self.store.published().borrow().clone();
+        if published.state.node(&name).is_none() {
             return Err(answer::invalid(format!("there is no node {name}")));
         }
         let applied = request.into_inner().applied.unwrap_or_default();
-        let published = self.store.published().borrow().clone();
         self.heard.send_if_modified(|heard| {
-            let now = Heard { applied, at: Instant::now() };
-            heard.retain(|name, _| published.state.node(name).is_some());
+            let Some(before) = heard.insert(name, Heard { applied, at: Instant::now() }) else {
+                // Whoever is new may have come in the place of one that is gone.
+                heard.retain(|name, _| published.state.node(name).is_some());
+                return true;
+            };
             // Who listens waits for news, not for signs of life.
-            heard.insert(name, now).is_none_or(|before| before.applied != applied)
+            before.applied != applied
         });
         Ok(Response::new(HeartbeatResponse {}))
     }
@@ -192,7 +195,7 @@ fn rollout(
     RolloutResponse { revision: needed.flows, nodes: nodes.collect(), projected: None }
 }
 
-/// What a node lacks, in the order in which it comes.
+/// What a node lacks, a sentence; empty if nothing.
 fn missing(needed: &Applied, heard: Option<&Heard>, now: Instant) -> String {
     let Some(heard @ Heard { applied, .. }) = heard else {
         return "its agent has told nothing to this leader yet".to_owned();
@@ -201,17 +204,8 @@ fn missing(needed: &Applied, heard: Option<&Heard>, now: Instant) -> String {
     if silence > SILENT {
         return format!("its agent was not heard of for {} s", silence.as_secs());
     }
-    let parts = [
-        ("its packet filter is", applied.firewall, needed.firewall),
-        ("the flows of its switch are", applied.flows, needed.flows),
-        (
-            "the connections of its private pods are checked",
-            applied.connections,
-            needed.connections,
-        ),
-    ];
-    let behind = parts.into_iter().find(|(_, has, needs)| has < needs);
-    behind.map(|(what, has, _)| format!("{what} as of revision {has}")).unwrap_or_default()
+    let lacks = applied.lacks(needed);
+    lacks.map(|(what, has)| format!("{what} as of revision {has}")).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -221,18 +215,11 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::testing::{alone, put_node};
-    use atoll_api::identity::Caller;
+    use crate::services::testing::{alone, from, put_node};
     use atoll_model::{Actor, ChassisName, Operation, Txn};
     use futures::poll;
     use std::pin::pin;
     use tonic::Code;
-
-    fn from<T>(caller: &str, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.extensions_mut().insert(Caller::Verified(caller.parse().unwrap()));
-        request
-    }
 
     fn heartbeat(node: &str, applied: u64) -> HeartbeatRequest {
         let applied = Applied { flows: applied, firewall: applied, connections: applied };

@@ -215,15 +215,8 @@ impl OvnApi for OvnService {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::testing::alone;
-    use atoll_api::identity::Caller;
+    use crate::services::testing::{alone, from};
     use tonic::Code;
-
-    fn from<T>(caller: &str, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.extensions_mut().insert(Caller::Verified(caller.parse().unwrap()));
-        request
-    }
 
     #[tokio::test]
     async fn who_may_not_and_what_is_not_there() {

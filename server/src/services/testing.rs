@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use atoll_api::identity::Caller;
 use atoll_model::{MemberName, NodeName, NodeSpec, Operation, Uid};
 use atoll_raft::{RaftOptions, Retention, Store, Timing};
+use tonic::Request;
 
 /// A cluster of one that is set up.
 pub(super) async fn alone(directory: &Path) -> Store {
@@ -23,6 +25,13 @@ pub(super) async fn alone(directory: &Path) -> Store {
     let mut published = store.published();
     published.wait_for(|now| now.state.settings().is_some()).await.unwrap();
     store
+}
+
+/// A request of somebody whom the listener knows.
+pub(super) fn from<T>(caller: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Caller::Verified(caller.parse().unwrap()));
+    request
 }
 
 /// Announces a node.

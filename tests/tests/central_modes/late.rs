@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::{DEADLINE, becomes_equal, lab, leader, leads_northbound, term_that_writes, whole};
 
-/// For how long the leader is frozen, as the issue has it.
+/// For how long the leader is frozen: many elections long.
 const FROZEN: Duration = Duration::from_secs(30);
 
 /// A transaction that adds a port is longer, and an answer to a probe of the server's far shorter.
