@@ -18,14 +18,18 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use atoll_ovn_plan::Table;
 use atoll_ovn_sync::{Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Projector};
-use atoll_ovsdb::Endpoint;
+use atoll_ovsdb::{Client, Endpoint, Operation, Options, Row};
 use common::{
     DEADLINE, Store, become_rows, delete_pod, eventually, is_listening, own_port, put_pod_as,
     put_subnet, rows_at, run, sbctl,
 };
+
+/// Rows of a transaction that keeps `ovsdb-server` busy for some seconds.
+const WORK: usize = 1_000_000;
 
 /// A supervised central and the projection into it, as a member has them.
 struct Member {
@@ -368,6 +372,51 @@ async fn a_wedged_database_is_found_by_a_write() {
     member.end().await;
 }
 
+/// The command is carried out when the server goes on, and nobody hears of it.
+#[tokio::test]
+async fn a_database_that_was_closed_without_an_answer_is_opened_again() {
+    let store = Store::with_pods();
+    let member = Member::serving(&store).await;
+    let address = member.sb_address();
+    let server = pid(&member.file("sb.pid")).unwrap();
+    signal(server, "STOP");
+    member.central.set_role(CentralRole::Idle);
+    // Also the command to close it was given by then.
+    member.reaches("unhealthy", |status| !status.healthy).await;
+    signal(server, "CONT");
+    eventually("closed", async || (!is_listening(address)).then_some(())).await;
+    member.central.set_role(CentralRole::Active);
+    member.reaches("serving", |status| status.serving && status.healthy).await;
+    assert!(is_listening(address));
+    member.end().await;
+}
+
+/// What many nodes and northd have to write takes a database longer than any answer may. Nobody else
+/// would be done sooner.
+#[tokio::test]
+async fn a_database_that_is_at_work_is_not_given_up() {
+    let store = Store::with_pods();
+    let member = Member::serving(&store).await;
+    let remote = Endpoint::Unix(member.file("sb.sock"));
+    let patient = Options { call_timeout: DEADLINE, ..Options::default() };
+    let client = Client::connect_with(&remote, &patient).await.unwrap();
+    let rows = vec![Operation::insert("HA_Chassis", Row::new()); WORK];
+    let mut status = member.central.status();
+    let begun = Instant::now();
+    let work = tokio::spawn(async move { client.transact("OVN_Southbound", &rows).await });
+    let fell = async {
+        // Said once, whatever comes after.
+        status.wait_for(|status| !status.healthy).await.map(|status| status.clone()).unwrap()
+    };
+    tokio::select! {
+        done = work => drop(done.unwrap().unwrap()),
+        status = fell => panic!("{status:?}"),
+    }
+    // Longer than two questions may take.
+    assert!(begun.elapsed() > Duration::from_secs(5), "{:?} of work", begun.elapsed());
+    member.end().await;
+}
+
 /// northd 23.03 recomputes everything for each change that it sees.
 #[tokio::test]
 async fn an_idle_member_writes_nothing_and_leaves_northd_asleep() {
@@ -390,7 +439,7 @@ async fn an_idle_member_writes_nothing_and_leaves_northd_asleep() {
     let sizes = || ["nb.db", "sb.db"].map(|name| fs::metadata(member.file(name)).unwrap().len());
     let before = (recomputes(), sizes());
     // Nothing is waited for here: several probes of both databases have to leave no trace.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!((recomputes(), sizes()), before);
     member.end().await;
 }

@@ -63,6 +63,11 @@ impl Process {
         self.child.is_some()
     }
 
+    /// Its process id, while it runs.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.as_ref()?.id()
+    }
+
     /// Whether it does not run and may be started now.
     pub(super) fn is_due(&self) -> bool {
         self.child.is_none() && Instant::now() >= self.not_before

@@ -21,7 +21,8 @@
 //! 6. What only the southbound knows is remembered while it is complete, and put into one that is made
 //!    anew before northd starts (`runtime`).
 //! 7. Both databases are asked to do a write, every second, that leaves nothing behind; a
-//!    copy, which takes no writes, is asked how it does.
+//!    copy, which takes no writes, is asked how it does. One that is silent but computes has time
+//!    (`pulse`).
 
 mod child;
 mod cluster;
@@ -30,6 +31,7 @@ mod door;
 mod network;
 mod northbound;
 mod orders;
+mod pulse;
 mod runtime;
 mod server;
 mod southbound;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atoll_ovsdb::{Client, ConnectError, Endpoint, Options, Tls};
@@ -12,6 +12,10 @@ use super::door::Guard;
 
 /// For one call. Longer than that a database is no use to anybody.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server of our own is asked every second, and said to have ended by the kernel: its silence alone
+/// ends no connection before that.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// For a look at another member's database, during which this one's are not looked after.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(300);
@@ -94,6 +98,12 @@ impl Network {
     /// Whether those who connect have shown who they are.
     pub(super) fn knows_callers(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// A connection of ours to a server of this member.
+    pub(super) async fn connect_here(&self, socket: &Path) -> Result<Client, ConnectError> {
+        let options = Options { inactivity_timeout: SILENCE, ..options(None) };
+        Client::connect_with(&Endpoint::Unix(socket.to_owned()), &options).await
     }
 
     /// A connection of ours.

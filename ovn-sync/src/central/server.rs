@@ -15,6 +15,7 @@ use super::child::Process;
 use super::database::{DatabaseError, DatabaseFile};
 use super::door::Door;
 use super::network::Network;
+use super::pulse::Pulse;
 use super::southbound;
 
 /// Between tries to open it to the network.
@@ -101,7 +102,10 @@ pub(super) struct Server {
     client: Option<Client>,
     /// The server ended before it took a connection: perhaps it cannot read its file.
     suspicious: bool,
+    /// It was seen to be reached from the network.
     open: bool,
+    /// It may listen there: it was told to, and not seen to have stopped.
+    listens: bool,
     open_after: Instant,
     /// Whose copy it was told to be; it may not be one yet.
     copies: Option<String>,
@@ -110,8 +114,9 @@ pub(super) struct Server {
     /// It was such a copy when it was made a database of its own, or nodes were served from its file
     /// before: they may meet it.
     whole: bool,
-    /// Whether the last write succeeded.
+    /// Whether the last write succeeded, or may still.
     pub(super) writes: bool,
+    pulse: Pulse,
 }
 
 impl Server {
@@ -140,11 +145,13 @@ impl Server {
             client: None,
             suspicious: false,
             open: false,
+            listens: false,
             open_after: Instant::now(),
             copies: None,
             copying: false,
             whole: false,
             writes: false,
+            pulse: Pulse::new(Instant::now()),
         }
     }
 
@@ -181,7 +188,7 @@ impl Server {
         // What nodes were served from, they may meet again.
         self.whole |= self.open;
         self.client = None;
-        self.open = false;
+        (self.open, self.listens) = (false, false);
         self.door = None;
         self.copies = None;
         self.copying = false;
@@ -207,15 +214,15 @@ impl Server {
         }
         // Before it has made its socket there is nothing to connect to, which is no error yet.
         if self.process.is_running() && self.socket.exists() {
-            let endpoint = Endpoint::Unix(self.socket.clone());
             // A socket that an earlier server left behind refuses.
-            let Ok(client) = self.network.connect(&endpoint).await else {
+            let Ok(client) = self.network.connect_here(&self.socket).await else {
                 return Ok(());
             };
             let databases = client.list_dbs().await.unwrap_or_default();
             if databases.iter().any(|name| name == self.kind.database) {
                 tracing::info!(database = self.kind.database, "up");
                 self.client = Some(client);
+                self.pulse.beats(Instant::now());
             }
         }
         Ok(())
@@ -231,6 +238,8 @@ impl Server {
         if self.kind.connections.is_some() {
             southbound::listen(client, &self.network).await?;
         }
+        // Whatever becomes of the command, as with that of a copy.
+        self.listens = true;
         self.listen().await?;
         // The server says nothing if it cannot listen, and does not try again by itself.
         if !self.network.is_reached(self.kind.database).await {
@@ -245,10 +254,12 @@ impl Server {
     /// Closes it to the network; nodes that are connected are cut off.
     pub(super) async fn close(&mut self) -> Result<(), ServerError> {
         self.open_after = Instant::now();
-        if self.open {
+        // If it cannot be closed now, it still has to be opened anew: the command may be carried out
+        // although its answer is lost.
+        self.open = false;
+        if self.listens {
             self.listen_no_more().await?;
             tracing::info!(database = self.kind.database, "closed to the network");
-            self.open = false;
         }
         Ok(())
     }
@@ -322,12 +333,21 @@ impl Server {
     /// Whoever is connected is cut off.
     async fn listen_no_more(&mut self) -> Result<(), ServerError> {
         match self.door.take() {
-            Some(door) => {
-                door.close().await;
-                Ok(())
+            Some(door) => door.close().await,
+            // Told twice, it refuses.
+            None if self.is_told_to_listen().await? => {
+                self.command("ovsdb-server/remove-remote").await?;
             }
-            None => Ok(self.command("ovsdb-server/remove-remote").await?),
+            None => (),
         }
+        self.listens = false;
+        Ok(())
+    }
+
+    async fn is_told_to_listen(&self) -> Result<bool, ControlError> {
+        let remotes = unixctl::command(&self.control, "ovsdb-server/list-remotes", &[]).await?;
+        let remote = self.remote();
+        Ok(remotes.lines().any(|line| line == remote))
     }
 
     /// Adds or removes the address on the network.
@@ -343,25 +363,41 @@ impl Server {
     /// not up does not write.
     pub(super) async fn probe(&mut self) -> Result<(), ServerError> {
         let Some(client) = &self.client else { return Ok(()) };
+        let pid = self.process.id();
         if self.copies.is_some() {
-            let answer = unixctl::command(&self.control, "ovsdb-server/sync-status", &[]).await;
-            self.writes = answer.is_ok();
+            let question = unixctl::command(&self.control, "ovsdb-server/sync-status", &[]);
+            let (answer, is_at_work) = Pulse::during(pid, question).await;
+            let is_silent = matches!(&answer, Err(ControlError::Unreachable { .. }));
+            self.note_answer(is_silent, is_at_work, answer.is_ok());
+            let answer = answer?;
             // Before, it says `connecting`; a connection that is lost later does not change it.
-            self.copying = answer.as_ref().is_ok_and(|text| text.contains("replicating: "));
-            if answer?.contains("state: active") {
+            self.copying = answer.contains("replicating: ");
+            if answer.contains("state: active") {
                 self.copies = None;
             }
             return self.look_at_original().await;
         }
         let insert = Operation::insert(self.kind.vanishing, Row::new());
-        let written = client.transact(self.kind.database, &[insert]).await;
-        self.writes = written.is_ok();
+        let write = [insert];
+        let question = client.transact(self.kind.database, &write);
+        let (written, is_at_work) = Pulse::during(pid, question).await;
+        let is_silent = matches!(&written, Err(TransactError::OutcomeUnknown(_)));
+        self.note_answer(is_silent, is_at_work, written.is_ok());
         if matches!(&written, Err(TransactError::Unreachable(_))) {
             // The process may live on while its connection does not.
             self.client = None;
         }
         written?;
         self.keep_listening().await
+    }
+
+    /// What an answer, or none, says about whether it writes.
+    fn note_answer(&mut self, is_silent: bool, is_at_work: bool, is_well: bool) {
+        if !is_silent {
+            self.pulse.beats(Instant::now());
+        }
+        let is_excused = is_silent && self.pulse.is_excused(Instant::now(), is_at_work);
+        self.writes = is_well || (self.writes && is_excused);
     }
 
     /// Puts back what an operator's hand took from the row that says where it listens.
