@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use crate::connection;
 use crate::endpoint::Endpoint;
@@ -85,6 +86,13 @@ impl Client {
     #[must_use]
     pub fn with_call_timeout(&self, call_timeout: Duration) -> Self {
         Self { handle: self.handle.clone(), call_timeout }
+    }
+
+    /// When the server last sent anything over this connection, if only the answer to a call that
+    /// nobody waited for any longer.
+    #[must_use]
+    pub fn heard(&self) -> Instant {
+        self.handle.heard()
     }
 
     /// Runs `operations` in order as one transaction on the database `db`: all or none.

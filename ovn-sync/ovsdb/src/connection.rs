@@ -17,7 +17,7 @@ use crate::error::ConnectionLost;
 use crate::message::{self, ECHO, Incoming, Refusal};
 use crate::options::Options;
 use crate::replica::{Layout, Replica, TableUpdates};
-use crate::request::{Answer, Handle, Request, Waiting};
+use crate::request::{Answer, Handle, Heard, Request, Waiting};
 
 /// Room made for each read.
 const READ_BYTES: usize = 64 * 1024;
@@ -33,7 +33,8 @@ pub(crate) fn spawn<S>(stream: S, options: &Options) -> Handle
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let (handle, requests, lost) = Handle::new();
+    let (handle, requests) = Handle::new();
+    let (lost, heard) = handle.says();
     let (reader, writer) = tokio::io::split(stream);
     let now = Instant::now();
     let mut connection = Connection {
@@ -46,6 +47,7 @@ where
         requests,
         waiting: BTreeMap::new(),
         monitors: BTreeMap::new(),
+        heard,
         heard_at: now,
         probed: false,
     };
@@ -69,7 +71,8 @@ struct Connection<S> {
     requests: mpsc::Receiver<Request>,
     waiting: BTreeMap<u64, Waiting>,
     monitors: BTreeMap<u64, Replicated>,
-    /// When the server last sent anything.
+    heard: Heard,
+    /// From when its silence is counted.
     heard_at: Instant,
     /// Whether it was asked for a sign of life since.
     probed: bool,
@@ -171,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
     /// Deals with every message that has arrived.
     fn receive(&mut self) -> Result<(), ConnectionLost> {
         self.heard_at = Instant::now();
+        self.heard.set(self.heard_at);
         self.probed = false;
         while let Some(message) = self.decoder.next(&mut self.input).map_err(protocol)? {
             self.dispatch(&message)?;

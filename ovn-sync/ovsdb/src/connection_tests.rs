@@ -102,6 +102,22 @@ async fn a_silent_server_is_probed_once_and_then_given_up() {
     assert_eq!(silence, Duration::from_secs(15));
 }
 
+/// Whoever asks can tell a slow server from a silent one.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_too_late_was_heard() {
+    let (client, mut peer) = connected(1024);
+    let begun = client.heard();
+    let hasty = client.with_call_timeout(Duration::from_secs(1));
+    let asked = tokio::spawn(async move { hasty.list_dbs().await });
+    let request = peer.receive().await;
+    assert!(asked.await.unwrap().is_err());
+    assert_eq!(client.heard(), begun);
+    peer.send(json!({"id": request["id"], "result": ["D"], "error": null})).await;
+    // Time stands still while anybody has something to do.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(client.heard(), begun + Duration::from_secs(1));
+}
+
 /// What arrived while this process was stopped is read after the timers are seen.
 #[tokio::test(start_paused = true)]
 async fn a_server_is_not_held_for_silent_by_a_process_that_stood_still() {

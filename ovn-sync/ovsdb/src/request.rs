@@ -1,12 +1,13 @@
 //! The callers' side of a connection: queueing requests, waiting for answers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::error::{ConnectionLost, Interrupted};
 use crate::message::{self, Refusal};
@@ -21,7 +22,12 @@ pub(crate) struct Handle {
     queue: mpsc::Sender<Request>,
     next_id: Arc<AtomicU64>,
     lost: Lost,
+    heard: Heard,
 }
+
+/// When the server last sent anything.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard(Arc<Mutex<Instant>>);
 
 /// Why the connection was lost; set before anybody can notice that it was.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +81,16 @@ pub(crate) struct NoAnswer {
     pub(crate) cause: Interrupted,
 }
 
+impl Heard {
+    pub(crate) fn set(&self, at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    pub(crate) fn get(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Lost {
     pub(crate) fn set(&self, why: ConnectionLost) {
         // The first reason stands.
@@ -87,10 +103,20 @@ impl Lost {
 }
 
 impl Handle {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Request>, Lost) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Request>) {
         let (queue, requests) = mpsc::channel(QUEUE_LENGTH_MAX);
-        let lost = Lost::default();
-        (Self { queue, next_id: Arc::new(AtomicU64::new(1)), lost: lost.clone() }, requests, lost)
+        let heard = Heard(Arc::new(Mutex::new(Instant::now())));
+        let next_id = Arc::new(AtomicU64::new(1));
+        (Self { queue, next_id, lost: Lost::default(), heard }, requests)
+    }
+
+    /// What the connection's task says of it, without being one more who uses it.
+    pub(crate) fn says(&self) -> (Lost, Heard) {
+        (self.lost.clone(), self.heard.clone())
+    }
+
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard.get()
     }
 
     pub(crate) fn lost(&self) -> ConnectionLost {

@@ -31,9 +31,9 @@ impl Pulse {
         Self { answered: now }
     }
 
-    /// It has answered, or is another one.
-    pub(super) fn beats(&mut self, now: Instant) {
-        self.answered = now;
+    /// It has answered then, or is another one.
+    pub(super) fn beats(&mut self, at: Instant) {
+        self.answered = self.answered.max(at);
     }
 
     /// Waits for an answer of the process, and says as well whether it has been at work lately.

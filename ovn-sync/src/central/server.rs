@@ -396,6 +396,9 @@ impl Server {
         if !is_silent {
             self.pulse.beats(Instant::now());
         }
+        // Answers that came too late.
+        let heard = self.client.as_ref().map(Client::heard);
+        heard.into_iter().for_each(|at| self.pulse.beats(at));
         let is_excused = is_silent && self.pulse.is_excused(Instant::now(), is_at_work);
         self.writes = is_well || (self.writes && is_excused);
     }
