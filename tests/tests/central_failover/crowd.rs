@@ -74,7 +74,7 @@ async fn with_dummies(node: &Node) -> Result<()> {
 }
 
 async fn plug(node: &Node, pods: &[&PodSpec]) -> Result<()> {
-    let mut words = vec!["--timeout=60".to_owned(), format!("--db={}", node.ovs_db())];
+    let mut words = vec!["--timeout=300".to_owned(), format!("--db={}", node.ovs_db())];
     for pod in pods {
         let PodSpec { namespace, name, uid, .. } = pod;
         let id = format!("external_ids:iface-id={name}.{namespace}");
