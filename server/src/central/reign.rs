@@ -174,7 +174,7 @@ impl Clients {
 async fn move_role(store: &Store, healths: &mut Healths) {
     let choose = |healths: &Healths, now: &Published| {
         let serving = now.state.central().map(AsRef::as_ref);
-        healths.choose(Instant::now(), serving).cloned()
+        healths.choose(Instant::now(), serving).map(|(report, why)| (report.clone(), why))
     };
     if choose(healths, &store.published().borrow()).is_none() {
         return;
@@ -188,8 +188,8 @@ async fn move_role(store: &Store, healths: &mut Healths) {
             return;
         }
     };
-    if let Some(next) = choose(healths, &now) {
-        tracing::info!(member = %next.name, sb = %next.sb, "the central role moves");
+    if let Some((next, why)) = choose(healths, &now) {
+        tracing::info!(member = %next.name, sb = %next.sb, %why, "the central role moves");
         healths.appointed(Instant::now(), next.member);
         // Level-triggered: whatever became of it, the next round looks again.
         if let Err(error) = appoint(store, &next).await {
