@@ -29,16 +29,14 @@ pub(crate) async fn gather(lab: &Lab, ports: usize) -> Result<()> {
     }
     let store = lab.store()?;
     let specs: Vec<PodSpec> = (0..ports).map(pod).collect();
-    // Plugged in first: whenever a node finds one of its own, all nodes compute, for seconds when they
-    // are many.
+    let announced = stream::iter(&specs).map(|spec| store.put_pod(spec));
+    announced.buffer_unordered(TOGETHER).try_collect::<()>().await?;
     for (at, node) in NODES.into_iter().enumerate() {
         let own: Vec<_> = specs.iter().skip(at).step_by(NODES.len()).collect();
         for batch in own.chunks(BATCH) {
             plug(&lab.node(node)?, batch).await?;
         }
     }
-    let announced = stream::iter(&specs).map(|spec| store.put_pod(spec));
-    announced.buffer_unordered(TOGETHER).try_collect::<()>().await?;
     wait_until(BOUND, "all ports to be bound", || async {
         let bound = bound(lab).await?;
         ensure!(bound >= ports, "{bound} of {ports}");
