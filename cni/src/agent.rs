@@ -84,8 +84,12 @@ fn exchange(
     let share = remaining.saturating_sub(OWN_SHARE.min(remaining / 10));
     request.deadline_ms = u64::try_from(share.as_millis()).unwrap_or(u64::MAX);
     let broke = |source| PluginError::AgentBroke { socket: socket.to_owned(), source };
-    atoll_cni_wire::write(&mut stream, &request).map_err(broke)?;
-    atoll_cni_wire::read(&mut stream).map_err(broke)
+    let asked = atoll_cni_wire::write(&mut stream, &request);
+    // An agent that hung up without reading may have said why.
+    match (atoll_cni_wire::read(&mut stream), asked) {
+        (Ok(answer), _) => Ok(answer),
+        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(broke(error)),
+    }
 }
 
 fn connect(

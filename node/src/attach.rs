@@ -2,16 +2,13 @@
 //!
 //! ADD: what the store decided (from the cache) → veth pair → port on the bridge → the flows are
 //! in (an event) → the report to the store is on disk. Nothing waits for a member: a node whose
-//! store is away still plugs announced pods in. DEL needs no cache: the port's own row says whose
-//! it is; the cache only tells of a port that is gone and was never reported.
+//! store is away still plugs announced pods in. The way back is [`detach`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
-use atoll_model::{
-    Allocation, Binding, Lineage, Pod, PodKey, PortName, Sandbox, Subnet, Uid, WaitReason,
-};
+use atoll_model::{Allocation, Lineage, Pod, PodKey, PortName, Sandbox, Subnet, Uid, WaitReason};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,12 +16,13 @@ use crate::attached::Attached;
 use crate::cni::{AddRequest, Attachments, CheckRequest, DelRequest, Held};
 use crate::config::Config;
 use crate::leg::pod_network;
-use crate::link::{self, Mac, PodLink, host_ifname};
+use crate::link::{self, Mac, PodLink, host_ifname, host_mac};
 use crate::ovs::port::{self, PodPort};
 use crate::ovs::{Ovs, Session, transact};
 use crate::queue::{Happened, Queue, Report};
+use crate::step::{Step, reached};
 use crate::view::View;
-use crate::{check, held, status};
+use crate::{check, detach, held, status};
 
 /// How long an ADD waits for its pod to be announced: kubelet may be ahead of the store by a watch
 /// round trip, and asks again later anyway.
@@ -70,12 +68,15 @@ pub(crate) fn failed(what: &str, error: impl Into<anyhow::Error>) -> CniError {
 }
 
 impl Attachments for Attacher {
+    async fn known(&self, request: &AddRequest) -> Result<(), CniError> {
+        self.decided(request).await.map(drop)
+    }
+
     async fn add(&self, request: AddRequest) -> Result<Added, CniError> {
         let started = Instant::now();
         let decided = self.decided(&request).await?;
         let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
-        let interface = host_ifname(&request.container_id);
-        let before = port::plugged(&interface, &session.monitor.replica());
+        let before = detach::own(&request.container_id, &session)?;
         if let Some(other) = before.as_ref().filter(|it| it.ifname != request.ifname) {
             let why = format!(
                 "this sandbox has interface {} already, and a second one ({}) is not supported; \
@@ -84,6 +85,7 @@ impl Attachments for Attacher {
             );
             return Err(CniError::new(Code::NOT_PROVIDED, why));
         }
+        reached(Step::Decided);
         let made = self.make(&request, &decided, &session).await;
         if let Err(error) = &made {
             // What an earlier ADD of the same pod made is in use; a failed repetition leaves it.
@@ -91,7 +93,7 @@ impl Attachments for Attacher {
             let in_use = before.is_some_and(|it| it.installed && it.uid == uid);
             tracing::warn!(pod = %decided.pod.spec.key, %error, in_use, "ADD failed");
             if !in_use {
-                self.undo(&interface, &request.container_id, &session).await;
+                detach::undo(&self.attached, &request.container_id, &session).await;
             }
         }
         let added = made?;
@@ -101,27 +103,7 @@ impl Attachments for Attacher {
     }
 
     async fn del(&self, request: DelRequest) -> Result<(), CniError> {
-        let interface = host_ifname(&request.container_id);
-        let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
-        let plugged = port::plugged(&interface, &session.monitor.replica())
-            .map(|plugged| Report {
-                happened: Happened::Unplugged,
-                namespace: plugged.namespace,
-                name: plugged.name,
-                uid: plugged.uid,
-                sandbox: plugged.sandbox,
-            })
-            // No port, and the store knows of one: an earlier report was lost, or the bridge.
-            .or_else(|| self.views.borrow().bound(&request.container_id).map(unplugged));
-        self.unplug(&interface, &request.container_id, &session)
-            .await
-            .map_err(|error| failed("the pod could not be unplugged; it is tried again", error))?;
-        if let Some(report) = plugged {
-            tracing::info!(pod = format!("{}/{}", report.namespace, report.name), "pod detached");
-            let pushed = self.queue.push(report).await;
-            pushed.map_err(|error| failed("the report to the store cannot be kept", error))?;
-        }
-        Ok(())
+        detach::del(self, &request).await
     }
 
     async fn check(&self, request: CheckRequest) -> Result<(), CniError> {
@@ -204,10 +186,14 @@ impl Attacher {
     ) -> Result<Added, CniError> {
         let spec = self.port(request, decided)?;
         let link = self.link(request, decided)?;
-        let (recorded, attached) = tokio::join!(
-            self.attached.add(&spec.sandbox, &decided.lineage, &decided.pod, &decided.all),
-            link::attach(&link),
-        );
+        let record = async {
+            let Decided { lineage, pod, all, .. } = decided;
+            let recorded = self.attached.add(&spec.sandbox, lineage, pod, all).await;
+            reached(Step::Recorded);
+            recorded
+        };
+        let (recorded, attached) = tokio::join!(record, link::attach(&link));
+        reached(Step::Linked);
         recorded.map_err(|error| failed("what the pod has cannot be kept on this node", error))?;
         let attached =
             attached.map_err(|error| failed("the pod's interface could not be made", error))?;
@@ -220,10 +206,12 @@ impl Attacher {
         transact(session, &plan)
             .await
             .map_err(|error| failed("the pod's port could not be added to the bridge", error))?;
+        reached(Step::Plugged);
         let left = request.deadline.saturating_duration_since(Instant::now() + UNDO);
         port::wait_installed(session, &spec, left)
             .await
             .map_err(|error| self.not_installed(&error))?;
+        reached(Step::Installed);
         // First: after the report nothing may fail, or the store knows of a port that is undone.
         let added = added(&link, &attached.host, decided)?;
         let report = Report {
@@ -237,6 +225,7 @@ impl Attacher {
             .push(report)
             .await
             .map_err(|error| failed("the report to the store cannot be kept", error))?;
+        reached(Step::Reported);
         Ok(added)
     }
 
@@ -276,43 +265,13 @@ impl Attacher {
             netns: request.netns.clone(),
             ifname: request.ifname.clone(),
             host_ifname: host_ifname(&request.container_id),
+            host_mac: host_mac(&request.container_id),
             mac: Mac(decided.allocation.mac.octets()),
             mtu: u32::from(decided.subnet.spec.mtu.unwrap_or(self.config.mtu)),
             addresses,
             routes,
             turn_off_tx_checksums: self.config.is_userspace(),
         })
-    }
-
-    async fn unplug(
-        &self,
-        interface: &str,
-        sandbox: &str,
-        session: &Session,
-    ) -> anyhow::Result<()> {
-        transact(session, &port::unplug(interface, &session.monitor.replica())).await?;
-        link::detach(interface).await?;
-        // Last: whatever is still there has a record.
-        self.attached.remove(sandbox).await?;
-        Ok(())
-    }
-
-    /// Leaves nothing half made. What cannot be undone now is taken up by the next ADD or DEL.
-    async fn undo(&self, interface: &str, sandbox: &str, session: &Session) {
-        if let Err(error) = self.unplug(interface, sandbox, session).await {
-            tracing::warn!(interface, error = format!("{error:#}"), "could not be undone");
-        }
-    }
-}
-
-/// The report for a sandbox that the store knows as plugged in.
-fn unplugged((key, uid, binding): (&PodKey, &Uid, &Binding)) -> Report {
-    Report {
-        happened: Happened::Unplugged,
-        namespace: key.namespace().to_string(),
-        name: key.name().to_owned(),
-        uid: uid.to_string(),
-        sandbox: binding.sandbox.to_string(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use atoll_model::{Allocation, Lineage, LivePod, LivePort, Object, Pod, PodSpec, Sandbox};
 
-use crate::cache::write_durably;
+use crate::cache::{sweep, write_durably};
 
 /// The records; cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,13 +28,14 @@ pub struct BadRecord {
 }
 
 impl Attached {
-    /// The records in a directory.
+    /// The records in a directory, which nobody else uses.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made.
+    /// The directory cannot be made or read.
     pub fn open(dir: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
+        sweep(dir)?;
         Ok(Self { dir: dir.into() })
     }
 
@@ -84,12 +85,24 @@ impl Attached {
     ///
     /// The directory cannot be read.
     pub fn sandboxes(&self) -> std::io::Result<Vec<String>> {
+        Self::sandboxes_in(&self.dir)
+    }
+
+    /// The same of a directory that no agent works with now.
+    pub(crate) fn sandboxes_in(dir: &Path) -> std::io::Result<Vec<String>> {
         let mut found = Vec::new();
-        for item in std::fs::read_dir(&self.dir)? {
+        for item in std::fs::read_dir(dir)? {
             let name = item?.file_name();
             found.extend(name.to_str().and_then(file_name).map(ToOwned::to_owned));
         }
         Ok(found)
+    }
+
+    /// The pod that a sandbox has a record of, if that can be read.
+    pub async fn find(&self, sandbox: &str) -> Option<LivePod> {
+        let bytes = tokio::fs::read(self.dir.join(file_name(sandbox)?)).await.ok()?;
+        let (_, objects) = atoll_api::saved::decode(&bytes).ok()?;
+        live(Sandbox::new(sandbox).ok()?, &objects)
     }
 
     /// Every pod that has a record, in the order of their sandboxes.

@@ -85,6 +85,22 @@ pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Re
     std::fs::File::open(dir)?.sync_all()
 }
 
+/// Removes what writes left behind that a crash cut short. Only while nothing is being written.
+///
+/// # Errors
+///
+/// The directory cannot be read, or a file cannot be removed.
+pub(crate) fn sweep(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".new")) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::write_durably;
+use crate::cache::{sweep, write_durably};
 
 /// Pause after a report that no member took.
 const RETRY: Duration = Duration::from_millis(500);
@@ -74,6 +74,7 @@ impl Queue {
     /// The directory cannot be made or read.
     pub fn open(dir: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
+        sweep(dir)?;
         let last = waiting(dir)?.last().map_or(0, |(number, _)| *number);
         let next = Arc::new(AtomicU64::new(last + 1));
         let wake = Arc::new(Notify::new());

@@ -64,6 +64,14 @@ impl Fake {
 }
 
 impl Attachments for Fake {
+    async fn known(&self, request: &AddRequest) -> Result<(), CniError> {
+        if request.pod.name != "unheard-of" {
+            return Ok(());
+        }
+        tokio::time::sleep_until(request.deadline).await;
+        Err(CniError::new(Code::TRY_AGAIN_LATER, "it has not been announced"))
+    }
+
     async fn add(&self, request: AddRequest) -> Result<Added, CniError> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.running_max.fetch_max(running, Ordering::SeqCst);
@@ -184,6 +192,26 @@ async fn requests_are_dispatched_and_refusals_come_back() {
     assert_eq!(code(agent.ask(refused).await.unwrap()), Code::REFUSED);
     let unnamed = Request { pod_name: String::new(), netns: None, ..request(Command::Del, "c1") };
     assert_eq!(agent.ask(unnamed).await.unwrap(), Response::Deleted);
+}
+
+/// A store that is behind must not keep those from their network that were announced.
+#[tokio::test]
+async fn pods_that_nobody_announced_hold_up_nobody() {
+    let limits = Limits { adds_max: 1, ..Limits::default() };
+    let agent = Agent::start(&Fake::new(9), limits).await;
+    let unheard_of = |id: &str| Request {
+        pod_name: "unheard-of".into(),
+        deadline_ms: 2_000,
+        ..request(Command::Add, id)
+    };
+    let waiting: Vec<_> = ["u1", "u2", "u3"].iter().map(|id| agent.ask(unheard_of(id))).collect();
+    let began = Instant::now();
+    let added = agent.ask(request(Command::Add, "c1")).await.unwrap();
+    assert!(matches!(added, Response::Added(_)), "{added:?}");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    for asked in waiting {
+        assert_eq!(code(asked.await.unwrap()), Code::TRY_AGAIN_LATER);
+    }
 }
 
 #[tokio::test]
@@ -326,7 +354,7 @@ async fn no_more_adds_run_at_a_time_than_allowed() {
 }
 
 #[tokio::test]
-async fn the_socket_is_roots_alone_and_others_get_no_answer() {
+async fn the_socket_is_roots_alone_and_others_are_told_so() {
     let limits = Limits { uid: 4711, ..Limits::default() };
     let agent = Agent::start(&Fake::new(9), limits).await;
     let mode = fs::metadata(&agent.socket).unwrap().permissions().mode();
@@ -336,9 +364,9 @@ async fn the_socket_is_roots_alone_and_others_get_no_answer() {
         let mut stream = UnixStream::connect(socket).unwrap();
         // The agent may have hung up before the request is sent.
         let _ = atoll_cni_wire::write(&mut stream, &request(Command::Del, "c1"));
-        atoll_cni_wire::read::<Response>(&mut stream).is_ok()
+        atoll_cni_wire::read::<Response>(&mut stream).unwrap()
     });
-    assert!(!answered.await.unwrap());
+    assert_eq!(code(answered.await.unwrap()), Code::IO_FAILURE);
 }
 
 async fn bind_error(path: &Path) -> BindError {

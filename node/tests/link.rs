@@ -12,13 +12,15 @@ use atoll_node::link::{
 use lab::Net;
 use serde_json::Value;
 
+const CONTAINER: &str = "cafe0123456789abcdef";
 const HOST: &str = "cafe01234567_h";
 
 fn pod_link(pod: &Net) -> PodLink {
     PodLink {
         netns: pod.path(),
         ifname: "eth0".into(),
-        host_ifname: link::host_ifname("cafe0123456789abcdef"),
+        host_ifname: link::host_ifname(CONTAINER),
+        host_mac: link::host_mac(CONTAINER),
         mac: "0a:00:00:00:00:05".parse().unwrap(),
         mtu: 1400,
         addresses: vec!["10.16.0.5/16".parse().unwrap(), "fd00:10:16::5/64".parse().unwrap()],
@@ -134,7 +136,7 @@ fn a_repeated_attachment_reuses_the_pair_and_brings_it_up_to_date() {
 }
 
 #[test]
-fn a_pair_of_another_sandbox_under_the_same_name_is_replaced() {
+fn a_pair_of_an_earlier_sandbox_of_the_same_container_is_replaced() {
     let (node, old, new) = (Net::new(), Net::new(), Net::new());
     let attached = node.as_node(async || {
         link::attach(&pod_link(&old)).await.unwrap();
@@ -143,6 +145,34 @@ fn a_pair_of_another_sandbox_under_the_same_name_is_replaced() {
     assert!(!attached.is_reused);
     assert!(!old.succeeds("ip link show eth0"));
     assert!(new.succeeds("ip link show eth0"));
+}
+
+/// It could be anybody's: the name holds only the beginning of the container's id.
+#[test]
+fn a_link_of_the_same_name_that_was_made_for_somebody_else_is_left_alone() {
+    let (node, other, pod) = (Net::new(), Net::new(), Net::new());
+    let theirs = PodLink { host_mac: link::host_mac("cafe01234567other"), ..pod_link(&other) };
+    let (refused, removed) = node.as_node(async || {
+        link::attach(&theirs).await.unwrap();
+        let refused = link::attach(&pod_link(&pod)).await.unwrap_err();
+        (refused, link::detach(HOST, Some(link::host_mac(CONTAINER))).await.unwrap())
+    });
+    assert!(matches!(refused, AttachError::NotOurs { .. }), "{refused}");
+    assert!(!removed && other.succeeds("ip link show eth0"));
+    assert!(!pod.succeeds("ip link show eth0"));
+
+    let removed = node.as_node(async || link::detach(HOST, Some(theirs.host_mac)).await.unwrap());
+    assert!(removed && !other.succeeds("ip link show eth0"));
+}
+
+/// The pod's default route would become the node's.
+#[test]
+fn the_nodes_own_namespace_is_no_pods() {
+    let node = Net::new();
+    let refused = node.as_node(async || link::attach(&pod_link(&node)).await).unwrap_err();
+    let is_own = matches!(refused, AttachError::Namespace(NamespaceError::Node { .. }));
+    assert!(is_own, "{refused}");
+    assert!(!node.succeeds("ip link show eth0"));
 }
 
 #[test]
@@ -176,6 +206,12 @@ fn a_sandbox_that_is_gone_is_said_to_be_gone() {
     spec.netns = PathBuf::from("/etc/hostname");
     let wrong = node.as_node(async || link::attach(&spec).await).unwrap_err();
     assert!(matches!(wrong, AttachError::Namespace(NamespaceError::Enter { .. })), "{wrong}");
+    // Nobody ever writes to it.
+    let dir = tempfile::tempdir().unwrap();
+    spec.netns = dir.path().join("pipe");
+    nix::unistd::mkfifo(&spec.netns, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let pipe = node.as_node(async || link::attach(&spec).await).unwrap_err();
+    assert!(matches!(pipe, AttachError::Namespace(NamespaceError::Enter { .. })), "{pipe}");
 }
 
 // Container runtimes start sandboxes with IPv6 off, and the kernel then refuses addresses.
@@ -192,15 +228,15 @@ fn detaching_works_once_and_again_and_without_the_sandbox() {
     let (node, pod) = (Net::new(), Net::new());
     let removed = node.as_node(async || {
         link::attach(&pod_link(&pod)).await.unwrap();
-        let first = link::detach(HOST).await.unwrap();
-        (first, link::detach(HOST).await.unwrap())
+        let first = link::detach(HOST, None).await.unwrap();
+        (first, link::detach(HOST, None).await.unwrap())
     });
     assert_eq!(removed, (true, false));
     assert!(!pod.succeeds("ip link show eth0"));
 
     node.as_node(async || link::attach(&pod_link(&pod)).await).unwrap();
     drop(pod);
-    node.as_node(async || link::detach(HOST).await).unwrap();
+    node.as_node(async || link::detach(HOST, None).await).unwrap();
     assert!(!node.succeeds(&format!("ip link show {HOST}")));
 }
 

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 /// For one container and interface only one call runs at a time; for different ones they run
 /// side by side.
 pub trait Attachments: Send + Sync + 'static {
+    /// Waits until `add` has what it works from, or says why not by the request's deadline. Holds
+    /// up nobody: any number of requests may wait. Changes nothing.
+    fn known(&self, request: &AddRequest) -> impl Future<Output = Result<(), CniError>> + Send;
+
     /// Attaches a pod and returns when it can be reached.
     ///
     /// Idempotent for each (container, interface). Must end by the request's deadline, having
@@ -33,6 +37,10 @@ pub trait Attachments: Send + Sync + 'static {
 }
 
 impl<A: Attachments> Attachments for Arc<A> {
+    async fn known(&self, request: &AddRequest) -> Result<(), CniError> {
+        A::known(self, request).await
+    }
+
     async fn add(&self, request: AddRequest) -> Result<Added, CniError> {
         A::add(self, request).await
     }

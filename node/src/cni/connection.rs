@@ -16,14 +16,16 @@ use tracing::{debug, warn};
 use super::{
     AddRequest, Attachments, CheckRequest, DelRequest, collect,
     job::{GRACE, Job},
-    server::{Shared, is_allowed},
+    server::{Shared, check_peer},
 };
 
 /// How long a plugin may take to send its request or to read the response: it does both at once.
 const TRANSFER_TIME_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn serve<A: Attachments>(mut stream: UnixStream, shared: Arc<Shared<A>>) {
-    if !is_allowed(&stream, shared.limits.uid) {
+    if let Err(stranger) = check_peer(&stream, shared.limits.uid) {
+        // Nothing of theirs is read; whether they listen is their own business.
+        let _ = write(&mut stream, &Response::Error(stranger)).await;
         return;
     }
     let response = match read(&mut stream).await {
@@ -124,9 +126,10 @@ async fn add<A: Attachments>(
         deadline,
         permits: Arc::clone(&shared.adds),
     };
-    let of_work = Arc::clone(shared);
+    let (of_work, known) = (Arc::clone(shared), add.clone());
     let work = async move { of_work.attachments.add(add).await };
-    Ok(Response::Added(job.run(shared, work).await?))
+    let added = job.run_after(shared.attachments.known(&known), shared, work);
+    Ok(Response::Added(added.await?))
 }
 
 async fn del<A: Attachments>(

@@ -26,9 +26,19 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Waits for a permit and for its turn, both until the deadline; then does the work.
+    /// Waits for its turn and for a permit, both until the deadline; then does the work.
     pub(super) async fn run<A: Attachments, T: Send + 'static>(
         self,
+        shared: &Shared<A>,
+        work: impl Future<Output = Result<T, CniError>> + Send + 'static,
+    ) -> Result<T, CniError> {
+        self.run_after(async { Ok(()) }, shared, work).await
+    }
+
+    /// The same after a wait that takes no permit, so that those that wait hold up nobody.
+    pub(super) async fn run_after<A: Attachments, T: Send + 'static>(
+        self,
+        wait: impl Future<Output = Result<(), CniError>> + Send,
         shared: &Shared<A>,
         work: impl Future<Output = Result<T, CniError>> + Send + 'static,
     ) -> Result<T, CniError> {
@@ -37,6 +47,11 @@ impl Job {
         let Ok(turn) = timeout_at(self.deadline, waiting).await else {
             return Err(self.not_begun());
         };
+        // By the deadline it says itself what is missing.
+        match timeout_at(self.deadline + GRACE, wait).await {
+            Ok(waited) => waited?,
+            Err(_) => return Err(self.not_begun()),
+        }
         self.run_in(turn, shared, work).await
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use atoll_cni_wire::{CniError, Code};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
@@ -131,16 +132,18 @@ async fn accept(listener: &UnixListener) -> Option<UnixStream> {
 
 /// Whether the peer is the user that may ask. The socket's mode says the same; this holds also if
 /// somebody changed it.
-pub(super) fn is_allowed(stream: &UnixStream, uid: u32) -> bool {
+pub(super) fn check_peer(stream: &UnixStream, uid: u32) -> Result<(), CniError> {
+    let refused = |why: String| Err(CniError::new(Code::IO_FAILURE, why));
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == uid => true,
+        Ok(peer) if peer.uid() == uid => Ok(()),
         Ok(peer) => {
             error!(uid = peer.uid(), pid = ?peer.pid(), "refused a CNI request: not from root");
-            false
+            let uid = peer.uid();
+            refused(format!("the node agent takes requests from root only, not from user {uid}"))
         }
         Err(error) => {
             error!(%error, "refused a CNI request: its sender cannot be told");
-            false
+            refused("the node agent cannot tell who asks; it takes requests from root only".into())
         }
     }
 }

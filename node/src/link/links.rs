@@ -138,12 +138,18 @@ pub(super) async fn find_on(handle: &Handle, name: &str) -> Result<Option<Link>,
 }
 
 pub(super) async fn delete_on(handle: &Handle, name: &str) -> Result<bool, LinkError> {
-    let Some(link) = find_on(handle, name).await? else { return Ok(false) };
+    match find_on(handle, name).await? {
+        Some(link) => delete_found(handle, &link).await,
+        None => Ok(false),
+    }
+}
+
+pub(super) async fn delete_found(handle: &Handle, link: &Link) -> Result<bool, LinkError> {
     match handle.link().del(link.index).execute().await.map_err(NetlinkError::from) {
         Ok(()) => Ok(true),
         // Its namespace or its other end went away in between.
         Err(error) if error.is(Errno::ENODEV) => Ok(false),
-        Err(error) => Err(LinkError::request("delete", name)(error)),
+        Err(error) => Err(LinkError::request("delete", &link.name)(error)),
     }
 }
 

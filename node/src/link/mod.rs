@@ -12,6 +12,8 @@
 //!
 //! Invariants:
 //! * every function is idempotent and changes only what differs;
+//! * of links on the node, only those that were made for the container are touched: by their
+//!   hardware address ([`host_mac`]);
 //! * of routes, only those with [`ROUTE_PROTOCOL`] on the given interface are touched;
 //! * of addresses, only those of global scope on the given interface are touched;
 //! * a failed [`attach`] leaves no new link behind.
@@ -21,6 +23,7 @@
 
 mod addresses;
 mod ethtool;
+mod host;
 mod interface;
 mod links;
 mod look;
@@ -33,12 +36,13 @@ mod sysctl;
 
 pub use addresses::AddressError;
 pub use ethtool::OffloadError;
+pub use host::{host_ifname, host_mac};
 pub use interface::{ConfigureError, Configured, InterfaceSpec, configure};
 pub use links::{Link, LinkError, delete, find, list};
 pub use look::{LookError, Seen, look};
 pub use mac::{Mac, ParseMacError};
 pub use namespace::{Namespace, NamespaceError, Sockets};
 pub use netlink::NetlinkError;
-pub use pod::{AttachError, Attached, PodLink, attach, detach, host_ifname};
+pub use pod::{AttachError, Attached, PodLink, attach, detach};
 pub use routes::{ROUTE_PROTOCOL, Route, RouteChanges, RouteError, reconcile_routes};
 pub use sysctl::{SysctlError, enable_forwarding, relax_reverse_path_filter};

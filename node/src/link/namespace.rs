@@ -1,14 +1,18 @@
 //! Netlink sockets inside a network namespace.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    fcntl::OFlag,
+    sched::{CloneFlags, setns},
+};
 use rtnetlink::Handle;
 use tokio::sync::oneshot;
 
@@ -52,6 +56,12 @@ pub enum NamespaceError {
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The path leads to the namespace that the caller is in, the node's own: nothing was done.
+    #[error("{path} is the node's own network namespace, not a pod's")]
+    Node {
+        /// The path.
+        path: PathBuf,
     },
     /// A thread, a runtime or a netlink socket could not be made: nothing was done.
     #[error("cannot make {what}")]
@@ -141,17 +151,28 @@ fn open_socket() -> Result<Handle, NamespaceError> {
 
 fn enter(path: &Path) -> Result<(), NamespaceError> {
     let file = open(path)?;
-    setns(&file, CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| NamespaceError::Enter { path: path.to_owned(), source: errno.into() })
+    if is_own(&file).map_err(|source| cannot_enter(path, source))? {
+        return Err(NamespaceError::Node { path: path.to_owned() });
+    }
+    setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| cannot_enter(path, errno.into()))
+}
+
+/// Whether the file stands for the namespace that this thread is in.
+fn is_own(file: &File) -> io::Result<bool> {
+    let (there, here) = (file.metadata()?, std::fs::metadata("/proc/thread-self/ns/net")?);
+    Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
+}
+
+fn cannot_enter(path: &Path, source: io::Error) -> NamespaceError {
+    match source.kind() {
+        io::ErrorKind::NotFound => NamespaceError::Absent { path: path.to_owned(), source },
+        _ => NamespaceError::Enter { path: path.to_owned(), source },
+    }
 }
 
 /// Opens the file that stands for a namespace.
 pub(crate) fn open(path: &Path) -> Result<File, NamespaceError> {
-    File::open(path).map_err(|source| {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => NamespaceError::Absent { path, source },
-            _ => NamespaceError::Enter { path, source },
-        }
-    })
+    // A pipe under this path would be waited for until somebody writes.
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    opened.map_err(|source| cannot_enter(path, source))
 }

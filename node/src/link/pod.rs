@@ -16,11 +16,12 @@ use super::{
     Sockets, SysctlError,
     addresses::reconcile_addresses,
     ethtool::turn_off_tx_checksums,
-    links::{delete_on, find_on, settle},
+    links::{delete_found, delete_on, find_on, settle},
     namespace,
     routes::reconcile_on,
     sysctl::allow_ipv6,
 };
+use crate::step::{Step, reached};
 
 /// What a pod's network should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +30,10 @@ pub struct PodLink {
     pub netns: PathBuf,
     /// Name of the interface in the pod.
     pub ifname: String,
-    /// Name of the other end on the node: [`host_ifname`].
+    /// Name of the other end on the node: [`host_ifname`](super::host_ifname).
     pub host_ifname: String,
+    /// Its hardware address, by which it is known: [`host_mac`](super::host_mac).
+    pub host_mac: Mac,
     /// Hardware address of the interface in the pod.
     pub mac: Mac,
     /// MTU of both ends in bytes.
@@ -66,6 +69,13 @@ pub enum AttachError {
         /// Its name.
         ifname: String,
     },
+    /// There is a link of this name on the node that was not made for this container. It is left
+    /// alone.
+    #[error("the node has a link {name} that was not made for this container")]
+    NotOurs {
+        /// Its name.
+        name: String,
+    },
     /// The pod's namespace is gone or cannot be worked in.
     #[error("cannot work in the pod's namespace")]
     Namespace(#[from] NamespaceError),
@@ -92,17 +102,11 @@ pub enum AttachError {
     Route(#[from] RouteError),
 }
 
-/// The name of the end on the node: the first 12 characters of the container's id, and `_h`.
-pub fn host_ifname(container_id: &str) -> String {
-    let id: String = container_id.chars().take(12).collect();
-    format!("{id}_h")
-}
-
 /// Makes a pod's veth pair and everything on it; both ends are up when this returns.
 ///
 /// Idempotent: a pair from an earlier call is reused and brought to what is asked for now; one
-/// half of a pair, or a pair of another sandbox under the same name, is replaced. The end on the
-/// node is not yet part of any bridge.
+/// half of a pair, or a pair of an earlier sandbox of the same container, is replaced. A link that
+/// was not made for this container is left alone. The end on the node is not yet part of any bridge.
 ///
 /// # Errors
 ///
@@ -112,6 +116,7 @@ pub async fn attach(spec: &PodLink) -> Result<Attached, AttachError> {
     let pod = Namespace::At(spec.netns.clone());
     pod.run(async move |sockets| {
         let is_reused = ensure_pair(&sockets, &spec).await?;
+        reached(Step::Paired);
         match set_up(&sockets, &spec).await {
             Ok((host, pod)) => Ok(Attached { host, pod, is_reused }),
             Err(error) => {
@@ -126,15 +131,25 @@ pub async fn attach(spec: &PodLink) -> Result<Attached, AttachError> {
     .await
 }
 
-/// Removes a pod's veth pair by the end on the node. True if there was one.
+/// Removes a pod's veth pair by the end on the node, if that has this hardware address; without one
+/// whatever has the name. True if there was one.
 ///
 /// Idempotent, and does not need the pod's namespace, which may be gone.
 ///
 /// # Errors
 ///
 /// [`LinkError`].
-pub async fn detach(host_ifname: &str) -> Result<bool, LinkError> {
-    super::delete(&Namespace::Own, host_ifname).await
+pub async fn detach(host_ifname: &str, mac: Option<Mac>) -> Result<bool, LinkError> {
+    let name = host_ifname.to_owned();
+    Namespace::Own
+        .run(async move |sockets| {
+            let found = find_on(&sockets.inside, &name).await?;
+            match found.filter(|link| mac.is_none() || link.mac == mac) {
+                Some(link) => delete_found(&sockets.inside, &link).await,
+                None => Ok(false),
+            }
+        })
+        .await
 }
 
 /// Finds the pair or makes it. True if it was there.
@@ -149,8 +164,12 @@ async fn ensure_pair(sockets: &Sockets, spec: &PodLink) -> Result<bool, AttachEr
     if pod.is_some() {
         return Err(AttachError::NameTaken { ifname: spec.ifname.clone() });
     }
-    if host.is_some() {
-        delete_on(&sockets.outside, &spec.host_ifname).await?;
+    match host {
+        Some(host) if host.mac != Some(spec.host_mac) => {
+            return Err(AttachError::NotOurs { name: spec.host_ifname.clone() });
+        }
+        Some(host) => drop(delete_found(&sockets.outside, &host).await?),
+        None => {}
     }
     create_pair(&sockets.outside, spec).await?;
     Ok(false)
@@ -168,6 +187,7 @@ async fn create_pair(outside: &Handle, spec: &PodLink) -> Result<(), AttachError
         .build();
     let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(spec.host_ifname.clone())
+        .address(spec.host_mac.0.to_vec())
         .mtu(spec.mtu)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();

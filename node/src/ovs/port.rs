@@ -56,6 +56,17 @@ pub struct Plugged {
     pub error: Option<String>,
 }
 
+/// Whose a name in Open vSwitch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// No port and no interface has it.
+    Nobody,
+    /// A port of ours, of whichever container.
+    Ours(Box<Plugged>),
+    /// A port or an interface without our mark.
+    Others,
+}
+
 /// Why a port does not carry traffic yet.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
@@ -161,6 +172,17 @@ pub fn unplug(interface: &str, replica: &Replica) -> Vec<Operation> {
 pub fn plugged(interface: &str, replica: &Replica) -> Option<Plugged> {
     let (_, row) = replica.find("Interface", "name", &Datum::from(interface))?;
     plugged_by(interface, row)
+}
+
+/// Whose port or interface has a name.
+#[must_use]
+pub fn holder(name: &str, replica: &Replica) -> Holder {
+    let is_in = |table| replica.find(table, "name", &Datum::from(name)).is_some();
+    match plugged(name, replica) {
+        Some(plugged) => Holder::Ours(Box::new(plugged)),
+        None if is_in("Interface") || is_in("Port") => Holder::Others,
+        None => Holder::Nobody,
+    }
 }
 
 /// Every pod that is plugged in, in no order.
