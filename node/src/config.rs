@@ -174,6 +174,14 @@ impl Config {
     }
 }
 
+#[cfg(test)]
+impl Config {
+    /// One for tests.
+    pub(crate) fn sample() -> Self {
+        Self::parse(tests::GOOD, Path::new("x"), false).unwrap()
+    }
+}
+
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -200,7 +208,7 @@ pub enum ConfigError {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"
+    pub(super) const GOOD: &str = r#"
         node = "n1"
         endpoints = ["10.0.0.1:7400"]
         encap_ip = "10.0.0.9"

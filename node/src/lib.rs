@@ -18,6 +18,7 @@
 //! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
 //! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
 //! * [`connections`]: what a private subnet does not allow any more is ended;
+//! * [`cleanup`]: nothing of all this is left;
 //! * [`cni`]: the socket on which the CNI plugin asks.
 //!
 //! Invariants:
@@ -46,6 +47,7 @@ pub mod leg;
 pub mod status;
 pub mod step;
 
+pub mod cleanup;
 pub mod cni;
 pub mod firewall;
 pub mod link;

@@ -1,13 +1,13 @@
 //! `atoll-node`: the agent of one node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use atoll_api::Credentials;
-use atoll_node::agent;
-use atoll_node::config::Config;
-use clap::Parser;
+use atoll_node::config::{Config, ConfigError};
+use atoll_node::{agent, cleanup};
+use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -16,15 +16,45 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Exit status: 0 stopped as asked, 1 failed, 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration file (TOML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Only check the configuration, and the certificates that it names.
     #[arg(long)]
     check_config: bool,
     /// Plaintext to members that run with --insecure-dev. On loopback only.
+    #[arg(long)]
+    insecure_dev: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Removes from this node whatever an agent made: links, routes, rules, sets, rows of Open vSwitch,
+    /// files. Stop the agent and ovn-controller first.
+    ///
+    /// Packets are still forwarded then (net.ipv4.ip_forward and its like): others may need it. The
+    /// plugin and its network list belong to whoever installed them; the store still knows the node. A row
+    /// `linux-noop` in Open vSwitch's table QoS may be ovn-controller's or an operator's, and stays.
+    Cleanup(Cleanup),
+}
+
+#[derive(Debug, Args)]
+struct Cleanup {
+    /// The agent's configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only say what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+    /// Also if pods are plugged in, which lose their network, and if the store was not told of
+    /// everything.
+    #[arg(long)]
+    force: bool,
+    /// As the agent has it.
     #[arg(long)]
     insecure_dev: bool,
 }
@@ -40,23 +70,42 @@ fn main() -> ExitCode {
         report(panic);
         std::process::abort();
     }));
-    let config = Config::load(&arguments.config, arguments.insecure_dev);
-    let config = config.and_then(|config| Ok((config.credentials()?, config)));
-    let (credentials, config) = match config {
-        Ok(sound) => sound,
-        Err(error) => {
-            let error = anyhow::Error::new(error);
-            tracing::error!("{}: {error:#}", arguments.config.display());
-            return ExitCode::from(2);
+    match arguments.command {
+        Some(Command::Cleanup(it)) => {
+            let loaded = Config::load(&it.config, it.insecure_dev);
+            let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
+            let options = cleanup::Options { dry_run: it.dry_run, force: it.force };
+            finish(async { cleanup::command(&config, options).await })
         }
-    };
-    if arguments.check_config {
-        tracing::info!("{}: the configuration is sound", arguments.config.display());
-        return ExitCode::SUCCESS;
+        None => {
+            let path = arguments.config.unwrap_or_default();
+            let config = Config::load(&path, arguments.insecure_dev);
+            let config = config.and_then(|config| Ok((config.credentials()?, config)));
+            let Some((credentials, config)) = checked(&path, config) else {
+                return ExitCode::from(2);
+            };
+            if arguments.check_config {
+                tracing::info!("{}: the configuration is sound", path.display());
+                return ExitCode::SUCCESS;
+            }
+            finish(run(config, credentials))
+        }
     }
+}
+
+/// What was loaded; if it is not sound, that is said.
+fn checked<T>(path: &Path, loaded: Result<T, ConfigError>) -> Option<T> {
+    let told = |error| {
+        let error = anyhow::Error::new(error);
+        tracing::error!("{}: {error:#}", path.display());
+    };
+    loaded.map_err(told).ok()
+}
+
+fn finish(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.context("cannot start the runtime").and_then(|runtime| {
-        let outcome = runtime.block_on(run(config, credentials));
+        let outcome = runtime.block_on(work);
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
         outcome
     });

@@ -95,6 +95,11 @@ impl Chain {
         }
     }
 
+    /// What it is called, for people.
+    pub(super) fn named(self, family: Family) -> String {
+        format!("chain {} of table {} ({})", self.name, self.table, family.suffix())
+    }
+
     fn jump(self) -> Option<String> {
         self.hook.map(|hook| format!("{hook} -j {}", self.name))
     }

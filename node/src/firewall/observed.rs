@@ -22,6 +22,15 @@ impl Observed {
         self.sets.is_empty() && self.chains.values().all(|chain| *chain == ObservedChain::default())
     }
 
+    /// Each of them in words, in the order in which they can go.
+    pub fn names(&self) -> Vec<String> {
+        let there =
+            |(_, chain): &(&(Family, Chain), &ObservedChain)| **chain != ObservedChain::default();
+        let chains = self.chains.iter().filter(there);
+        let chains = chains.map(|((family, chain), _)| chain.named(*family));
+        chains.chain(self.sets.keys().map(|name| format!("set {name}"))).collect()
+    }
+
     pub(super) fn families(&self) -> Vec<Family> {
         let has = |family: &Family| self.chains.keys().any(|(has, _)| has == family);
         Family::ALL.into_iter().filter(has).collect()

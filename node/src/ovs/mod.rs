@@ -134,7 +134,7 @@ async fn connect(endpoint: &str) -> anyhow::Result<Session> {
             "Bridge",
             ["name", "ports", "datapath_type", "fail_mode", "external_ids"],
         ),
-        MonitoredTable::new("Port", ["name", "interfaces"]),
+        MonitoredTable::new("Port", ["name", "interfaces", "external_ids"]),
         MonitoredTable::new(
             "Interface",
             ["name", "type", "external_ids", "mac", "mtu_request", "error"],
