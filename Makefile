@@ -11,7 +11,7 @@ export RUST_BACKTRACE := 0
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
 	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
-	projection-fuzz central-failover
+	projection-fuzz central-failover cni-faults
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,11 @@ projection-fuzz: install build ## The report projection-fuzz: random changes and
 central-failover: install build ## The report central-failover: 20 kills, freezes, cuts and moves of the serving ovn-central.
 	ATOLL_FAILOVER_ROUNDS=$${ATOLL_FAILOVER_ROUNDS:-20} \
 		$(CARGO) test -p atoll-tests --test central_failover -- --nocapture
+
+# ATOLL_CNI_PODS: pods of a full node, and announced ones among the 1,000.
+cni-faults: install build ## The report cni-faults: plugin and agent against strangers, crowds, cuts, kills; cleanup.
+	ATOLL_CNI_PODS=$${ATOLL_CNI_PODS:-110} \
+		$(CARGO) test -p atoll-tests --test cni_faults -- --test-threads=1 --nocapture
 
 qos: install build ## The report qos: how fast pods send and receive at the rates that are set.
 	$(CARGO) test -p atoll-tests --test qos -- --nocapture

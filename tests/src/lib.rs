@@ -8,6 +8,7 @@
 //! * [`certificates`]: whom members alone believe.
 //! * [`histories`]: do the answers that clients got under faults fit one order?
 //! * [`intruders`]: who comes to databases over the network, and how far.
+//! * [`kubelet`]: what a container runtime does around the CNI plugin, one step at a time.
 //! * [`mod@bench`]: members and etcd side by side, under the same load.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
@@ -15,6 +16,7 @@
 //! * [`report`]: what a run saw, for people and for programs.
 //! * [`talk`]: streams and floods of pods.
 //! * [`vectors`]: recorded answers of another allocator, and ours.
+//! * [`wire`]: what the CNI plugin says to the agent, for crowds of pods.
 //! * [`wait`] is how a test waits: for a condition, until a deadline, saying what it last saw.
 //!
 //! Deliberately absent: sleeps, global locks, and anything that production code could depend on.
@@ -25,6 +27,7 @@ pub mod bench;
 pub mod certificates;
 pub mod histories;
 pub mod intruders;
+pub mod kubelet;
 pub mod lab;
 pub mod people;
 pub mod probe;
@@ -33,3 +36,4 @@ pub mod report;
 pub mod talk;
 pub mod vectors;
 pub mod wait;
+pub mod wire;

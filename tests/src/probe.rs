@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use crate::lab::{Space, run};
 
@@ -155,7 +155,15 @@ fn count(target: &str, judged: u64, text: &str) -> Result<Seen> {
 ///
 /// With ping's own words.
 pub async fn ping(space: &Space, target: &str, bytes: u32) -> Result<()> {
-    let mut command = space.command("ping");
+    ping_from(space.command("ping"), target, bytes).await
+}
+
+/// As [`ping`], by a command that runs `ping` where it is to be run.
+///
+/// # Errors
+///
+/// With ping's own words.
+pub async fn ping_from(mut command: Command, target: &str, bytes: u32) -> Result<()> {
     command.args(["-n", "-c", "3", "-i", "0.1", "-W", "2", "-s", &bytes.to_string(), target]);
     let said = run(&mut command).await;
     said.map(drop).with_context(|| format!("ping {target} with {bytes} bytes"))

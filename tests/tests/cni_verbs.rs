@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use atoll_tests::kubelet::{self, Answer, host_end};
 use atoll_tests::lab::{
     FaultTarget, FaultVerb, Lab, LabName, Options, Place, Pod, PodOptions, ScopedLab, run,
 };
-use atoll_tests::people::{create_subnets, say};
+use atoll_tests::people::create_subnets;
 use atoll_tests::probe::ping;
 use atoll_tests::wait::wait_until;
 use nix::sys::signal::{Signal, kill};
@@ -26,48 +27,9 @@ fn lab_name() -> LabName {
     format!("v{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap()
 }
 
-/// What the plugin answered: nothing, or what it printed.
-struct Answer {
-    is_done: bool,
-    printed: Value,
-    took: Duration,
-}
-
-impl Answer {
-    /// The error's code; 0 without one.
-    fn code(&self) -> u64 {
-        if self.is_done { 0 } else { self.printed["code"].as_u64().unwrap() }
-    }
-
-    fn message(&self) -> &str {
-        self.printed["msg"].as_str().unwrap_or_default()
-    }
-}
-
-/// Calls the plugin on node 1 with `fields` beside the usual ones in its configuration.
+/// Calls the plugin on node 1.
 async fn call(lab: &Lab, verb: &str, pod: Option<&Pod>, fields: Value) -> Result<Answer> {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "atoll", "type": "atoll-cni",
-        "socket": "/run/atoll/cni.sock",
-    });
-    let fields = fields.as_object().context("fields")?.clone();
-    config.as_object_mut().context("an object")?.extend(fields);
-    let mut plugin = lab.node(1)?.space()?.command("/opt/cni/bin/atoll-cni");
-    plugin.env("CNI_COMMAND", verb).env("CNI_PATH", "/opt/cni/bin");
-    if let Some(Pod { name, uid, container_id, ifname, .. }) = pod {
-        let args = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={uid}",
-            name.namespace, name.name
-        );
-        let netns = format!("/run/netns/{container_id}");
-        plugin.env("CNI_CONTAINERID", container_id).env("CNI_IFNAME", ifname);
-        plugin.env("CNI_NETNS", netns).env("CNI_ARGS", args);
-    }
-    let began = Instant::now();
-    let said = say(&mut plugin, &config.to_string()).await?;
-    let took = began.elapsed();
-    let printed = if said.out.is_empty() { Value::Null } else { serde_json::from_str(&said.out)? };
-    Ok(Answer { is_done: said.status == 0, printed, took })
+    kubelet::call(lab, 1, verb, pod, fields).await
 }
 
 /// Adds it once more, which mends what can be mended, and returns what ADD says.
@@ -98,17 +60,12 @@ async fn differs_by(lab: &Lab, pod: &Pod, previous: &Value, mentions: &[&str]) {
 }
 
 async fn on_node(lab: &Lab, line: &[&str]) -> String {
-    let mut command = lab.node(1).unwrap().space().unwrap().command(line[0]);
-    run(command.args(&line[1..])).await.unwrap()
+    kubelet::on_node(lab, 1, line).await.unwrap()
 }
 
 async fn in_pod(lab: &Lab, pod: &Pod, line: &[&str]) {
     let space = lab.space(&Place::Pod(pod.name.clone())).unwrap();
     run(space.command(line[0]).args(&line[1..])).await.unwrap();
-}
-
-fn host_end(pod: &Pod) -> String {
-    format!("{}_h", &pod.container_id[..12])
 }
 
 async fn run_pods(lab: &Lab, names: &[&str]) -> Vec<Pod> {

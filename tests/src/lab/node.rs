@@ -27,6 +27,9 @@ use super::state::State;
 /// Where the agent serves the CNI plugin, as seen on the node.
 pub(super) const CNI_SOCKET: &str = "/run/atoll/cni.sock";
 
+/// In the node's `/var/lib`: the step at which its agent is to die.
+const DIES_AT: &str = "dies-at";
+
 /// Room for Geneve over IPv4 under the veths' 1500.
 const POD_MTU: u16 = 1400;
 
@@ -88,6 +91,19 @@ impl Node {
         Ok(Space::nested(container_id, self.holder_pid()?))
     }
 
+    /// Has its agent die when it comes to a step of `atoll_node::step`; never with `None`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn agent_dies_at(&self, step: Option<&str>) -> Result<()> {
+        let file = self.dir().join("lib").join(DIES_AT);
+        match step {
+            Some(step) => Ok(fs::write(&file, step)?),
+            None => Ok(remove_if_there(&file)?),
+        }
+    }
+
     /// Its Open vSwitch database for a client on the host.
     pub fn ovs_db(&self) -> String {
         format!("unix:{}", self.dir().join("run/openvswitch/db.sock").display())
@@ -122,7 +138,20 @@ impl Node {
     }
 
     /// Starts the agent unless it runs, and waits until it answers the CNI plugin.
-    pub(super) async fn start_agent(&self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or does not answer.
+    pub async fn start_agent(&self) -> Result<()> {
+        self.start_agent_under(&[]).await
+    }
+
+    /// As [`Self::start_agent`], by a program that becomes what it is told to start: a tracer, ...
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or does not answer.
+    pub async fn start_agent_under(&self, program_and_arguments: &[&str]) -> Result<()> {
         let agent = self.agent();
         if agent.pid().is_some() {
             return Ok(());
@@ -133,9 +162,13 @@ impl Node {
         // A socket that a killed process left would be taken for an answer.
         remove_if_there(&socket)?;
         let program = self.binaries.join("atoll-node");
-        let argv = [program.as_os_str(), OsStr::new("--config"), config.as_os_str()];
+        let own = [program.as_os_str(), OsStr::new("--config"), config.as_os_str()];
+        let before = program_and_arguments.iter().map(OsStr::new);
+        let argv: Vec<_> = before.chain(own).collect();
         let log = self.dir().join("log/atoll-node.log");
-        let pid = self.space()?.spawn_daemon(&argv, &node_envs(), &log)?;
+        let mut envs = node_envs();
+        envs.push(("ATOLL_NODE_DIES_AT", format!("/var/lib/{DIES_AT}")));
+        let pid = self.space()?.spawn_daemon(&argv, &envs, &log)?;
         agent.write_pid(pid)?;
         wait_for_socket(&socket, pid, &log).await
     }
@@ -160,7 +193,11 @@ impl Node {
 
     /// Starts ovn-controller unless it runs. It waits until the agent tells it where the
     /// southbound database is.
-    pub(super) async fn start_controller(&self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// What it said.
+    pub async fn start_controller(&self) -> Result<()> {
         if self.controller().pid().is_some() {
             return Ok(());
         }

@@ -49,13 +49,16 @@ pub struct Options {
     pub keep: bool,
     /// Only namespaces, Open vSwitch and ovn-controller: nothing of Atoll itself is started.
     pub bare: bool,
+    /// Nodes are announced, and have no agent until somebody starts it.
+    pub agents_later: bool,
 }
 
 impl Options {
     /// Three members and two nodes.
     pub fn new(name: LabName) -> Self {
         let central = CentralMode::default();
-        Self { name, members: 3, nodes: 2, central, dir: None, keep: false, bare: false }
+        let (dir, keep, bare, agents_later) = (None, false, false, false);
+        Self { name, members: 3, nodes: 2, central, dir, keep, bare, agents_later }
     }
 
     /// Refuses what cannot become a lab, before anything is made.

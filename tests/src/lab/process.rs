@@ -162,7 +162,11 @@ impl Daemon {
     }
 
     /// Waits until it is not running, whoever ends it.
-    pub(super) async fn wait_ended(&self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// It still runs after ten seconds.
+    pub async fn wait_ended(&self) -> Result<()> {
         match self.pid() {
             None => Ok(()),
             Some(pid) => self.wait_gone(pid).await,

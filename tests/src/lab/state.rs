@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) nodes: u8,
     pub(super) central: CentralMode,
     pub(super) bare: bool,
+    #[serde(default)]
+    pub(super) agents_later: bool,
     /// Where Atoll's programs are.
     pub(super) binaries: PathBuf,
 }
@@ -120,6 +122,7 @@ mod tests {
             nodes: 2,
             central: CentralMode::Warm,
             bare: false,
+            agents_later: false,
             binaries: PathBuf::from("/usr/bin"),
         }
     }

@@ -73,6 +73,8 @@ pub struct StoredPod {
     pub mac: Option<String>,
     /// Why it has no address, if it has none.
     pub waiting: Option<String>,
+    /// The sandbox that it is plugged in by.
+    pub bound: Option<String>,
 }
 
 /// What the store says of a node.
@@ -238,6 +240,7 @@ impl Store {
             addresses: allocation.iter().flat_map(|it| it.addresses.iter()).collect(),
             mac: allocation.map(|it| it.mac.to_string()),
             waiting: pod.waiting.as_ref().map(ToString::to_string),
+            bound: pod.bound.as_ref().map(|it| it.sandbox.to_string()),
         }))
     }
 

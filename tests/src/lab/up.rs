@@ -58,6 +58,7 @@ impl Reservation {
             nodes: options.nodes,
             central: options.central,
             bare: options.bare,
+            agents_later: options.agents_later,
             binaries,
         };
         state.create()?;
@@ -135,6 +136,9 @@ impl Lab {
             internal_addresses: vec![node_address(index).into(), node_address6(index).into()],
         };
         self.store()?.put_node(&spec).await.with_context(|| format!("cannot announce {name}"))?;
+        if self.state.agents_later {
+            return Ok(());
+        }
         node.start_agent().await.with_context(|| format!("the agent of {name} does not start"))
     }
 }

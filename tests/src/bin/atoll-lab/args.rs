@@ -110,7 +110,7 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) fn options(self, name: LabName) -> Options {
         let Self { members, nodes, central, dir, keep, bare } = self;
-        Options { name, members, nodes, central, dir, keep, bare }
+        Options { members, nodes, central, dir, keep, bare, ..Options::new(name) }
     }
 }
 
