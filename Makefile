@@ -11,7 +11,7 @@ export RUST_BACKTRACE := 0
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
 	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
-	projection-fuzz central-failover cni-faults
+	projection-fuzz central-failover cni-faults bench-cni
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -130,6 +130,12 @@ bench-projection: install ## The report bench-projection: the projector alone, u
 bench-southbound: install ## The report bench-southbound: 1,000 nodes that go to another southbound at once. Release build.
 	$(CARGO) build --release -p atoll-tests --bin atoll-bench-southbound
 	target/release/atoll-bench-southbound
+
+# ATOLL_BENCH_PODS=10 for a quick look, ATOLL_BENCH_ROUNDS, ATOLL_BENCH_MEMBERS, ATOLL_BENCH_IN_FLIGHT=1,8.
+bench-cni: install ## The report bench-cni: ADD of 110 pods beside the floor, netlink and OVSDB alone. Release build.
+	$(CARGO) build --release -p atolld -p atoll-node -p atoll-cni -p atollctl -p atoll-tests \
+		--bin atolld --bin atoll-node --bin atoll-cni --bin atollctl --bin atoll-bench-cni
+	target/release/atoll-bench-cni
 
 dhcp: install build ## A pod that gets its own address by DHCP, with packets.
 	$(CARGO) test -p atoll-tests --test dhcp -- --nocapture

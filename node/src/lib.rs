@@ -10,8 +10,8 @@
 //! * [`queue`]: what the store must still be told;
 //! * [`attached`], [`inventory`]: what is plugged in here, and the node's word on it when it is asked;
 //! * [`applied`]: as of which revision all that is in force, told to the leader;
-//! * [`attach`], [`detach`]: one pod, from the plugin's call to packets, and the way back, in steps at
-//!   each of which the agent may die ([`step`]); [`check`]: whether it is still so;
+//! * [`attach`], [`detach`]: one pod, from the plugin's call to packets, and the way back, in steps
+//!   at each of which the agent may die ([`step`]); [`check`]: whether it is still so;
 //!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
 //! * [`ovs`]: this node's Open vSwitch;

@@ -22,17 +22,18 @@ pub struct Said {
     pub err: String,
 }
 
-/// A program of this workspace, built beside the tests.
+/// A program of this workspace, built beside the one that runs, or one folder above it, where that
+/// is a test.
 ///
 /// # Panics
 ///
-/// If the test's own executable cannot be found.
+/// If the running program cannot be found.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
-    // target/debug/deps/NAME-HASH
-    let profile = own.parent().and_then(|deps| deps.parent()).expect("tests lie two levels deep");
-    profile.join(name)
+    // target/debug/NAME, target/debug/deps/NAME-HASH
+    let mut places = own.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    places.find(|path| path.exists()).unwrap_or_else(|| own.with_file_name(name))
 }
 
 /// Runs a program with standard input.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::process::{Child, Command};
 
 use crate::lab::{Lab, Place, Pod};
+use crate::people::program;
 
 /// A program of the tests in a pod; ends with its value.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl Talker {
         let dir = tempfile::tempdir()?;
         let output = dir.path().join("said");
         let space = lab.space(&Place::Pod(pod.name.clone()))?;
-        let mut command: Command = space.command(program()?);
+        let mut command: Command = space.command(program("atoll-talk"));
         command.args(arguments).stdin(Stdio::null()).stdout(std::fs::File::create(&output)?);
         let child = command.kill_on_drop(true).spawn().context("atoll-talk cannot be started")?;
         Ok(Self { child, output, _dir: dir })
@@ -67,11 +68,4 @@ fn times(output: &Path) -> Result<Vec<u128>> {
 /// The clock is before that.
 pub fn now() -> Result<u128> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())
-}
-
-/// The program, beside the test that runs, or one folder above it.
-fn program() -> Result<PathBuf> {
-    let here = std::env::current_exe()?;
-    let found = here.ancestors().skip(1).take(2).map(|dir| dir.join("atoll-talk"));
-    found.into_iter().find(|path| path.exists()).context("atoll-talk is not built")
 }

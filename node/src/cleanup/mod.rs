@@ -5,10 +5,10 @@
 //! ```
 //!
 //! Files go last, so that a cleanup that was interrupted can be begun again: they say which links
-//! are ours. What `ovn-controller` made because of our settings (tunnels, notes on the bridge) goes as
-//! well, which it has to be stopped for: it would put it back. What was changed and not made stays: forwarding of packets, which others may need by now.
-//! The plugin and its network list belong to whoever installed them, and the node's entry in the store
-//! to the store.
+//! are ours. What `ovn-controller` made because of our settings (tunnels, notes on the bridge) goes
+//! as well, which it has to be stopped for: it would put it back. What was changed and not made
+//! stays: forwarding of packets, which others may need by now. The plugin and its network list
+//! belong to whoever installed them, and the node's entry in the store to the store.
 
 mod files;
 mod ovs;
@@ -46,8 +46,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Options {
     /// Only say what would be done.
     pub dry_run: bool,
-    /// Also while pods are plugged in, who lose their network, or something is left to be told to the
-    /// store, which then never hears of it.
+    /// Also while pods are plugged in, who lose their network, or something is left to be told to
+    /// the store, which then never hears of it.
     pub force: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Rows of Open vSwitch that are ours, or that `ovn-controller` made because of them.
 //!
-//! Deliberately absent: the row `linux-noop` of table `QoS`, which `ovn-controller` makes and puts on the
-//! ports that tunnels leave by. It cannot be told from an operator's own, and without it Open vSwitch
-//! would take away whatever queueing he has set up there.
+//! Deliberately absent: the row `linux-noop` of table `QoS`, which `ovn-controller` makes and puts on
+//! the ports that tunnels leave by. It cannot be told from an operator's own, and without it Open
+//! vSwitch would take away whatever queueing he has set up there.
 
 use atoll_ovsdb::{Condition, Datum, Mutation, Operation, Replica, Row};
 use uuid::Uuid;

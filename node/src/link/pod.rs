@@ -106,7 +106,8 @@ pub enum AttachError {
 ///
 /// Idempotent: a pair from an earlier call is reused and brought to what is asked for now; one
 /// half of a pair, or a pair of an earlier sandbox of the same container, is replaced. A link that
-/// was not made for this container is left alone. The end on the node is not yet part of any bridge.
+/// was not made for this container is left alone. The end on the node is not yet part of any
+/// bridge.
 ///
 /// # Errors
 ///

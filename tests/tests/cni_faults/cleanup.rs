@@ -159,8 +159,8 @@ async fn traces(lab: &Lab) -> Result<Traces> {
     Ok(traces)
 }
 
-/// What has nothing to do with us: chains and tables of the kernel's own, comments with the time, and
-/// network namespaces, which are the runtime's; and a socket that has a process' number in its name.
+/// What has nothing to do with us: chains and tables of the kernel's own, comments with the time,
+/// network namespaces, which are the runtime's, and a socket with a process' number in its name.
 fn is_noise(kind: &str, line: &str) -> bool {
     match kind {
         "IPv4 rules" | "IPv6 rules" => !line.starts_with("-A") && !line.starts_with(":ATOLL"),

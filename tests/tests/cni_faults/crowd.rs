@@ -1,5 +1,5 @@
-//! A thousand ADDs at once, most of them for pods that nobody announced: what is in work is bounded,
-//! everybody is answered, and those that were announced get their network.
+//! A thousand ADDs at once, most of them for pods that nobody announced: what is in work is
+//! bounded, everybody is answered, and those that were announced get their network.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The CNI plugin and the node agent where somebody or something is against them: each test in a lab
-//! of its own, with the real plugin, agent, Open vSwitch and OVN. Needs root; `make cni-faults`.
+//! The CNI plugin and the node agent where somebody or something is against them: each test in a
+//! lab of its own, with the real plugin, agent, Open vSwitch and OVN. Needs root; `make cni-faults`.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
