@@ -321,6 +321,21 @@ pub async fn held(lab: &Lab, node: u8) -> Result<Held> {
     Ok(Held { links, interfaces, ports, files })
 }
 
+/// What there is on a node when the store has been told everything.
+///
+/// # Errors
+///
+/// It is not told.
+pub async fn settled(lab: &Lab, node: u8) -> Result<Held> {
+    wait_until(SOON, "the store to be told everything", async || {
+        let now = held(lab, node).await?;
+        let reports = now.files.iter().filter(|file| file.starts_with("queue/")).count();
+        ensure!(reports == 0, "{reports} reports are left");
+        Ok(now)
+    })
+    .await
+}
+
 fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

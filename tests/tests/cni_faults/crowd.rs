@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use atoll_cni_wire::{Code, Command, Response};
 use atoll_tests::kubelet::{
-    announce, end_pod, held, make_sandbox, run_pod, unannounced, until_held,
+    announce, end_pod, make_sandbox, run_pod, settled, unannounced, until_held,
 };
 use atoll_tests::lab::{Lab, Pod};
 use atoll_tests::report::{Report, Target};
@@ -44,7 +44,7 @@ async fn a_thousand_pods_at_once_are_answered_and_the_announced_ones_come() {
 }
 
 async fn crowd(lab: &Lab, report: &mut Report) -> Result<()> {
-    let before = held(lab, 1).await?;
+    let before = settled(lab, 1).await?;
     let announced = super::pods() as usize;
     let names: Vec<String> = (0..CALLS).map(|number| format!("dual/c{number}")).collect();
     let (some, rest) = names.split_at(announced);

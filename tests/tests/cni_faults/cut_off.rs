@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use atoll_node::step::Step;
 use atoll_tests::kubelet::{
     Call, TRY_AGAIN_LATER, add, announce, del, end_pod, end_sandbox, held, make_sandbox, pings,
-    run_pod, take_in, until_bound, until_held,
+    run_pod, settled, take_in, until_bound, until_held,
 };
 use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Pod};
 use atoll_tests::wait::wait_until;
@@ -92,7 +92,7 @@ async fn without_southbound(lab: &Lab) -> Result<()> {
     let pod = &to_come[0];
     make_sandbox(lab, pod).await?;
     lab.fault(FaultVerb::Kill, FaultTarget::Member(1)).await?;
-    let before = held(lab, 1).await?;
+    let before = settled(lab, 1).await?;
     let fields = json!({ "timeout_ms": WAIT_MS });
     let answer = Call { fields, ..Call::new("ADD", Some(pod)) }.on(lab, 1).await?;
     answer.refused(TRY_AGAIN_LATER, &["did not install the flows of waits.dual", "southbound"])?;

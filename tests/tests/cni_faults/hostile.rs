@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use atoll_tests::kubelet::{
     Call, Held, TRY_AGAIN_LATER, add, announce, del, end_pod, end_sandbox, held, host_end,
-    make_sandbox, on_node, pings, run_pod, unannounced, until_held,
+    make_sandbox, on_node, pings, run_pod, settled, unannounced, until_held,
 };
 use atoll_tests::lab::{Lab, Pod, PodName};
 use atoll_tests::people::create_subnets;
@@ -24,7 +24,7 @@ const IO_FAILURE: u64 = 5;
 async fn whoever_asks_for_what_is_not_theirs_is_refused_with_the_reason() {
     let lab = up(1, 2).await;
     let beside = run_pod(&lab, "dual/beside", 1).await.unwrap();
-    let before = held(&lab, 1).await.unwrap();
+    let before = settled(&lab, 1).await.unwrap();
     strangers(&lab).await.unwrap();
     names(&lab).await.unwrap();
     ways_to_elsewhere(&lab).await.unwrap();

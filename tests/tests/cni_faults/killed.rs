@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, ensure};
 use atoll_node::step::Step;
 use atoll_tests::kubelet::{
-    Call, Held, TRY_AGAIN_LATER, add, announce, del, end_pod, end_sandbox, held, make_sandbox,
-    pings, run_pod, take_in, until_bound, until_held,
+    Call, Held, TRY_AGAIN_LATER, add, announce, del, end_pod, end_sandbox, make_sandbox, pings,
+    run_pod, settled, take_in, until_bound, until_held,
 };
 use atoll_tests::lab::{Lab, Pod};
 use atoll_tests::wait::wait_until;
@@ -16,7 +16,7 @@ use super::{SOON, healthy, up};
 async fn whatever_step_an_agent_dies_at_the_next_one_finishes_it() {
     let lab = up(1, 1).await;
     let beside = run_pod(&lab, "dual/beside", 1).await.unwrap();
-    let before = held(&lab, 1).await.unwrap();
+    let before = settled(&lab, 1).await.unwrap();
     for step in Step::ADD {
         add_again(&lab, &beside, step).await.with_context(|| step.name()).unwrap();
         until_gone(&lab, &before).await.with_context(|| step.name()).unwrap();

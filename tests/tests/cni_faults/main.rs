@@ -49,7 +49,7 @@ fn pods() -> u32 {
 /// The agent is well: a pod comes, talks to an older one, and goes without a trace.
 async fn healthy(lab: &Lab, beside: &atoll_tests::lab::Pod) -> Result<()> {
     let node = beside.node;
-    let before = kubelet::held(lab, node).await?;
+    let before = kubelet::settled(lab, node).await?;
     let pod = kubelet::run_pod(lab, "dual/normal", node).await?;
     wait_until(SOON, "a normal pod to talk", || kubelet::pings(lab, &pod, beside)).await?;
     kubelet::until_bound(lab, &pod, true).await?;
