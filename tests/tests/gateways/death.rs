@@ -237,7 +237,8 @@ fn outages(talkers: &[(String, Talker)], begun: u128) -> Result<BTreeMap<&'stati
         heard.sort_unstable();
         let since = heard.into_iter().filter(|at| at + 500 > begun).collect::<Vec<_>>();
         let gaps = since.windows(2).map(|pair| pair[1] - pair[0]);
-        let gap = f64::from(u32::try_from(gaps.max().unwrap_or_default())?) / 1_000.0;
+        let gap =
+            Duration::from_millis(u64::try_from(gaps.max().unwrap_or_default())?).as_secs_f64();
         let kind = match who {
             _ if who.contains("knock") => "new connections",
             _ if who.contains("redial") => "a translated connection, begun anew when it broke",

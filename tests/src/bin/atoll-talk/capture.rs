@@ -24,7 +24,7 @@ pub(crate) fn capture() -> Result<()> {
     let mut out = BufWriter::new(std::io::stdout());
     loop {
         let (length, from) = recvfrom::<LinkAddr>(raw.as_raw_fd(), &mut frame)?;
-        if !from.is_some_and(|it| it.pkttype() == TO_US) {
+        if from.is_none_or(|it| it.pkttype() != TO_US) {
             continue;
         }
         if let Some(line) = line(&frame[..length]) {
