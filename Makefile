@@ -11,7 +11,7 @@ export RUST_BACKTRACE := 0
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
 	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
-	projection-fuzz central-failover
+	projection-fuzz central-failover gateways
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,11 @@ qos: install build ## The report qos: how fast pods send and receive at the rate
 
 isolation: install build ## The reports isolation*: who reaches the pods of a private subnet, also under a flood.
 	$(CARGO) test -p atoll-tests --test isolation -- --test-threads=1 --nocapture
+
+# ATOLL_GATEWAY_ROUNDS (of each way to die), ATOLL_GATEWAY_SWITCHES.
+gateways: install build ## The reports gateway-*: gateways that die, are cut off or frozen, and are switched while pods talk.
+	ATOLL_GATEWAY_ROUNDS=$${ATOLL_GATEWAY_ROUNDS:-20} ATOLL_GATEWAY_SWITCHES=$${ATOLL_GATEWAY_SWITCHES:-50} \
+		$(CARGO) test -p atoll-tests --test gateways -- --test-threads=1 --nocapture --include-ignored
 
 power-loss: install build forgetful ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
 	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture

@@ -10,6 +10,7 @@
 //! * [`queue`]: what the store must still be told;
 //! * [`attached`], [`inventory`]: what is plugged in here, and the node's word on it when it is asked;
 //! * [`applied`]: as of which revision all that is in force, told to the leader;
+//! * [`neighbours`]: gateways that this node watches, on the leader's behalf;
 //! * [`attach`]: one pod, from the plugin's call to packets; [`check`]: whether it is still so;
 //!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
@@ -33,6 +34,7 @@ pub mod attached;
 pub mod cache;
 pub mod follow;
 pub mod inventory;
+pub mod neighbours;
 pub mod queue;
 pub mod view;
 

@@ -3,6 +3,7 @@
 //! * [`config`]: one file, checked once.
 //! * [`services`]: what clients ask (`Store`, `Cluster`); peers are answered by `atoll-raft`.
 //! * [`role`]: which member's ovn-central serves; a pure choice, made by the raft leader.
+//! * `gateways`: which nodes a centralized subnet may leave by; judged by the raft leader.
 //! * [`central`]: this member's ovn-central and the projection into it.
 //! * [`pki`]: `atolld pki`, which makes certificates.
 //! * [`disaster`]: what is done to a data directory while no member runs on it.
@@ -13,6 +14,7 @@
 pub mod central;
 pub mod config;
 pub mod disaster;
+mod gateways;
 pub mod member;
 mod metrics;
 pub mod pki;

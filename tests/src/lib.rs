@@ -9,6 +9,7 @@
 //! * [`histories`]: do the answers that clients got under faults fit one order?
 //! * [`intruders`]: who comes to databases over the network, and how far.
 //! * [`mod@bench`]: members and etcd side by side, under the same load.
+//! * [`outside`]: frames, as somebody outside sees them.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`referee`]: what a northbound database has to hold, computed a second time.
@@ -26,6 +27,7 @@ pub mod certificates;
 pub mod histories;
 pub mod intruders;
 pub mod lab;
+pub mod outside;
 pub mod people;
 pub mod probe;
 pub mod referee;

@@ -7,6 +7,7 @@
 
 mod acl;
 mod dhcp;
+mod gateway;
 mod ip;
 mod list;
 mod qos;
