@@ -20,7 +20,7 @@
 //!
 //! Any node may be the gateway of any subnet, so all have the rules for it before anything is sent to
 //! them. A subnet that this one does not know yet does not leave: it is in neither `atoll-nat` nor
-//! `atoll-plain`. Connections that were open when their source changed begin anew ([`tracked`]).
+//! `atoll-plain`. Connections that were open when their source changed begin anew (`tracked`).
 //!
 //! What changes are four ipsets for each family, filled aside and swapped in, so that there is no
 //! moment with half a set, `ATOLL-EGRESS`, and the two chains about private networks, which are replaced
