@@ -77,7 +77,7 @@ isolation: install build ## The reports isolation*: who reaches the pods of a pr
 # ATOLL_GATEWAY_ROUNDS (of each way to die), ATOLL_GATEWAY_SWITCHES.
 gateways: install build ## The reports gateway-*: gateways that die, are cut off or frozen, and are switched while pods talk.
 	ATOLL_GATEWAY_ROUNDS=$${ATOLL_GATEWAY_ROUNDS:-20} ATOLL_GATEWAY_SWITCHES=$${ATOLL_GATEWAY_SWITCHES:-50} \
-		$(CARGO) test -p atoll-tests --test gateways -- --test-threads=1 --nocapture --include-ignored
+		$(CARGO) test -p atoll-tests --test gateways -- --test-threads=1 --nocapture
 
 power-loss: install build forgetful ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
 	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture

@@ -32,6 +32,8 @@ pub struct Frame {
     pub from_port: u16,
     /// The port that it is for; 0 without one.
     pub port: u16,
+    /// It ends a TCP connection.
+    pub is_reset: bool,
 }
 
 impl Capture {
@@ -64,13 +66,14 @@ impl Capture {
 
     fn frame(&self, line: &str) -> Option<Frame> {
         let words: Vec<&str> = line.split(' ').collect();
-        let [at, mac, from, from_port, _, port] = words[..] else { return None };
+        let [at, mac, from, from_port, _, port, kind] = words[..] else { return None };
         Some(Frame {
             at: at.parse().ok()?,
             node: *self.nodes.get(mac)?,
             from: from.parse().ok()?,
             from_port: from_port.parse().ok()?,
             port: port.parse().ok()?,
+            is_reset: kind == "reset",
         })
     }
 }

@@ -133,7 +133,9 @@ fn tell(frames: &[Frame], stays: &[Stay], report: &mut Report) {
             elsewhere += 1;
         }
         let is_designated = DESIGNATED.contains(&frame.from.to_string().as_str());
-        if is_installed && now.is_designated != is_designated {
+        // A node that has forgotten a translation answers what still comes for it, as itself.
+        let is_own = frame.is_reset && !NATTED.holds(frame.from);
+        if is_installed && now.is_designated != is_designated && !is_own {
             undesignated += 1;
         }
     }

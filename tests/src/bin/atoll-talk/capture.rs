@@ -1,7 +1,8 @@
 //! What comes in from the network, frame by frame.
 //!
 //! A line for each that holds IPv4 or IPv6: milliseconds since 1970, the MAC of who sent it, source and
-//! destination as address and port; 0 where there are no ports.
+//! destination as address and port, 0 where there are no ports; `reset` if it ends a TCP connection,
+//! `-` if it does not.
 
 use std::io::{BufWriter, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +13,12 @@ use anyhow::{Context as _, Result};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket,
 };
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// In byte 13 of a TCP header.
+const RST: u8 = 0x04;
 
 /// `PACKET_HOST`: sent to us, not by us.
 const TO_US: u8 = 0;
@@ -56,8 +63,10 @@ fn line(frame: &[u8]) -> Option<String> {
     };
     let port = |at: usize| {
         let bytes = packet.get(header + at..).and_then(|rest| rest.first_chunk::<2>());
-        let has_ports = [6, 17].contains(&protocol);
+        let has_ports = [TCP, UDP].contains(&protocol);
         bytes.filter(|_| has_ports).map_or(0, |bytes| u16::from_be_bytes(*bytes))
     };
-    Some(format!("{} {from} {} {to} {}", mac.join(":"), port(0), port(2)))
+    let is_reset = protocol == TCP && packet.get(header + 13).is_some_and(|flags| flags & RST != 0);
+    let kind = if is_reset { "reset" } else { "-" };
+    Some(format!("{} {from} {} {to} {} {kind}", mac.join(":"), port(0), port(2)))
 }
