@@ -1,4 +1,4 @@
-//! An interface of the node that Open vSwitch makes and we set up: `ovn0`.
+//! An interface of the node that Open vSwitch makes and we set up: `ovn0`, `mirror0`.
 
 use ipnetwork::IpNetwork;
 
@@ -6,7 +6,7 @@ use super::{
     AddressError, Link, LinkError, Mac, Namespace, NamespaceError, SysctlError,
     addresses::reconcile_addresses,
     links::{find_on, settle},
-    sysctl::{allow_ipv6, trust_ipv6_addresses},
+    sysctl::{allow_ipv6, forbid_ipv6, trust_ipv6_addresses},
 };
 
 /// How an interface should be.
@@ -81,6 +81,30 @@ pub async fn configure(
             let is_settled = settle(handle, &link, Some(spec.mac), spec.mtu).await?;
             let is_addressed = reconcile_addresses(handle, link.index, &spec.addresses).await?;
             Ok(Configured { link, is_changed: is_settled || is_addressed })
+        })
+        .await
+}
+
+/// Brings an existing interface up that only shows frames: without IPv6, which would send some of
+/// its own. Idempotent. True if something was changed.
+///
+/// # Errors
+///
+/// [`ConfigureError`].
+pub async fn raise_silent(
+    namespace: &Namespace,
+    name: &str,
+    mtu: u32,
+) -> Result<bool, ConfigureError> {
+    let name = name.to_owned();
+    namespace
+        .run(async move |sockets| {
+            let handle = &sockets.inside;
+            let Some(link) = find_on(handle, &name).await? else {
+                return Err(ConfigureError::Absent { name });
+            };
+            let is_silenced = forbid_ipv6(&name)?;
+            Ok(settle(handle, &link, None, mtu).await? || is_silenced)
         })
         .await
 }
