@@ -1,9 +1,9 @@
 //! Copies of pods' frames on `mirror0`, as the store orders them: of all pods of this node, or of
 //! those that are chosen; both directions, each frame once.
 //!
-//! Who copies is Open vSwitch, and it goes on while no agent runs. `mirror0` is there always, because
-//! a port that comes or goes costs other pods packets in the userspace datapath. It takes no traffic
-//! itself, so it has no IPv6: the kernel would send on it.
+//! Who copies is Open vSwitch, and it goes on while no agent runs. `mirror0` is there always,
+//! because a port that comes or goes costs other pods packets in the userspace datapath. The node
+//! takes no part in what it shows: it has no addresses, no IPv6 and no ARP there.
 //!
 //! A node that is mirrored copies all that passes its integration bridge, so that no pod's first
 //! frames are missed: also what the node itself exchanges with pods of other nodes through `ovn0`.
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::link::{self, Namespace};
-use crate::ovs::mirror::{Copied, MIRROR0, MTU, plan};
+use crate::ovs::mirror::{Copied, MIRROR0, MTU, made, plan};
 use crate::ovs::{Ovs, Session, port, transact};
 use crate::view::View;
 
@@ -87,16 +87,18 @@ async fn pass(view: &View, node: &NodeName, session: &Session) -> anyhow::Result
     }
     let replica = session.monitor.replica();
     let copied = copied(view, node, &replica);
-    let plan = plan(copied.as_ref(), &replica)?;
+    let link = link::find(&Namespace::Own, MIRROR0).await?;
+    let plan = plan(copied.as_ref(), link.is_some(), &replica)?;
     if !plan.is_empty() {
         tracing::info!(changes = plan.len(), ?copied, "changing what is copied to {MIRROR0}");
         transact(session, &plan).await?;
     }
-    // A restarted Open vSwitch makes it anew, and down.
-    if link::find(&Namespace::Own, MIRROR0).await?.is_none() {
+    // A restarted Open vSwitch makes it anew, and down; which one it made it says a moment later.
+    let (Some(index), Some(link)) = (made(&replica)?, link) else { return Ok(false) };
+    if link.index != index {
         return Ok(false);
     }
-    link::raise_silent(&Namespace::Own, MIRROR0, u32::from(MTU)).await?;
+    link::raise_silent(&Namespace::Own, MIRROR0, index, u32::from(MTU)).await?;
     Ok(true)
 }
 

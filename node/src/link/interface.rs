@@ -5,7 +5,7 @@ use ipnetwork::IpNetwork;
 use super::{
     AddressError, Link, LinkError, Mac, Namespace, NamespaceError, SysctlError,
     addresses::reconcile_addresses,
-    links::{find_on, settle},
+    links::{find_on, forbid_arp, settle},
     sysctl::{allow_ipv6, forbid_ipv6, trust_ipv6_addresses},
 };
 
@@ -85,8 +85,10 @@ pub async fn configure(
         .await
 }
 
-/// Brings an existing interface up that only shows frames: without IPv6, which would send some of
-/// its own. Idempotent. True if something was changed.
+/// Brings an existing interface up that only shows frames: without addresses, IPv6 and ARP, by
+/// which the node would take part in what it shows. Idempotent. True if something was changed.
+///
+/// A link of that name with another number than `index` is somebody else's, and is not touched.
 ///
 /// # Errors
 ///
@@ -94,17 +96,21 @@ pub async fn configure(
 pub async fn raise_silent(
     namespace: &Namespace,
     name: &str,
+    index: u32,
     mtu: u32,
 ) -> Result<bool, ConfigureError> {
     let name = name.to_owned();
     namespace
         .run(async move |sockets| {
             let handle = &sockets.inside;
-            let Some(link) = find_on(handle, &name).await? else {
+            let found = find_on(handle, &name).await?;
+            let Some(link) = found.filter(|link| link.index == index) else {
                 return Err(ConfigureError::Absent { name });
             };
-            let is_silenced = forbid_ipv6(&name)?;
-            Ok(settle(handle, &link, None, mtu).await? || is_silenced)
+            // Before it is up, so that the kernel never says anything there.
+            let is_silenced = forbid_ipv6(&name)? | forbid_arp(handle, &link).await?;
+            let is_emptied = reconcile_addresses(handle, index, &[]).await?;
+            Ok(settle(handle, &link, None, mtu).await? || is_silenced || is_emptied)
         })
         .await
 }

@@ -7,8 +7,8 @@
 //! Two halves:
 //! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
 //!   shows it;
-//! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that somebody
-//!   else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be.
+//! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that
+//!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be.
 //!
 //! Invariants:
 //! * every function is idempotent and changes only what differs;

@@ -26,18 +26,31 @@ pub enum Copied {
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
-    /// The name is taken.
+    /// The name is taken in Open vSwitch.
     #[error("Open vSwitch has a port {MIRROR0} that is not ours; it stays as it is")]
     Taken,
+    /// The name is taken in the kernel.
+    #[error("there is a link {MIRROR0} that Open vSwitch did not make for us; it stays as it is")]
+    Foreign,
+    /// Open vSwitch could not make the link.
+    #[error("Open vSwitch cannot make {MIRROR0}: {0}")]
+    Failed(String),
 }
 
 /// The operations after which the bridge copies `wanted` and nothing else, by one mirror of ours;
 /// with `None` there is none of ours. None if it is so already, or there is no bridge yet.
 ///
+/// `has_link` says whether the kernel has a [`MIRROR0`]. Open vSwitch is not asked for a port of
+/// that name then: it would take over some kinds of links.
+///
 /// # Errors
 ///
 /// [`MirrorError`]: nothing can be done.
-pub fn plan(wanted: Option<&Copied>, replica: &Replica) -> Result<Vec<Operation>, MirrorError> {
+pub fn plan(
+    wanted: Option<&Copied>,
+    has_link: bool,
+    replica: &Replica,
+) -> Result<Vec<Operation>, MirrorError> {
     let Some((_, bridge)) = replica.find("Bridge", "name", &Datum::from(BRIDGE)) else {
         return Ok(Vec::new());
     };
@@ -49,10 +62,10 @@ pub fn plan(wanted: Option<&Copied>, replica: &Replica) -> Result<Vec<Operation>
         .filter_map(|uuid| Some((uuid, replica.row("Mirror", uuid)?)))
         .filter(|(_, row)| is_ours(row))
         .collect();
-    let interface = replica.find("Interface", "name", &Datum::from(MIRROR0));
-    let is_taken = port.is_some() && !interface.is_some_and(|(_, row)| is_ours(row));
-    if is_taken {
-        return Err(MirrorError::Taken);
+    match port {
+        Some(_) if interface(replica).is_none() => return Err(MirrorError::Taken),
+        None if has_link => return Err(MirrorError::Foreign),
+        _ => {}
     }
     let mut plan = Vec::new();
     let Some(wanted) = wanted else {
@@ -71,6 +84,28 @@ pub fn plan(wanted: Option<&Copied>, replica: &Replica) -> Result<Vec<Operation>
     // Two of them would copy everything twice.
     plan.extend(removal(ours.iter().skip(1).map(|(uuid, _)| *uuid)));
     Ok(plan)
+}
+
+/// The kernel's number of the [`MIRROR0`] that Open vSwitch made for us, once it did.
+///
+/// # Errors
+///
+/// [`MirrorError::Failed`].
+pub fn made(replica: &Replica) -> Result<Option<u32>, MirrorError> {
+    let Some(row) = interface(replica) else { return Ok(None) };
+    match row.get("error").and_then(Datum::as_str) {
+        Some(error) => Err(MirrorError::Failed(error.to_owned())),
+        None => {
+            let number = row.get("ifindex").and_then(Datum::as_i64);
+            Ok(number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0))
+        }
+    }
+}
+
+/// The interface, if it is ours.
+fn interface(replica: &Replica) -> Option<&Row> {
+    let (_, row) = replica.find("Interface", "name", &Datum::from(MIRROR0))?;
+    is_ours(row).then_some(row)
 }
 
 fn is_ours(row: &Row) -> bool {
@@ -191,7 +226,7 @@ mod tests {
     fn what_is_so_already_is_left_alone() {
         for wanted in [Copied::All, of(&["a"]), of(&["a", "b"]), of(&[])] {
             let replica = replica(VENDOR, &[(7, existing(&wanted))]);
-            assert_eq!(plan(Some(&wanted), &replica).unwrap(), []);
+            assert_eq!(plan(Some(&wanted), true, &replica).unwrap(), []);
         }
     }
 
@@ -202,7 +237,7 @@ mod tests {
             [("select_dst_port", uuids(&[10, 11])), ("select_src_port", uuids(&[10, 11]))];
         let filter = vec![Condition::uuid(Uuid::from_u128(7))];
         let wanted = of(&["a", "b", "not plugged in"]);
-        let found = plan(Some(&wanted), &replica).unwrap();
+        let found = plan(Some(&wanted), true, &replica).unwrap();
         assert_eq!(found, [Operation::update("Mirror", filter, row(columns))]);
     }
 
@@ -213,15 +248,37 @@ mod tests {
         let ours = existing(&Copied::All);
         let replica = replica(VENDOR, &[(6, others), (7, ours.clone()), (8, ours)]);
         let gone = |id| on_bridge(Mutation::delete("mirrors", Uuid::from_u128(id)));
-        assert_eq!(plan(Some(&Copied::All), &replica).unwrap(), [gone(8)]);
-        assert_eq!(plan(None, &replica).unwrap(), [gone(7), gone(8)]);
+        assert_eq!(plan(Some(&Copied::All), true, &replica).unwrap(), [gone(8)]);
+        assert_eq!(plan(None, true, &replica).unwrap(), [gone(7), gone(8)]);
     }
 
     #[test]
-    fn a_port_of_somebody_else_is_not_taken() {
-        let replica = replica("other", &[]);
-        assert!(plan(Some(&Copied::All), &replica).is_err());
-        assert!(plan(None, &replica).is_err());
+    fn a_port_or_a_link_of_somebody_else_is_not_taken() {
+        let mut replica = replica("other", &[]);
+        for wanted in [None, Some(&Copied::All)] {
+            assert!(matches!(plan(wanted, true, &replica), Err(MirrorError::Taken)));
+        }
+        assert_eq!(made(&replica).unwrap(), None);
+        replica.tables.insert("Port".to_owned(), Arc::default());
+        for wanted in [None, Some(&Copied::All)] {
+            assert!(matches!(plan(wanted, true, &replica), Err(MirrorError::Foreign)));
+        }
+    }
+
+    #[test]
+    fn which_link_is_ours_is_what_open_vswitch_says() {
+        let with = |column: (&str, Datum)| {
+            let mut replica = replica(VENDOR, &[]);
+            let ids = ("external_ids", Datum::map([("vendor", VENDOR)]));
+            let interface = row([("name", Datum::from(MIRROR0)), ids, column]);
+            let rows = [(Uuid::from_u128(3), Arc::new(interface))].into_iter().collect();
+            replica.tables.insert("Interface".to_owned(), Arc::new(rows));
+            made(&replica)
+        };
+        assert_eq!(with(("ifindex", Datum::from(7))).unwrap(), Some(7));
+        assert_eq!(with(("ifindex", Datum::empty_set())).unwrap(), None);
+        let failed = with(("error", Datum::from("File exists"))).unwrap_err();
+        assert!(failed.to_string().ends_with("File exists"), "{failed}");
     }
 
     #[test]
@@ -230,9 +287,9 @@ mod tests {
         for table in ["Port", "Interface"] {
             replica.tables.insert(table.to_owned(), Arc::default());
         }
-        assert_eq!(plan(None, &replica).unwrap().len(), 3);
-        assert_eq!(plan(Some(&of(&[])), &replica).unwrap().len(), 5);
+        assert_eq!(plan(None, false, &replica).unwrap().len(), 3);
+        assert_eq!(plan(Some(&of(&[])), false, &replica).unwrap().len(), 5);
         replica.tables.insert("Bridge".to_owned(), Arc::default());
-        assert_eq!(plan(Some(&Copied::All), &replica).unwrap(), []);
+        assert_eq!(plan(Some(&Copied::All), false, &replica).unwrap(), []);
     }
 }
