@@ -2,23 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
-use std::collections::BTreeMap;
+mod capture;
+mod foreign;
+
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::{
-    FaultTarget, FaultVerb, Lab, Options, Place, Pod, PodOptions, ScopedLab, Space, run,
+    FaultTarget, FaultVerb, Lab, Node, Options, Place, Pod, PodOptions, ScopedLab, Space, run,
 };
-use atoll_tests::people::atollctl;
+use atoll_tests::people::{atollctl, create_subnets};
 use atoll_tests::probe::Flow;
 use atoll_tests::report::{Report, Target};
 use atoll_tests::wait::wait_until;
 use futures::future::try_join_all;
-use tokio::process::Child;
 use uuid::Uuid;
+
+use self::capture::Capture;
 
 /// From an order, or the start of what was stopped, to copies.
 const SETTLED: Duration = Duration::from_secs(20);
@@ -26,8 +27,14 @@ const SETTLED: Duration = Duration::from_secs(20);
 /// Probes of a pair of pods in an exchange that is counted.
 const PROBES: u32 = 100;
 
-/// Who probes whom: `a` and `b` are on the first node, `c` is on the second.
-const PAIRS: [(usize, usize); 3] = [(0, 1), (0, 2), (2, 1)];
+/// The pods, and the node that each is on. `d` is in a subnet of its own.
+const PODS: [(&str, u8); 4] = [("shop/a", 1), ("shop/b", 1), ("shop/c", 2), ("blue/d", 1)];
+
+/// Who probes whom, of those that run; those with `d` through the router.
+const PAIRS: [(usize, usize); 6] = [(0, 1), (0, 2), (2, 1), (0, 3), (2, 3), (2, ASKS)];
+
+/// A pod that asks for copies itself.
+const ASKS: usize = PODS.len();
 
 /// Size of the payload of what is counted, and of the last probe of a capture.
 const BYTES: &str = "56";
@@ -44,9 +51,6 @@ async fn each_frame_of_a_mirrored_pod_comes_out_once() {
     assert!(report.failures().is_empty(), "{:?}", report.failures());
 }
 
-/// A frame as it was captured: from, to, and what `ping` wrote into it.
-type Frames = BTreeMap<(IpAddr, IpAddr, String), u32>;
-
 struct Bench<'a> {
     lab: &'a Lab,
     report: &'a mut Report,
@@ -56,12 +60,18 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     async fn new(lab: &'a Lab, report: &'a mut Report) -> Result<Self> {
+        create_subnets(lab, &[("blue", "10.31.0.0/16", "blue")]).await?;
         let mut pods = Vec::new();
-        for (name, node) in [("shop/a", 1), ("shop/b", 1), ("shop/c", 2)] {
+        for (name, node) in PODS {
             pods.push(lab.run_pod(PodOptions::new(name.parse()?, node)).await?);
         }
         let node = lab.node(1)?.space()?;
         Ok(Self { lab, report, pods, node })
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<'a> {
+        let running = self.pods.len();
+        PAIRS.into_iter().filter(move |(from, to)| *from < running && *to < running)
     }
 
     async fn all(&mut self) -> Result<()> {
@@ -74,31 +84,47 @@ impl<'a> Bench<'a> {
         .await?;
         self.order("on", "pod/shop/a").await?;
         self.shows("one pod", &[0]).await?;
+        self.asks().await?;
         self.order("on", "pod/shop/b").await?;
         self.shows("two pods that talk to each other", &[0, 1]).await?;
+        self.order("on", "pod/blue/d").await?;
+        self.shows("three pods, one in another subnet", &[0, 1, 3]).await?;
         self.order("on", "node/n1").await?;
-        self.order("off", "pod/shop/a").await?;
-        self.order("off", "pod/shop/b").await?;
-        self.shows("all pods of the node", &[0, 1]).await?;
+        for pod in ["pod/shop/a", "pod/shop/b", "pod/blue/d"] {
+            self.order("off", pod).await?;
+        }
+        self.shows("all pods of the node", &[0, 1, 3]).await?;
         self.restarts().await?;
         self.order("off", "pod/shop/a").await?;
         self.is_off().await?;
         self.toggles().await?;
         let mirrors = self.vsctl(&["--bare", "--columns=name", "list", "Mirror"]).await?;
         ensure!(mirrors.trim() == "others", "mirrors that are left: {mirrors}");
-        Ok(())
+        foreign::stays_as_it_is(self.lab, 2).await
+    }
+
+    /// Beside a pod that is mirrored by order.
+    async fn asks(&mut self) -> Result<()> {
+        let annotations = [("ovn.kubernetes.io/mirror".to_owned(), "true".to_owned())].into();
+        let options = PodOptions { annotations, ..PodOptions::new("shop/asks".parse()?, 1) };
+        self.pods.push(self.lab.run_pod(options).await?);
+        self.shows("one pod, and another by its annotation", &[0, ASKS]).await?;
+        self.lab.delete_pod(&self.pods[ASKS].name).await?;
+        self.pods.pop();
+        self.shows("one pod, the other one is over", &[0]).await
     }
 
     async fn restarts(&mut self) -> Result<()> {
         let (agent, ovs) = (FaultTarget::Agent(1), FaultTarget::Ovs(1));
         self.lab.fault(FaultVerb::Kill, agent).await?;
-        self.shows("all pods, no agent", &[0, 1]).await?;
+        self.shows("all pods, no agent", &[0, 1, 3]).await?;
         self.order("on", "pod/shop/a").await?;
         self.order("off", "node/n1").await?;
         self.lab.fault(FaultVerb::Restart, agent).await?;
         self.shows("one pod, ordered while no agent ran", &[0]).await?;
         self.lab.fault(FaultVerb::Restart, ovs).await?;
-        self.shows("one pod, after a restart of ovs-vswitchd", &[0]).await
+        self.shows("one pod, after a restart of ovs-vswitchd", &[0]).await?;
+        foreign::is_silent(&self.node).await
     }
 
     /// On and off while pods talk: nothing of that may be lost.
@@ -110,7 +136,7 @@ impl<'a> Bench<'a> {
         let flow = |(from, to): (usize, usize)| {
             Flow::start(&self.space(from)?, &address(&self.pods[to])?.to_string())
         };
-        let flows = PAIRS.into_iter().map(flow).collect::<Result<Vec<_>>>()?;
+        let flows = self.pairs().map(flow).collect::<Result<Vec<_>>>()?;
         for _ in 0..times {
             self.order("on", "pod/shop/a").await?;
             self.is_on().await?;
@@ -139,12 +165,12 @@ impl<'a> Bench<'a> {
     /// Frames that these pods sent and received, and as many on `mirror0`: each once, and no other.
     async fn compare(&self, mirrored: &[usize], probes: u32) -> Result<(u32, u32)> {
         let capture = Capture::start(&self.node).await?;
-        try_join_all(PAIRS.map(|pair| self.probe(pair, probes, BYTES))).await?;
+        try_join_all(self.pairs().map(|pair| self.probe(pair, probes, BYTES))).await?;
         // What comes after everything else.
         self.probe(PAIRS[0], 1, LAST).await?;
         let frames = capture.end().await?;
         let mut sent = 0;
-        for (from, to) in PAIRS {
+        for (from, to) in self.pairs() {
             let is_mirrored = mirrored.contains(&from) || mirrored.contains(&to);
             let expected = if is_mirrored { probes } else { 0 };
             for (from, to) in [(from, to), (to, from)] {
@@ -209,62 +235,14 @@ impl<'a> Bench<'a> {
     }
 
     async fn vsctl(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.node.command("ovs-vsctl");
-        command.arg(format!("--db={}", self.lab.node(1)?.ovs_db())).arg("--no-wait");
-        run(command.args(arguments)).await
+        vsctl(&self.lab.node(1)?, arguments).await
     }
 }
 
-/// `tcpdump` on `mirror0`.
-struct Capture {
-    child: Child,
-    output: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl Capture {
-    async fn start(node: &Space) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let (output, log) = (dir.path().join("frames"), dir.path().join("log"));
-        let mut command = node.command("tcpdump");
-        command.args(["-n", "-t", "-l", "--immediate-mode", "-i", "mirror0", "icmp or icmp6"]);
-        command.stdin(Stdio::null()).stdout(std::fs::File::create(&output)?);
-        command.stderr(std::fs::File::create(&log)?).kill_on_drop(true);
-        let child = command.spawn().context("tcpdump cannot be started")?;
-        wait_until(Duration::from_secs(2), "tcpdump to listen", || async {
-            let said = std::fs::read_to_string(&log)?;
-            ensure!(said.contains("listening on"), "{said}");
-            Ok(())
-        })
-        .await?;
-        Ok(Self { child, output, _dir: dir })
-    }
-
-    /// Waits for the answer to the last probe; what came before it.
-    async fn end(mut self) -> Result<Frames> {
-        let is_last = |line: &str| line.ends_with("length 40");
-        let text = wait_until(Duration::from_secs(3), "the last probe on mirror0", || async {
-            let text = std::fs::read_to_string(&self.output)?;
-            let last = |line: &str| line.contains("echo reply") && is_last(line);
-            ensure!(text.lines().any(last), "{} lines", text.lines().count());
-            Ok(text)
-        })
-        .await?;
-        self.child.kill().await?;
-        let mut frames = Frames::new();
-        for line in text.lines().filter(|line| line.contains("echo") && !is_last(line)) {
-            *frames.entry(frame(line).with_context(|| line.to_owned())?).or_default() += 1;
-        }
-        Ok(frames)
-    }
-}
-
-/// Reads `IP 10.1.0.2 > 10.1.0.3: ICMP echo request, id 5, seq 1, length 64`.
-fn frame(line: &str) -> Option<(IpAddr, IpAddr, String)> {
-    let (_, rest) = line.split_once(' ')?;
-    let (from, rest) = rest.split_once(" > ")?;
-    let (to, what) = rest.split_once(": ")?;
-    Some((from.parse().ok()?, to.parse().ok()?, what.to_owned()))
+async fn vsctl(node: &Node, arguments: &[&str]) -> Result<String> {
+    let mut command = node.space()?.command("ovs-vsctl");
+    command.arg(format!("--db={}", node.ovs_db())).arg("--no-wait");
+    run(command.args(arguments)).await
 }
 
 fn address(pod: &Pod) -> Result<IpAddr> {
