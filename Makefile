@@ -11,7 +11,7 @@ export RUST_BACKTRACE := 0
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
 	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
-	projection-fuzz central-failover gateways
+	projection-fuzz central-failover gateways mirror
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,10 @@ central-failover: install build ## The report central-failover: 20 kills, freeze
 
 qos: install build ## The report qos: how fast pods send and receive at the rates that are set.
 	$(CARGO) test -p atoll-tests --test qos -- --nocapture
+
+mirror: install build ## The report mirror: frames on mirror0 and frames sent, on and off 50 times, after restarts. ATOLL_MIRROR_TOGGLES.
+	ATOLL_MIRROR_TOGGLES=$${ATOLL_MIRROR_TOGGLES:-50} \
+		$(CARGO) test -p atoll-tests --test mirror -- --nocapture
 
 isolation: install build ## The reports isolation*: who reaches the pods of a private subnet, also under a flood.
 	$(CARGO) test -p atoll-tests --test isolation -- --test-threads=1 --nocapture

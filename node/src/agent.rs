@@ -21,7 +21,7 @@ use crate::inventory::Teller;
 use crate::neighbours::Neighbours;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, connections, follow, inventory, leg};
+use crate::{cache, connections, follow, inventory, leg, mirror};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -85,6 +85,7 @@ pub async fn run(
     tasks.spawn(far.tell(client.clone(), node, neighbours, cancel.clone()));
     let (switch, views, far) = (ovs.clone(), view.clone(), progress.clone());
     tasks.spawn(connections::keep(config.clone(), switch, views, far, cancel.clone()));
+    tasks.spawn(mirror::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone()));
     tasks.spawn(leg::keep(config.clone(), client, ovs, view, progress, cancel.clone()));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {

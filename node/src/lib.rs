@@ -18,6 +18,7 @@
 //! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
 //! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
 //! * [`connections`]: what a private subnet does not allow any more is ended;
+//! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`cni`]: the socket on which the CNI plugin asks.
 //!
 //! Invariants:
@@ -43,6 +44,7 @@ pub mod check;
 pub mod connections;
 pub mod held;
 pub mod leg;
+pub mod mirror;
 pub mod status;
 
 pub mod cni;

@@ -107,7 +107,6 @@ mod tests;
 pub use apply::Applied;
 pub use dump::RestoreError;
 pub use gateway::SeenOutside;
-pub use mirror::{Mirrored, mirrored};
 pub use plan::{Plan, plan};
 pub use qos::{Limit, Limits, effective_limits};
 pub use state::{FamilyUsage, State, Usage};
