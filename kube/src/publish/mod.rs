@@ -1,0 +1,351 @@
+//! What the store decided is written to the apiserver: behind, and only where it says something
+//! else.
+//!
+//! Level-triggered from both ends: a change of the store and an object that was seen both say only
+//! *look at this one*. What is written is found when its turn comes, so ten changes of a subnet are one
+//! write, and after an outage everything is made good by what the lists show.
+
+mod desired;
+mod observed;
+mod write;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use atoll_api::proto::Kind;
+use atoll_model::{
+    Allocation, Object, ObjectKey, Owner, Pod as StoredPod, PodKey, PortName, Revision, Subnet,
+    SubnetName,
+};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+use kube::Client;
+use kube::core::DynamicObject;
+
+use crate::follow::Seen;
+use crate::objects::{self, Pod};
+use crate::queue::Queue;
+use crate::store::Store;
+use crate::translate;
+use observed::{SeenIp, SeenManifest, SeenPod};
+use write::{Finalizer, Outcome, Write, Writer};
+
+/// Requests under way. An apiserver gives each user a share of its seats; this is a small one.
+const WRITES: usize = 16;
+
+/// Counts of a subnet change with each pod: they are told that often.
+const COUNTS_EVERY: Duration = Duration::from_millis(500);
+
+/// Something at the apiserver that shows what the store decided.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// Status and finalizer of a Subnet or QosSpec.
+    Manifest(ObjectKey),
+    /// A pod's annotations.
+    Pod(PodKey),
+    /// An `IP` object.
+    Ip(PortName),
+}
+
+/// From what the store decided to what the apiserver says.
+pub(crate) struct Publisher<S> {
+    store: S,
+    writer: Writer,
+    due: Queue<Target, ()>,
+    pub(crate) writes: FuturesUnordered<LocalBoxFuture<'static, (Target, Outcome)>>,
+    seen_revision: Revision,
+    pods: BTreeMap<PodKey, SeenPod>,
+    /// None before the first list: what was not seen may be there.
+    ips: Option<BTreeMap<PortName, SeenIp>>,
+    manifests: BTreeMap<ObjectKey, SeenManifest>,
+    refused: BTreeMap<ObjectKey, String>,
+}
+
+impl<S: Store> Publisher<S> {
+    pub(crate) fn new(store: S, client: Client) -> Self {
+        let seen_revision = store.revision();
+        Self {
+            store,
+            writer: Writer::new(client),
+            due: Queue::new(),
+            writes: FuturesUnordered::new(),
+            seen_revision,
+            pods: BTreeMap::new(),
+            ips: None,
+            manifests: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn saw_pods(&mut self, seen: &Seen<Pod>) {
+        match seen {
+            Seen::List(list) => {
+                self.pods.clear();
+                list.items.iter().for_each(|pod| self.saw_pod(pod));
+            }
+            Seen::Put(pod) => self.saw_pod(pod),
+            Seen::Gone(pod) => {
+                if let Some(key) = translate::pod_key(&pod.metadata) {
+                    self.pods.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn saw_pod(&mut self, pod: &Pod) {
+        let Some(key) = translate::pod_key(&pod.metadata) else { return };
+        let Some(seen) = observed::pod(&pod.metadata) else { return };
+        // An event may be older than the answer to what was written since.
+        if self.pods.get(&key).is_none_or(|known| known.version <= seen.version) {
+            self.pods.insert(key.clone(), seen);
+        }
+        self.due.put(Target::Pod(key), ());
+    }
+
+    pub(crate) fn saw_ips(&mut self, seen: Seen<DynamicObject>) {
+        match seen {
+            Seen::List(list) => {
+                self.ips = Some(BTreeMap::new());
+                list.items.iter().for_each(|ip| self.saw_ip(ip));
+                for object in self.store.objects(Kind::Allocation) {
+                    if let Object::Allocation(it) = object {
+                        self.due.put(Target::Ip(it.port.clone()), ());
+                    }
+                }
+            }
+            Seen::Put(ip) => self.saw_ip(&ip),
+            Seen::Gone(ip) => {
+                let Ok(port) = PortName::new(objects::name(&ip.metadata)) else { return };
+                self.ips.iter_mut().for_each(|ips| drop(ips.remove(&port)));
+                self.due.put(Target::Ip(port), ());
+            }
+        }
+    }
+
+    fn saw_ip(&mut self, ip: &DynamicObject) {
+        let Ok(port) = PortName::new(objects::name(&ip.metadata)) else { return };
+        let seen = observed::ip(ip);
+        if let Some(ips) = &mut self.ips
+            && ips.get(&port).is_none_or(|known| known.version <= seen.version)
+        {
+            ips.insert(port.clone(), seen);
+        }
+        self.due.put(Target::Ip(port), ());
+    }
+
+    pub(crate) fn saw_manifests(&mut self, seen: &Seen<DynamicObject>) {
+        match seen {
+            Seen::List(list) => list.items.iter().for_each(|it| self.saw_manifest(it)),
+            Seen::Put(object) => self.saw_manifest(object),
+            Seen::Gone(object) => {
+                if let Some(key) = translate::manifest_name(object) {
+                    self.manifests.remove(&key);
+                    self.refused.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn saw_manifest(&mut self, object: &DynamicObject) {
+        let Some(key) = translate::manifest_name(object) else { return };
+        let seen = observed::manifest(object, write::FINALIZER);
+        let is_newer = |known: &SeenManifest| known.version <= seen.version;
+        if self.manifests.get(&key).is_none_or(is_newer) {
+            self.manifests.insert(key.clone(), seen);
+        }
+        self.due.put(Target::Manifest(key), ());
+    }
+
+    /// A Subnet or QosSpec is refused, or is so no longer.
+    pub(crate) fn verdict(&mut self, key: ObjectKey, refused: Option<String>) {
+        match refused {
+            Some(why) => self.refused.insert(key.clone(), why),
+            None => self.refused.remove(&key),
+        };
+        self.due.put(Target::Manifest(key), ());
+    }
+
+    /// Looks at what the store changed since. Returns whether a QosSpec did.
+    pub(crate) fn store_changed(&mut self) -> bool {
+        let now = self.store.revision();
+        let Some(sets) = self.store.changes(self.seen_revision) else {
+            self.seen_revision = now;
+            self.look_at_everything();
+            return true;
+        };
+        let mut qos = false;
+        for set in sets {
+            self.seen_revision = self.seen_revision.max(set.revision);
+            for change in &set.changes {
+                qos |= matches!(change.key, ObjectKey::Qos(_));
+                for object in [&change.before, &change.after].into_iter().flatten() {
+                    self.changed(object);
+                }
+            }
+        }
+        qos
+    }
+
+    fn changed(&mut self, object: &Object) {
+        match object {
+            Object::Allocation(it) => {
+                if let Owner::Pod(key, _) = &it.owner {
+                    self.due.put(Target::Pod(key.clone()), ());
+                }
+                self.due.put(Target::Ip(it.port.clone()), ());
+                let target = Target::Manifest(ObjectKey::Subnet(it.subnet.clone()));
+                self.due.put_later(target, (), Instant::now() + COUNTS_EVERY);
+            }
+            Object::Subnet(_) | Object::Qos(_) => {
+                self.due.put(Target::Manifest(object.key()), ());
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at_everything(&mut self) {
+        let pods = self.pods.keys().cloned().map(Target::Pod);
+        let ips = self.ips.iter().flat_map(BTreeMap::keys).cloned().map(Target::Ip);
+        let manifests = self.manifests.keys().cloned().map(Target::Manifest);
+        let targets: Vec<Target> = pods.chain(ips).chain(manifests).collect();
+        let all = self.store.objects(Kind::Allocation);
+        targets.into_iter().for_each(|target| self.due.put(target, ()));
+        all.iter().for_each(|object| self.changed(object));
+    }
+
+    /// Writes what is due and differs.
+    pub(crate) fn write(&mut self) {
+        let now = Instant::now();
+        while let Some((target, ())) = self.due.take(now, WRITES) {
+            match self.needed(&target) {
+                None => self.due.done(&target),
+                Some(write) => {
+                    let written = self.writer.write(write);
+                    self.writes.push(async move { (target, written.await) }.boxed_local());
+                }
+            }
+        }
+    }
+
+    /// A write was answered.
+    pub(crate) fn written(&mut self, (target, outcome): (Target, Outcome)) {
+        match outcome {
+            Outcome::Pod(pod) => {
+                self.due.done(&target);
+                self.saw_pod(&pod);
+            }
+            Outcome::Ip(ip) => {
+                self.due.done(&target);
+                self.saw_ip(&ip);
+            }
+            Outcome::Manifest(object) => {
+                self.due.done(&target);
+                // There may be a second thing to write of it.
+                self.saw_manifest(&object);
+            }
+            // Its watch tells the rest.
+            Outcome::Gone => self.due.done(&target),
+            Outcome::Failed(why) => {
+                tracing::debug!(?target, why, "not written yet");
+                self.due.failed(Instant::now(), target, ());
+            }
+        }
+    }
+
+    /// When there is something to do although nothing happened.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.due.next()
+    }
+
+    fn needed(&self, target: &Target) -> Option<Write> {
+        match target {
+            Target::Pod(key) => self.needed_pod(key),
+            Target::Ip(port) => self.needed_ip(port),
+            Target::Manifest(key) => self.needed_manifest(key),
+        }
+    }
+
+    fn needed_pod(&self, key: &PodKey) -> Option<Write> {
+        let seen = self.pods.get(key)?;
+        let pod = self.pod(key).filter(|pod| pod.spec.uid == seen.uid)?;
+        let allocation = self.allocation(&PortName::of_pod(key))?;
+        let subnet = self.subnet(&allocation.subnet)?;
+        if !desired::is_shown(&pod, &allocation) {
+            return None;
+        }
+        let Some(Object::Settings(settings)) = self.store.get(&ObjectKey::Settings) else {
+            return None;
+        };
+        let annotations = desired::annotations(&allocation, &subnet, &settings.cluster_router);
+        let differs = observed::digest_of(&annotations) != seen.digest;
+        let (key, uid) = (key.clone(), seen.uid.clone());
+        differs.then_some(Write::Pod { key, uid, annotations })
+    }
+
+    fn needed_ip(&self, port: &PortName) -> Option<Write> {
+        let seen = self.ips.as_ref()?.get(port);
+        let Some(allocation) = self.allocation(port) else {
+            return seen.map(|_| Write::NoIp(port.clone()));
+        };
+        let pod = match &allocation.owner {
+            Owner::Pod(key, uid) => self.pod(key).filter(|pod| pod.spec.uid == *uid),
+            Owner::Node(_) => None,
+        };
+        let subnet = self.subnet(&allocation.subnet);
+        let object = desired::ip(&allocation, pod.as_deref(), subnet.as_deref());
+        let differs = seen.is_none_or(|seen| seen.digest != observed::digest_of_ip(&object));
+        differs.then_some(Write::Ip { port: port.clone(), object })
+    }
+
+    fn needed_manifest(&self, key: &ObjectKey) -> Option<Write> {
+        let seen = self.manifests.get(key)?;
+        let (key, uid) = (key.clone(), seen.uid.clone());
+        let is_ours = match self.store.get(&key) {
+            Some(Object::Subnet(it)) => it.origin == atoll_model::Origin::Kubernetes,
+            Some(_) => true,
+            None => false,
+        };
+        if !seen.deleting && !seen.held {
+            return Some(Write::Finalizer { key, uid, finalizer: Finalizer::Set });
+        }
+        if seen.deleting && !is_ours {
+            let let_go = Write::Finalizer { key, uid, finalizer: Finalizer::Removed };
+            return seen.held.then_some(let_go);
+        }
+        let refused = self.refused.get(&key).map(String::as_str);
+        let status = match self.store.get(&key).filter(|_| is_ours) {
+            Some(Object::Subnet(it)) => {
+                let usage = self.store.usage(&it.spec.name);
+                desired::subnet_status(Some(&it), usage.as_ref(), refused, seen.generation)
+            }
+            Some(Object::Qos(it)) => desired::qos_status(Some(&it), refused, seen.generation),
+            _ if matches!(key, ObjectKey::Qos(_)) => {
+                desired::qos_status(None, refused, seen.generation)
+            }
+            _ => desired::subnet_status(None, None, refused, seen.generation),
+        }?;
+        (status != seen.status).then_some(Write::Status { key, uid, status })
+    }
+
+    fn pod(&self, key: &PodKey) -> Option<std::sync::Arc<StoredPod>> {
+        match self.store.get(&ObjectKey::Pod(key.clone()))? {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        }
+    }
+
+    fn allocation(&self, port: &PortName) -> Option<std::sync::Arc<Allocation>> {
+        match self.store.get(&ObjectKey::Allocation(port.clone()))? {
+            Object::Allocation(allocation) => Some(allocation),
+            _ => None,
+        }
+    }
+
+    fn subnet(&self, name: &SubnetName) -> Option<std::sync::Arc<Subnet>> {
+        match self.store.get(&ObjectKey::Subnet(name.clone()))? {
+            Object::Subnet(subnet) => Some(subnet),
+            _ => None,
+        }
+    }
+}
