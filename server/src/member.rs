@@ -19,8 +19,8 @@ use tonic::transport::Server;
 
 use crate::central::LocalCentral;
 use crate::config::Config;
-use crate::metrics;
 use crate::services::{ClusterService, NodesService, OvnService, StoreService};
+use crate::{kubernetes, metrics};
 
 /// Requests that one connection may have under way.
 pub(crate) const CONCURRENCY: usize = 256;
@@ -70,6 +70,10 @@ pub async fn run(
 
     if let Some(central) = central.clone() {
         tokio::spawn(leave_with_quarantine(store.phase(), central));
+    }
+
+    if let Some(connect) = config.kubernetes.clone() {
+        kubernetes::start(&store, connect, listeners.clone())?;
     }
 
     let routes = Routes::new(peers.into_service())
