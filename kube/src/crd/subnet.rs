@@ -211,12 +211,12 @@ pub(super) struct SubnetStatus {
     v6_gateway: Option<String>,
     /// How many IPv4 addresses chance may still hand out.
     #[serde(rename = "v4availableIPs")]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "count")]
     v4_available: Option<serde_json::Value>,
     /// How many IPv4 addresses have an owner.
     #[serde(rename = "v4usingIPs")]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "count")]
     v4_using: Option<serde_json::Value>,
     /// Which ones are available.
@@ -227,12 +227,12 @@ pub(super) struct SubnetStatus {
     v4_using_range: Option<String>,
     /// As v4availableIPs.
     #[serde(rename = "v6availableIPs")]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "count")]
     v6_available: Option<serde_json::Value>,
     /// As v4usingIPs.
     #[serde(rename = "v6usingIPs")]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "count")]
     v6_using: Option<serde_json::Value>,
     /// Which ones are available.
