@@ -18,6 +18,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::store::Store;
 
+#[cfg(test)]
+mod tests;
+
 /// Objects of one answer: a few hundred kilobytes, and some milliseconds to read.
 const PAGE: u32 = 500;
 
@@ -153,9 +156,10 @@ where
         let mut stream = stream.into_stream().boxed_local();
         loop {
             let next = tokio::select! {
-                next = tokio::time::timeout(SILENCE, stream.next()) => next,
-                () = self.relist.notified() => return Ended::Relist,
+                biased;
                 () = self.out.closed() => return Ended::Over,
+                () = self.relist.notified() => return Ended::Relist,
+                next = tokio::time::timeout(SILENCE, stream.next()) => next,
             };
             let seen = match next {
                 Err(_) => return Ended::Failed(format!("silent for {SILENCE:?}")),

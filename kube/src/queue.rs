@@ -79,6 +79,12 @@ impl<K: Ord + Clone, W> Queue<K, W> {
         self.due.extend(later.into_iter().map(|(key, (_, work))| (key, work)));
     }
 
+    /// Drops what waits and is out of date; what is under way goes on.
+    pub(crate) fn retain(&mut self, mut is_wanted: impl FnMut(&K, &W) -> bool) {
+        self.due.retain(|key, work| is_wanted(key, work));
+        self.later.retain(|key, (_, work)| is_wanted(key, work));
+    }
+
     /// When failed work is to be looked at again.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.later.values().map(|(at, _)| *at).min()
@@ -181,6 +187,20 @@ mod tests {
         assert_eq!(take(&mut queue, now), None);
         assert_eq!(take(&mut queue, at), Some(("a", 1)));
         assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn what_is_out_of_date_is_dropped_wherever_it_waits() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        queue.put("a", 1);
+        take(&mut queue, now);
+        queue.failed(now, "a", 1);
+        queue.put("b", 1);
+        queue.put("c", 2);
+        queue.retain(|_, work| *work == 2);
+        assert_eq!(queue.next(), None);
+        assert_eq!(take(&mut queue, now), Some(("c", 2)));
+        assert_eq!(take(&mut queue, now), None);
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::objects::{Node, Pod, StatefulSet};
 use crate::publish::Publisher;
 use crate::store::{Store, StoreGone};
 
+#[cfg(test)]
+mod tests;
+
 /// Between attempts to reach an apiserver that is not there.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -51,21 +54,30 @@ pub async fn run<S: Store>(mut store: S, connect: Connect) -> StoreGone {
             }
         };
         let own = store.clone();
-        let deposed = async {
-            while store.term() == Some(term) {
-                store.term_changed().await?;
-            }
-            Ok(())
-        };
-        let ended: Result<(), StoreGone> = tokio::select! {
-            ended = deposed => ended,
-            ended = reign(own, &connect, term) => ended.map(|never| match never {}),
-        };
-        // Whatever was under way is dropped with the reign, unanswered.
-        tracing::info!(term, "Kubernetes is another member's now");
-        if let Err(gone) = ended {
+        if let Err(gone) = while_leading(&mut store, term, reign(own, &connect, term)).await {
             return gone;
         }
+        tracing::info!(term, "Kubernetes is another member's now");
+    }
+}
+
+/// Does `work` as long as this member leads in `term`; then it is dropped, and whatever was under
+/// way with it, unanswered.
+async fn while_leading<S: Store>(
+    store: &mut S,
+    term: u64,
+    work: impl Future<Output = Result<Infallible, StoreGone>>,
+) -> Result<(), StoreGone> {
+    let deposed = async {
+        while store.term() == Some(term) {
+            store.term_changed().await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        ended = deposed => ended,
+        ended = work => ended.map(|never| match never {}),
     }
 }
 
@@ -86,9 +98,9 @@ async fn reign<S: Store>(
         }
         tokio::time::sleep(RECONNECT).await;
     };
-    await_belief(&mut store, &apiserver).await?;
+    await_belief(&mut store, term, &apiserver).await?;
     tracing::info!(term, %apiserver, "Kubernetes is this member's");
-    rule(store, client, apiserver).await
+    rule(store, term, client, apiserver).await
 }
 
 /// A client, and whose it is; and everything that was acknowledged before is in the state.
@@ -107,7 +119,11 @@ async fn begin<S: Store>(store: &S, connect: &Connect) -> Result<(Client, Uid), 
 
 /// Returns when the store believes this apiserver: the first one that comes, or the one that an
 /// operator named. The objects of a second cluster must not be taken in.
-async fn await_belief<S: Store>(store: &mut S, apiserver: &Uid) -> Result<(), StoreGone> {
+async fn await_belief<S: Store>(
+    store: &mut S,
+    term: u64,
+    apiserver: &Uid,
+) -> Result<(), StoreGone> {
     let mut told = false;
     loop {
         let known = match store.get(&ObjectKey::Janitor) {
@@ -120,13 +136,13 @@ async fn await_belief<S: Store>(store: &mut S, apiserver: &Uid) -> Result<(), St
                 told = true;
                 tracing::error!(
                     %apiserver, %known,
-                    "this is the apiserver of another cluster than the one that the store belongs to: \
-                     nothing of it is taken in. If it is the right one, `atollctl janitor resume`"
+                    "the store belongs to the apiserver of another cluster: nothing of this one is \
+                     taken in. If it is the right one, `atollctl janitor resume`"
                 );
-                store.propose(vec![first_list(store, apiserver)]).await;
+                store.propose(term, vec![first_list(store, apiserver)]).await;
             }
             Some(_) => {}
-            None => drop(store.propose(vec![first_list(store, apiserver)]).await),
+            None => drop(store.propose(term, vec![first_list(store, apiserver)]).await),
         }
         // A refusal (the cluster is not set up yet) is met with another try.
         let patience = tokio::time::timeout(RECONNECT, store.changed());
@@ -145,11 +161,12 @@ fn first_list<S: Store>(store: &S, apiserver: &Uid) -> Operation {
 
 async fn rule<S: Store>(
     mut store: S,
+    term: u64,
     client: Client,
     apiserver: Uid,
 ) -> Result<Infallible, StoreGone> {
     let (out, mut seen) = mpsc::channel(QUEUE);
-    let mut intake = Intake::new(store.clone(), apiserver);
+    let mut intake = Intake::new(store.clone(), term, apiserver);
     let mut publisher = Publisher::new(store.clone(), client.clone());
     let mut followers = join_all(followers(&store, &client, &intake, &out)).fuse();
     loop {

@@ -36,8 +36,14 @@ pub trait Store: Clone + 'static {
     /// This member does not lead, or no quorum says so.
     fn settle(&self) -> impl Future<Output = Result<(), String>>;
 
-    /// Proposes a transaction as the leader, and waits for what becomes of it.
-    fn propose(&self, operations: Vec<Operation>) -> impl Future<Output = Proposed> + 'static;
+    /// Proposes a transaction as the leader of `term`, and waits for what becomes of it. In any
+    /// other term nothing is done, also if this member leads again: what an earlier reign saw may
+    /// be older than what another leader did since.
+    fn propose(
+        &self,
+        term: u64,
+        operations: Vec<Operation>,
+    ) -> impl Future<Output = Proposed> + 'static;
 
     /// One object.
     fn get(&self, key: &ObjectKey) -> Option<Object>;

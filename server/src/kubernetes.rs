@@ -75,13 +75,17 @@ impl atoll_kube::Store for KubeStore {
         self.store.linearizable().await.map(drop).map_err(|error| error.to_string())
     }
 
-    fn propose(&self, operations: Vec<Operation>) -> impl Future<Output = Proposed> + 'static {
+    fn propose(
+        &self,
+        term: u64,
+        operations: Vec<Operation>,
+    ) -> impl Future<Output = Proposed> + 'static {
         let store = self.store.clone();
         let (request, preconditions) = (None, Vec::new());
         let (actor, clock_ms, wall_ms) = (Actor::Leader, 0, 0);
         let txn = Txn { request, actor, preconditions, operations, clock_ms, wall_ms };
         async move {
-            match store.propose(txn).await {
+            match store.propose_in_term(term, txn).await {
                 Ok(Outcome::Applied { .. }) => Proposed::Applied,
                 Ok(Outcome::Refused { refusal, .. }) => Proposed::Refused(refusal),
                 Err(error) => Proposed::NotDone(error.to_string()),

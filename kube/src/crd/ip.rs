@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
     plural = "ips",
     shortname = "ip",
     status = "IpStatus",
-    doc = "The addresses of one port: what the store gave to a pod, or to a node. Written by Atoll.",
+    doc = "The addresses of one port: what the store gave to a pod, or to a node. \
+           Written by Atoll.",
     printcolumn(name = "V4IP", type_ = "string", json_path = ".spec.v4IpAddress"),
     printcolumn(name = "V6IP", type_ = "string", json_path = ".spec.v6IpAddress"),
     printcolumn(name = "MAC", type_ = "string", json_path = ".spec.macAddress"),

@@ -2,12 +2,15 @@
 //!
 //! The types here are schemas: nothing is read through them, because `atoll_api::manifest` reads
 //! manifests and knows every rule. What a schema can say of those rules it says early, to whoever
-//! types
-//! `kubectl apply`; the rest comes back as a condition. All of kube-ovn's fields are declared, so that
-//! its manifests are understood, and one that is not implemented is refused by its name.
+//! types `kubectl apply`; the rest comes back as a condition. All of kube-ovn's fields are
+//! declared, so that its manifests are understood, and one that is not implemented is refused by
+//! its name.
+
+#![allow(clippy::duplicated_attributes, reason = "clippy does not tell one column from another")]
 
 mod ip;
 mod qos;
+mod status;
 mod subnet;
 
 use atoll_api::manifest::{FieldValues, fixed_subnet_fields};

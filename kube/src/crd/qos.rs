@@ -4,7 +4,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::subnet::{Condition, LabelSelector};
+use super::status::Condition;
+use super::subnet::LabelSelector;
 
 /// How fast pods may send and receive.
 #[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

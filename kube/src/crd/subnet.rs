@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::status::SubnetStatus;
 
 /// A range of addresses for pods, and how they reach the rest of the world.
 #[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +44,8 @@ use serde::{Deserialize, Serialize};
     { "rule": "has(self.cidrBlock) && self.cidrBlock != ''",
       "message": "spec.cidrBlock must be set, as \"v4\", \"v6\" or \"v4,v6\"" },
     { "rule": "!has(self.protocol) || self.protocol in ['', 'IPv4', 'IPv6', 'Dual']",
-      "message": "spec.protocol is IPv4, IPv6 or Dual; it follows from cidrBlock and may be left out" },
+      "message": "spec.protocol is IPv4, IPv6 or Dual; it follows from cidrBlock and may be \
+                  left out" },
 ]))]
 pub(super) struct SubnetSpec {
     /// Pods of namespaces that no subnet lists come here. One subnet has this.
@@ -193,89 +196,4 @@ pub(super) struct Acl {
     /// What becomes of a packet that matches.
     #[schemars(extend("enum" = ["allow", "allow-related", "allow-stateless", "drop", "reject"]))]
     action: String,
-}
-
-/// What the store decided.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct SubnetStatus {
-    /// Ready: whether a pod that comes now would get its addresses, and if not, why.
-    conditions: Option<Vec<Condition>>,
-    /// The nodes that carry its traffic to outside, if its gateway is centralized.
-    activate_gateway: Option<String>,
-    /// The router's IPv4 address in it.
-    #[serde(rename = "v4gateway")]
-    v4_gateway: Option<String>,
-    /// The router's IPv6 address in it.
-    #[serde(rename = "v6gateway")]
-    v6_gateway: Option<String>,
-    /// How many IPv4 addresses chance may still hand out.
-    #[serde(rename = "v4availableIPs")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count")]
-    v4_available: Option<serde_json::Value>,
-    /// How many IPv4 addresses have an owner.
-    #[serde(rename = "v4usingIPs")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count")]
-    v4_using: Option<serde_json::Value>,
-    /// Which ones are available.
-    #[serde(rename = "v4availableIPrange")]
-    v4_available_range: Option<String>,
-    /// Which ones are in use.
-    #[serde(rename = "v4usingIPrange")]
-    v4_using_range: Option<String>,
-    /// As v4availableIPs.
-    #[serde(rename = "v6availableIPs")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count")]
-    v6_available: Option<serde_json::Value>,
-    /// As v4usingIPs.
-    #[serde(rename = "v6usingIPs")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count")]
-    v6_using: Option<serde_json::Value>,
-    /// Which ones are available.
-    #[serde(rename = "v6availableIPrange")]
-    v6_available_range: Option<String>,
-    /// Which ones are in use.
-    #[serde(rename = "v6usingIPrange")]
-    v6_using_range: Option<String>,
-    /// What it is in OVN.
-    ovn: Option<Ovn>,
-}
-
-/// One condition.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Condition {
-    /// Its name.
-    #[serde(rename = "type")]
-    name: String,
-    /// True or False.
-    status: String,
-    /// Why, in a word.
-    reason: Option<String>,
-    /// Why, in a sentence.
-    message: Option<String>,
-    /// The generation of the object that this is about.
-    observed_generation: Option<i64>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Ovn {
-    /// Its logical switch.
-    logical_switch: Option<String>,
-    /// The tunnel key of the switch.
-    tunnel_key: Option<i64>,
-    /// The MAC of the router's port.
-    router_mac: Option<String>,
-    /// The store's revision that last changed the subnet.
-    revision: Option<i64>,
-}
-
-/// A /64 has more addresses than 64 bits count: larger numbers are texts.
-fn count(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "x-kubernetes-int-or-string": true })
 }

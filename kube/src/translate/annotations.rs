@@ -46,10 +46,10 @@ pub(crate) struct Asked {
 /// Reads the annotations of a pod. What is nobody's here, and what Atoll writes itself, is passed
 /// over.
 ///
-/// `ip_address`, `mac_address` and `logical_switch` are kube-ovn's keys for the request *and* for the
-/// answer. The store looks at a request only as long as it has not granted one, so the answer read
-/// back changes nothing; and if the store should know less than the pod, it is the best request
-/// there is.
+/// `ip_address`, `mac_address` and `logical_switch` are kube-ovn's keys for the request *and* for
+/// the answer. The store looks at a request only as long as it has not granted one, so the answer
+/// read back changes nothing; and if the store should know less than the pod, it is the best
+/// request there is.
 pub(crate) fn read<'a>(
     annotations: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<Asked, Unreadable> {

@@ -1,5 +1,5 @@
-//! `[kubernetes]`: the apiserver whose pods the network is for. Without it there is none, and pods are
-//! announced through the API.
+//! `[kubernetes]`: the apiserver whose pods the network is for. Without it there is none, and pods
+//! are announced through the API.
 
 use std::path::PathBuf;
 
@@ -25,8 +25,8 @@ impl TryFrom<RawKubernetes> for Connect {
             (None, true) => Ok(Self::InCluster),
             (Some(_), true) => Err(value("kubernetes", "kubeconfig or in_cluster, not both")),
             (None, false) => {
-                let rule = "name a kubeconfig, or say in_cluster = true for a member that is a pod; \
-                            leave [kubernetes] out if there is no apiserver";
+                let rule = "name a kubeconfig, or say in_cluster = true for a member that is a \
+                            pod; leave [kubernetes] out if there is no apiserver";
                 Err(value("kubernetes", rule))
             }
         }
