@@ -246,7 +246,7 @@ async fn gone_again(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
     run(delete.args(["delete", "namespace", "shop", "--wait=false"])).await?;
     wait_until(SOON, "the namespace to be gone", async || {
         let said = atollctl(lab, &["history", "namespace", "shop"], "").await?;
-        ensure!(said.out.contains("deleted"), "{}{}", said.out, said.err);
+        ensure!(said.out.contains("- namespace shop"), "{}{}", said.out, said.err);
         Ok(())
     })
     .await

@@ -25,7 +25,7 @@ fn pods(names: impl Iterator<Item = String>) -> String {
 }
 
 fn node(index: usize) -> &'static str {
-    if index % 2 == 0 { "n1" } else { "n2" }
+    if index.is_multiple_of(2) { "n1" } else { "n2" }
 }
 
 async fn leader(lab: &Lab) -> Result<u8> {
