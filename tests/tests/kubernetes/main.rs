@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
 mod outage;
+mod packets;
 mod seen;
 
 use std::time::Duration;
