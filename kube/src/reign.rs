@@ -175,6 +175,9 @@ async fn rule<S: Store>(
         for (key, refused) in std::mem::take(&mut intake.verdicts) {
             publisher.verdict(key, refused);
         }
+        for (key, why) in std::mem::take(&mut intake.warnings) {
+            publisher.warn(key, why);
+        }
         publisher.write();
         let next = intake.next().into_iter().chain(publisher.next()).min();
         let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));

@@ -45,6 +45,8 @@ pub(crate) struct Intake<S> {
     /// Verdicts of Subnets and QosSpecs that nobody was told of yet: refused with this sentence, or
     /// not.
     pub(crate) verdicts: Vec<(ObjectKey, Option<String>)>,
+    /// What is refused, and nobody was told of yet.
+    pub(crate) warnings: Vec<(ObjectKey, String)>,
     /// Complaints that were logged: once is enough.
     complaints: BTreeMap<ObjectKey, String>,
 }
@@ -64,6 +66,7 @@ impl<S: Store> Intake<S> {
             relists: Relists::default(),
             selected: BTreeSet::new(),
             verdicts: Vec::new(),
+            warnings: Vec::new(),
             complaints: BTreeMap::new(),
         };
         intake.selected = intake.selected_now();

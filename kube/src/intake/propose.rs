@@ -110,6 +110,7 @@ impl<S: Store> Intake<S> {
     pub(super) fn complain(&mut self, key: ObjectKey, why: &str) {
         if self.complaints.get(&key).is_none_or(|known| known != why) {
             tracing::warn!(%key, why, "what Kubernetes asks for is refused");
+            self.warnings.push((key.clone(), why.to_owned()));
             self.complaints.insert(key, why.to_owned());
         }
     }

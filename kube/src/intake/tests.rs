@@ -275,6 +275,11 @@ fn a_subnet_that_is_refused_is_told_why_until_it_is_not() {
     let [(at, Some(why))] = verdicts.as_slice() else { panic!("{verdicts:?}") };
     assert_eq!(at.to_string(), "subnet blue");
     assert!(why.contains("10.50.0.0/16"), "{why}");
+    assert_eq!(std::mem::take(&mut scene.intake.warnings), [(at.clone(), why.clone())]);
+    scene.intake.manifests(Seen::Put(subnet("blue", "10.50.7.0/24")));
+    scene.settle();
+    assert_eq!(scene.intake.warnings, [], "it was said");
+    scene.intake.verdicts.clear();
     scene.intake.manifests(Seen::Put(subnet("blue", "10.51.0.0/16")));
     scene.settle();
     assert_eq!(std::mem::take(&mut scene.intake.verdicts), [(at.clone(), None)]);

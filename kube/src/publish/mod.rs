@@ -8,6 +8,7 @@
 mod desired;
 mod needed;
 mod observed;
+mod warn;
 mod write;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::queue::Queue;
 use crate::store::Store;
 use crate::translate;
 use observed::{SeenIp, SeenManifest, SeenPod};
+use warn::Warning;
 use write::{Outcome, Writer};
 
 /// Requests under way. An apiserver gives each user a share of its seats; this is a small one.
@@ -44,6 +46,8 @@ pub(crate) enum Target {
     Pod(PodKey),
     /// An `IP` object.
     Ip(PortName),
+    /// An event about an object.
+    Event(ObjectKey),
 }
 
 /// From what the store decided to what the apiserver says.
@@ -58,6 +62,8 @@ pub(crate) struct Publisher<S> {
     ips: Option<BTreeMap<PortName, SeenIp>>,
     manifests: BTreeMap<ObjectKey, SeenManifest>,
     refused: BTreeMap<ObjectKey, String>,
+    /// What is still to be told as an event.
+    warnings: BTreeMap<ObjectKey, Warning>,
 }
 
 impl<S: Store> Publisher<S> {
@@ -73,6 +79,7 @@ impl<S: Store> Publisher<S> {
             ips: None,
             manifests: BTreeMap::new(),
             refused: BTreeMap::new(),
+            warnings: BTreeMap::new(),
         }
     }
 
@@ -182,6 +189,9 @@ impl<S: Store> Publisher<S> {
                 for object in [&change.before, &change.after].into_iter().flatten() {
                     self.changed(object);
                 }
+                if let Some(Object::Pod(pod)) = &change.after {
+                    self.pod_changed(pod);
+                }
             }
         }
         qos
@@ -219,7 +229,12 @@ impl<S: Store> Publisher<S> {
         let now = Instant::now();
         while let Some((target, ())) = self.due.take(now, WRITES) {
             match self.needed(&target) {
-                None => self.due.done(&target),
+                None => {
+                    self.due.done(&target);
+                    if let Target::Event(key) = &target {
+                        self.told(key, None);
+                    }
+                }
                 Some(write) => {
                     let written = self.writer.write(write);
                     self.writes.push(async move { (target, written.await) }.boxed_local());
@@ -243,6 +258,10 @@ impl<S: Store> Publisher<S> {
                 self.due.done(&target);
                 // There may be a second thing to write of it.
                 self.saw_manifest(&object);
+            }
+            Outcome::Told(key, warning) => {
+                self.due.done(&target);
+                self.told(&key, Some(&warning));
             }
             // Its watch tells the rest.
             Outcome::Gone => self.due.done(&target),

@@ -18,6 +18,7 @@ impl<S: Store> Publisher<S> {
             Target::Pod(key) => self.needed_pod(key),
             Target::Ip(port) => self.needed_ip(port),
             Target::Manifest(key) => self.needed_manifest(key),
+            Target::Event(key) => self.needed_event(key),
         }
     }
 
@@ -83,7 +84,7 @@ impl<S: Store> Publisher<S> {
         (status != seen.status).then_some(Write::Status { key, uid, status })
     }
 
-    fn pod(&self, key: &PodKey) -> Option<Arc<StoredPod>> {
+    pub(super) fn pod(&self, key: &PodKey) -> Option<Arc<StoredPod>> {
         match self.store.get(&ObjectKey::Pod(key.clone()))? {
             Object::Pod(pod) => Some(pod),
             _ => None,

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use atoll_api::manifest::{API_VERSION, ATOLL_VERSION};
 use atoll_model::{ObjectKey, PodKey, PortName, Uid};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::warn::Warning;
 use crate::crd;
 use crate::objects::Pod;
 
@@ -31,6 +33,7 @@ pub(super) enum Write {
     NoIp(PortName),
     Finalizer { key: ObjectKey, uid: String, finalizer: Finalizer },
     Status { key: ObjectKey, uid: String, status: Value },
+    Event { key: ObjectKey, event: Box<Event>, warning: Warning },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(crate) enum Outcome {
     Pod(Pod),
     Ip(DynamicObject),
     Manifest(DynamicObject),
+    /// The event is there, by whomever.
+    Told(ObjectKey, Warning),
     /// The object is not there any more, or is another one under its name.
     Gone,
     Failed(String),
@@ -110,6 +115,15 @@ async fn carry_out(client: Client, write: Write) -> Result<Outcome, kube::Error>
             patch["status"] = status;
             let patch = Patch::Apply(patch);
             api.patch_status(&name, &apply(MANAGER), &patch).await.map(Outcome::Manifest)
+        }
+        Write::Event { key, event, warning } => {
+            let namespace = event.metadata.namespace.clone().unwrap_or_default();
+            let events: Api<Event> = Api::namespaced(client, &namespace);
+            match events.create(&PostParams::default(), &event).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                created => drop(created?),
+            }
+            Ok(Outcome::Told(key, warning))
         }
     }
 }

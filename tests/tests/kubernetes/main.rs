@@ -80,6 +80,7 @@ async fn what_kubectl_asks_for_comes_about_and_what_was_decided_comes_back() {
     let kubernetes = lab.kubernetes().unwrap();
     refusals(&kubernetes).await.unwrap();
     there_and_back(&lab, &kubernetes).await.unwrap();
+    pods_that_wait(&kubernetes).await.unwrap();
     kept_by_a_set(&lab, &kubernetes).await.unwrap();
     gone_again(&lab, &kubernetes).await.unwrap();
 }
@@ -109,9 +110,45 @@ async fn refusals(kubernetes: &Kubernetes) -> Result<()> {
         Ok(())
     })
     .await?;
+    told(kubernetes, "default", "bad", "ValidateLogicalSwitchFailed", "is not in").await?;
     let mut delete = kubernetes.kubectl();
     // It waits until the object is gone, for which its finalizer must be.
     run(delete.args(["delete", "subnet", "bad", "--timeout=30s"])).await.map(drop)
+}
+
+/// Waits until an event says so.
+async fn told(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    name: &str,
+    reason: &str,
+    note: &str,
+) -> Result<()> {
+    wait_until(SOON, &format!("{reason} of {name}"), async || {
+        let told = seen::events(kubernetes, namespace, name).await?;
+        let is_it = |(it, text): &(String, String)| it == reason && text.contains(note);
+        ensure!(told.iter().any(is_it), "{told:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Pods that cannot have what they ask for say why, and have it when they can.
+async fn pods_that_wait(kubernetes: &Kubernetes) -> Result<()> {
+    let ask = |key: &str, value: &str| json!({ format!("ovn.kubernetes.io/{key}"): value });
+    let vip = pod_manifest("shop", "vip", "n1", ask("vip", "10.50.0.9"));
+    kubernetes.apply(&vip.to_string()).await?;
+    told(kubernetes, "shop", "vip", "ValidatePodNetworkFailed", "is not implemented").await?;
+    let early = pod_manifest("shop", "early", "n1", ask("logical_switch", "late"));
+    kubernetes.apply(&early.to_string()).await?;
+    told(kubernetes, "shop", "early", "AcquireAddressFailed", "subnet late does not exist").await?;
+    kubernetes.apply(&subnet("late", "10.51.0.0/16")).await?;
+    let got = addresses(kubernetes, "shop", "early").await?;
+    ensure!(got.starts_with("10.51."), "{got}");
+    for pod in ["vip", "early"] {
+        delete_pod(kubernetes, "shop", pod).await?;
+    }
+    Ok(())
 }
 
 async fn there_and_back(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {

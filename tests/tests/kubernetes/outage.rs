@@ -64,27 +64,31 @@ async fn leaders(lab: &Lab, kubernetes: &Kubernetes) -> Result<BTreeMap<String, 
     Ok(shown)
 }
 
-/// It is killed, and frozen; meanwhile another leader comes, who has never seen it.
+/// It is killed, then frozen; meanwhile another leader comes, who has never seen it.
 async fn apiserver(
     lab: &Lab,
     kubernetes: &Kubernetes,
     before: &BTreeMap<String, String>,
 ) -> Result<()> {
-    lab.fault(FaultVerb::Kill, FaultTarget::Apiserver).await?;
-    let killed = leader(lab).await?;
-    lab.fault(FaultVerb::Restart, FaultTarget::Member(killed)).await?;
-    lab.store()?.wait_ready(SOON).await?;
-    ensure!(stored(lab).await? == *before, "something ended while the apiserver was away");
-    lab.fault(FaultVerb::Restart, FaultTarget::Apiserver).await?;
-    kubernetes.apply(&pods(["later".to_owned()].into_iter())).await?;
-    addresses(kubernetes, "shop", "later").await?;
-    delete_pod(kubernetes, "shop", "later").await?;
-    wait_until(SOON, "the pod to be gone", async || {
-        let stored = stored(lab).await?;
-        ensure!(stored == *before, "{} and not {}", stored.len(), before.len());
-        Ok(())
-    })
-    .await
+    for (away, back) in [(FaultVerb::Kill, FaultVerb::Restart), (FaultVerb::Stop, FaultVerb::Cont)]
+    {
+        lab.fault(away, FaultTarget::Apiserver).await?;
+        let killed = leader(lab).await?;
+        lab.fault(FaultVerb::Restart, FaultTarget::Member(killed)).await?;
+        lab.store()?.wait_ready(SOON).await?;
+        ensure!(stored(lab).await? == *before, "something ended while the apiserver was away");
+        lab.fault(back, FaultTarget::Apiserver).await?;
+        kubernetes.apply(&pods(["later".to_owned()].into_iter())).await?;
+        addresses(kubernetes, "shop", "later").await?;
+        delete_pod(kubernetes, "shop", "later").await?;
+        wait_until(SOON, "the pod to be gone", async || {
+            let stored = stored(lab).await?;
+            ensure!(stored == *before, "{} and not {}", stored.len(), before.len());
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Pods are deleted while nobody watches: their addresses come back when two lists, a minute apart,
