@@ -12,8 +12,8 @@
 //! * `queue`: what is to be done, once per object, again after a while if it failed. Pure.
 //! * `intake`: what was seen becomes operations, and what is missing from a list nothing but a
 //!   doubt.
-//! * `publish`: annotations of pods, `IP` objects, status of Subnets, events: behind, and only where
-//!   they differ.
+//! * `publish`: annotations of pods and nodes, `IP` objects, status of Subnets, events: behind, and
+//!   only where they differ.
 //! * [`run`]: all of that, while this member leads.
 //!
 //! # Invariants
@@ -30,8 +30,8 @@
 //! The crate knows the store by the trait [`Store`] alone, and depends on `atoll-model` and the
 //! manifests of `atoll-api`, never on raft.
 //!
-//! Absent for now: the admission webhook, IP objects made by users (reservations), annotations of
-//! nodes, mirrors, and QoS by name.
+//! Absent for now: the admission webhook, IP objects made by users (reservations), mirrors, and QoS
+//! by name.
 
 pub mod crd;
 

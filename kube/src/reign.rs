@@ -200,7 +200,10 @@ async fn rule<S: Store>(
 fn take_in<S: Store>(event: Event, intake: &mut Intake<S>, publisher: &mut Publisher<S>) {
     match event {
         Event::Namespaces(seen) => intake.namespaces(seen),
-        Event::Nodes(seen) => intake.nodes(seen),
+        Event::Nodes(seen) => {
+            publisher.saw_nodes(&seen);
+            intake.nodes(seen);
+        }
         Event::Sets(seen) => intake.sets(seen),
         Event::Pods(seen) => {
             publisher.saw_pods(&seen);

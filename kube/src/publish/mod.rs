@@ -8,6 +8,7 @@
 mod desired;
 mod needed;
 mod observed;
+mod saw;
 mod warn;
 mod write;
 
@@ -15,19 +16,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use atoll_api::proto::Kind;
-use atoll_model::{Object, ObjectKey, Owner, PodKey, PortName, Revision};
+use atoll_model::{NodeName, Object, ObjectKey, Owner, PodKey, PortName, Revision};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use kube::Client;
-use kube::core::DynamicObject;
 
-use crate::follow::Seen;
-use crate::objects::{self, Pod};
 use crate::queue::Queue;
 use crate::store::Store;
-use crate::translate;
-use observed::{SeenIp, SeenManifest, SeenPod};
+use observed::{SeenAnnotations, SeenIp, SeenManifest};
 use warn::Warning;
 use write::{Outcome, Writer};
 
@@ -42,6 +39,8 @@ const COUNTS_EVERY: Duration = Duration::from_millis(500);
 pub(crate) enum Target {
     /// Status and finalizer of a Subnet or QosSpec.
     Manifest(ObjectKey),
+    /// A node's annotations.
+    Node(NodeName),
     /// A pod's annotations.
     Pod(PodKey),
     /// An `IP` object.
@@ -57,7 +56,8 @@ pub(crate) struct Publisher<S> {
     due: Queue<Target, ()>,
     pub(crate) writes: FuturesUnordered<LocalBoxFuture<'static, (Target, Outcome)>>,
     seen_revision: Revision,
-    pods: BTreeMap<PodKey, SeenPod>,
+    pods: BTreeMap<PodKey, SeenAnnotations>,
+    nodes: BTreeMap<NodeName, SeenAnnotations>,
     /// None before the first list: what was not seen may be there.
     ips: Option<BTreeMap<PortName, SeenIp>>,
     manifests: BTreeMap<ObjectKey, SeenManifest>,
@@ -76,92 +76,12 @@ impl<S: Store> Publisher<S> {
             writes: FuturesUnordered::new(),
             seen_revision,
             pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             ips: None,
             manifests: BTreeMap::new(),
             refused: BTreeMap::new(),
             warnings: BTreeMap::new(),
         }
-    }
-
-    pub(crate) fn saw_pods(&mut self, seen: &Seen<Pod>) {
-        match seen {
-            Seen::List(list) => {
-                self.pods.clear();
-                list.items.iter().for_each(|pod| self.saw_pod(pod));
-            }
-            Seen::Put(pod) => self.saw_pod(pod),
-            Seen::Gone(pod) => {
-                if let Some(key) = translate::pod_key(&pod.metadata) {
-                    self.pods.remove(&key);
-                }
-            }
-        }
-    }
-
-    fn saw_pod(&mut self, pod: &Pod) {
-        let Some(key) = translate::pod_key(&pod.metadata) else { return };
-        let Some(seen) = observed::pod(&pod.metadata) else { return };
-        // An event may be older than the answer to what was written since.
-        if self.pods.get(&key).is_none_or(|known| known.version <= seen.version) {
-            self.pods.insert(key.clone(), seen);
-        }
-        self.due.put(Target::Pod(key), ());
-    }
-
-    pub(crate) fn saw_ips(&mut self, seen: Seen<DynamicObject>) {
-        match seen {
-            Seen::List(list) => {
-                self.ips = Some(BTreeMap::new());
-                list.items.iter().for_each(|ip| self.saw_ip(ip));
-                for object in self.store.objects(Kind::Allocation) {
-                    if let Object::Allocation(it) = object {
-                        self.due.put(Target::Ip(it.port.clone()), ());
-                    }
-                }
-            }
-            Seen::Put(ip) => self.saw_ip(&ip),
-            Seen::Gone(ip) => {
-                let Ok(port) = PortName::new(objects::name(&ip.metadata)) else { return };
-                if let Some(ips) = &mut self.ips {
-                    ips.remove(&port);
-                }
-                self.due.put(Target::Ip(port), ());
-            }
-        }
-    }
-
-    fn saw_ip(&mut self, ip: &DynamicObject) {
-        let Ok(port) = PortName::new(objects::name(&ip.metadata)) else { return };
-        let seen = observed::ip(ip);
-        if let Some(ips) = &mut self.ips
-            && ips.get(&port).is_none_or(|known| known.version <= seen.version)
-        {
-            ips.insert(port.clone(), seen);
-        }
-        self.due.put(Target::Ip(port), ());
-    }
-
-    pub(crate) fn saw_manifests(&mut self, seen: &Seen<DynamicObject>) {
-        match seen {
-            Seen::List(list) => list.items.iter().for_each(|it| self.saw_manifest(it)),
-            Seen::Put(object) => self.saw_manifest(object),
-            Seen::Gone(object) => {
-                if let Some(key) = translate::manifest_name(object) {
-                    self.manifests.remove(&key);
-                    self.refused.remove(&key);
-                }
-            }
-        }
-    }
-
-    fn saw_manifest(&mut self, object: &DynamicObject) {
-        let Some(key) = translate::manifest_name(object) else { return };
-        let seen = observed::manifest(object, write::FINALIZER);
-        let is_newer = |known: &SeenManifest| known.version <= seen.version;
-        if self.manifests.get(&key).is_none_or(is_newer) {
-            self.manifests.insert(key.clone(), seen);
-        }
-        self.due.put(Target::Manifest(key), ());
     }
 
     /// A Subnet or QosSpec is refused, or is so no longer.
@@ -200,13 +120,16 @@ impl<S: Store> Publisher<S> {
     fn changed(&mut self, object: &Object) {
         match object {
             Object::Allocation(it) => {
-                if let Owner::Pod(key, _) = &it.owner {
-                    self.due.put(Target::Pod(key.clone()), ());
-                }
+                let target = match &it.owner {
+                    Owner::Pod(key, _) => Target::Pod(key.clone()),
+                    Owner::Node(name) => Target::Node(name.clone()),
+                };
+                self.due.put(target, ());
                 self.due.put(Target::Ip(it.port.clone()), ());
                 let target = Target::Manifest(ObjectKey::Subnet(it.subnet.clone()));
                 self.due.put_later(target, (), Instant::now() + COUNTS_EVERY);
             }
+            Object::Node(it) => self.due.put(Target::Node(it.spec.name.clone()), ()),
             Object::Subnet(_) | Object::Qos(_) => {
                 self.due.put(Target::Manifest(object.key()), ());
             }
@@ -215,10 +138,11 @@ impl<S: Store> Publisher<S> {
     }
 
     fn look_at_everything(&mut self) {
+        let nodes = self.nodes.keys().cloned().map(Target::Node);
         let pods = self.pods.keys().cloned().map(Target::Pod);
         let ips = self.ips.iter().flat_map(BTreeMap::keys).cloned().map(Target::Ip);
         let manifests = self.manifests.keys().cloned().map(Target::Manifest);
-        let targets: Vec<Target> = pods.chain(ips).chain(manifests).collect();
+        let targets: Vec<Target> = nodes.chain(pods).chain(ips).chain(manifests).collect();
         let all = self.store.objects(Kind::Allocation);
         targets.into_iter().for_each(|target| self.due.put(target, ()));
         all.iter().for_each(|object| self.changed(object));
@@ -249,6 +173,10 @@ impl<S: Store> Publisher<S> {
             Outcome::Pod(pod) => {
                 self.due.done(&target);
                 self.saw_pod(&pod);
+            }
+            Outcome::Node(node) => {
+                self.due.done(&target);
+                self.saw_node(&node);
             }
             Outcome::Ip(ip) => {
                 self.due.done(&target);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Allocation, Object, ObjectKey, Origin, Owner, Pod as StoredPod, PodKey, PortName, Subnet,
-    SubnetName,
+    Allocation, NodeName, Object, ObjectKey, Origin, Owner, Pod as StoredPod, PodKey, PortName,
+    Subnet, SubnetName,
 };
 
 use super::write::{Finalizer, Write};
@@ -15,11 +15,26 @@ impl<S: Store> Publisher<S> {
     /// What is to be written; nothing if it is there already, or is nobody's.
     pub(super) fn needed(&self, target: &Target) -> Option<Write> {
         match target {
+            Target::Node(name) => self.needed_node(name),
             Target::Pod(key) => self.needed_pod(key),
             Target::Ip(port) => self.needed_ip(port),
             Target::Manifest(key) => self.needed_manifest(key),
             Target::Event(key) => self.needed_event(key),
         }
+    }
+
+    fn needed_node(&self, name: &NodeName) -> Option<Write> {
+        let seen = self.nodes.get(name)?;
+        let node = match self.store.get(&ObjectKey::Node(name.clone()))? {
+            Object::Node(node) if node.spec.uid == seen.uid => node,
+            _ => return None,
+        };
+        let allocation = self.allocation(&PortName::of_node(name))?;
+        let subnet = self.subnet(&allocation.subnet)?;
+        let annotations = desired::node_annotations(&node, &allocation, &subnet);
+        let differs = observed::digest_of(&annotations) != seen.digest;
+        let (name, uid) = (name.clone(), seen.uid.clone());
+        differs.then_some(Write::Node { name, uid, annotations })
     }
 
     fn needed_pod(&self, key: &PodKey) -> Option<Write> {

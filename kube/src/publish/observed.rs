@@ -8,13 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::desired::ANNOTATIONS;
 use crate::objects;
 use crate::translate::PREFIX;
 
-/// A pod, as it was last seen.
+/// A pod or node, as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SeenPod {
+pub(super) struct SeenAnnotations {
     pub(super) uid: Uid,
     pub(super) version: u64,
     /// Of the annotations that Atoll writes.
@@ -42,13 +41,14 @@ pub(super) struct SeenManifest {
     pub(super) status: Value,
 }
 
-pub(super) fn pod(metadata: &ObjectMeta) -> Option<SeenPod> {
+/// `written` are those that Atoll writes, without their prefix.
+pub(super) fn annotations(metadata: &ObjectMeta, written: &[&str]) -> Option<SeenAnnotations> {
     let uid = Uid::new(objects::uid(metadata)).ok()?;
     let ours = objects::annotations(metadata)
-        .filter(|(key, _)| key.strip_prefix(PREFIX).is_some_and(|it| ANNOTATIONS.contains(&it)))
+        .filter(|(key, _)| key.strip_prefix(PREFIX).is_some_and(|it| written.contains(&it)))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
-    Some(SeenPod { uid, version: version(metadata), digest: digest_of(&ours) })
+    Some(SeenAnnotations { uid, version: version(metadata), digest: digest_of(&ours) })
 }
 
 pub(super) fn ip(object: &DynamicObject) -> SeenIp {
@@ -118,10 +118,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn seen(annotations: Value) -> SeenPod {
+    fn seen(annotations: Value) -> SeenAnnotations {
         let metadata = json!({ "name": "web", "uid": "u", "resourceVersion": "7",
                                "annotations": annotations });
-        pod(&serde_json::from_value(metadata).unwrap()).unwrap()
+        let written = ["allocated", "cidr"];
+        super::annotations(&serde_json::from_value(metadata).unwrap(), &written).unwrap()
     }
 
     #[test]

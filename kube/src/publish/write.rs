@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use atoll_api::manifest::{API_VERSION, ATOLL_VERSION};
-use atoll_model::{ObjectKey, PodKey, PortName, Uid};
+use atoll_model::{NodeName, ObjectKey, PodKey, PortName, Uid};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::warn::Warning;
 use crate::crd;
-use crate::objects::Pod;
+use crate::objects::{Node, Pod};
 
 /// kube-ovn's, so that what it held Atoll can let go.
 pub(super) const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
@@ -28,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Write {
+    Node { name: NodeName, uid: Uid, annotations: BTreeMap<String, String> },
     Pod { key: PodKey, uid: Uid, annotations: BTreeMap<String, String> },
     Ip { port: PortName, object: Value },
     NoIp(PortName),
@@ -46,6 +47,7 @@ pub(super) enum Finalizer {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// It is done; the object as it is now.
+    Node(Node),
     Pod(Pod),
     Ip(DynamicObject),
     Manifest(DynamicObject),
@@ -86,10 +88,14 @@ impl Writer {
 
 async fn carry_out(client: Client, write: Write) -> Result<Outcome, kube::Error> {
     match write {
+        Write::Node { name, uid, annotations } => {
+            let patch = annotated("Node", name.as_str(), &uid, &annotations);
+            let nodes: Api<Node> = Api::all(client);
+            let patch = Patch::Apply(patch);
+            nodes.patch(name.as_str(), &apply(MANAGER), &patch).await.map(Outcome::Node)
+        }
         Write::Pod { key, uid, annotations } => {
-            let metadata = json!({ "name": key.name(), "uid": uid.as_str(),
-                                   "annotations": annotations });
-            let patch = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata });
+            let patch = annotated("Pod", key.name(), &uid, &annotations);
             let pods: Api<Pod> = Api::namespaced(client, key.namespace().as_str());
             pods.patch(key.name(), &apply(MANAGER), &Patch::Apply(patch)).await.map(Outcome::Pod)
         }
@@ -126,6 +132,11 @@ async fn carry_out(client: Client, write: Write) -> Result<Outcome, kube::Error>
             Ok(Outcome::Told(key, warning))
         }
     }
+}
+
+fn annotated(kind: &str, name: &str, uid: &Uid, all: &BTreeMap<String, String>) -> Value {
+    let metadata = json!({ "name": name, "uid": uid.as_str(), "annotations": all });
+    json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata })
 }
 
 fn apply(manager: &str) -> PatchParams {

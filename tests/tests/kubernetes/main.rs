@@ -182,13 +182,24 @@ async fn there_and_back(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
     let stored: Vec<_> = stored.iter().map(|(pod, ip)| (pod.as_str(), ip.as_str())).collect();
     ensure!(stored == expected, "{stored:?}");
 
-    wait_until(SOON, "the IP objects", async || {
+    wait_until(SOON, "the IP objects and the node", async || {
         let ip = object(kubernetes, "ip", None, "web.shop").await?;
         ensure!(ip["spec"]["ipAddress"] == web.as_str(), "{ip}");
         ensure!(ip["spec"]["nodeName"] == "n1" && ip["spec"]["subnet"] == "shop", "{ip}");
         ensure!(ip["status"]["gateway"] == "10.50.0.1,fd00:50::1", "{ip}");
         let node = object(kubernetes, "ip", None, "node-n1").await?;
         ensure!(node["spec"]["subnet"] == "join", "{node}");
+        let leg = &node["spec"]["ipAddress"];
+        let node = object(kubernetes, "node", None, "n1").await?;
+        let said = [
+            ("ip_address", leg.as_str().unwrap_or_default()),
+            ("logical_switch", "join"),
+            ("port_name", "node-n1"),
+            ("chassis", "n1"),
+        ];
+        for (key, value) in said {
+            ensure!(annotation(&node, key) == value, "{key}: {}", node["metadata"]["annotations"]);
+        }
         Ok(())
     })
     .await?;
