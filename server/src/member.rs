@@ -19,8 +19,8 @@ use tonic::transport::Server;
 
 use crate::central::LocalCentral;
 use crate::config::Config;
-use crate::metrics;
 use crate::services::{ClusterService, NodesService, OvnService, StoreService};
+use crate::{kubernetes, metrics};
 
 /// Requests that one connection may have under way.
 pub(crate) const CONCURRENCY: usize = 256;
@@ -74,6 +74,9 @@ pub async fn run(
 
     let nodes = NodesService::new(store.clone(), central.clone());
     tokio::spawn(nodes.clone().judge(listeners.clone()));
+    if let Some(connect) = config.kubernetes.clone() {
+        kubernetes::start(&store, connect, listeners.clone())?;
+    }
 
     let routes = Routes::new(peers.into_service())
         .add_service(StoreServer::new(StoreService::new(store.clone())))

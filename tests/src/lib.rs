@@ -6,6 +6,7 @@
 //! * [`audit`]: did any address ever have two owners, by the members' logs?
 //! * [`bare`]: members alone, for what concerns disks.
 //! * [`certificates`]: whom members alone believe.
+//! * [`flow`]: how much of what pods send arrives.
 //! * [`histories`]: do the answers that clients got under faults fit one order?
 //! * [`intruders`]: who comes to databases over the network, and how far.
 //! * [`mod@bench`]: members and etcd side by side, under the same load.
@@ -24,6 +25,7 @@ pub mod audit;
 pub mod bare;
 pub mod bench;
 pub mod certificates;
+pub mod flow;
 pub mod histories;
 pub mod intruders;
 pub mod lab;

@@ -2,36 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, ensure};
-use atoll_tests::lab::{Lab, Options, Pod, PodOptions, ScopedLab};
+use anyhow::{Result, ensure};
+use atoll_tests::flow::{Flow, OPEN, is_at};
+use atoll_tests::lab::{Lab, Options, PodOptions, ScopedLab};
 use atoll_tests::people::atollctl;
 use atoll_tests::report::Report;
-use atoll_tests::talk::{Talker, now};
-use atoll_tests::wait::wait_until;
 use uuid::Uuid;
 
-/// Of a datagram, without and with its headers: the rate counts frames.
-const BYTES: u32 = 1_000;
-const FRAME: u32 = BYTES + 8 + 20 + 14;
-
-/// What is offered, in packets a second: 80 Mbit/s.
-const OFFERED: u32 = 10_000;
-
 const PORT: u16 = 9_000;
-
-/// A limit may be exceeded by so many per cent, and missed by that.
-const ABOVE: u64 = 5;
-const BELOW: u64 = 15;
-
-/// Without a limit so many kbit/s of the 80,000 that are offered arrive at least.
-const OPEN: u64 = 45_000;
-
-/// What is counted: after the burst, which is at most a second's worth, is used up.
-const WARM_UP: Duration = Duration::from_secs(2);
-const MEASURED: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
@@ -76,10 +54,8 @@ async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
 }
 
 fn check(report: &mut Report, what: &str, mbit: u32, kbit: u64) -> Result<()> {
-    let percent = u64::from(mbit) * 10;
     report.note(&format!("{what}: set to {mbit} Mbit/s"), "kbit/s", to_f64(kbit));
-    let fits = percent * (100 - BELOW)..=percent * (100 + ABOVE);
-    ensure!(fits.contains(&kbit), "{what}: {kbit} kbit/s at a limit of {mbit} Mbit/s");
+    ensure!(is_at(kbit, mbit), "{what}: {kbit} kbit/s at a limit of {mbit} Mbit/s");
     Ok(())
 }
 
@@ -104,40 +80,4 @@ async fn limit(lab: &Lab, rates: Option<(u32, u32)>) -> Result<()> {
     let shown = atollctl(lab, &["get", "qos", "-o", "name"], "").await?;
     ensure!(shown.out.contains("gold") == rates.is_some(), "atollctl get qos: {}", shown.out);
     Ok(())
-}
-
-/// A flood from a pod to another, and what arrives.
-struct Flow {
-    _flood: Talker,
-    ears: Talker,
-}
-
-impl Flow {
-    fn start(lab: &Lab, from: &Pod, to: &Pod, port: u16) -> Result<Self> {
-        let ears = Talker::start(lab, to, &["hear", &port.to_string()])?;
-        let to = SocketAddr::new(address(to)?, port).to_string();
-        let [rate, bytes] = [OFFERED, BYTES].map(|number| number.to_string());
-        // Longer than the test: it ends with its value.
-        let _flood = Talker::start(lab, from, &["flood", &to, &rate, "600", &bytes])?;
-        Ok(Self { _flood, ears })
-    }
-
-    /// Kbit/s that arrive, from a while on.
-    async fn measure(&self) -> Result<u64> {
-        let begin = now()? + WARM_UP.as_millis();
-        let end = begin + MEASURED.as_millis();
-        wait_until(WARM_UP + MEASURED + Duration::from_secs(5), "the time to pass", || async {
-            ensure!(now()? > end, "{} ms are left", end - now()?);
-            Ok(())
-        })
-        .await?;
-        let heard = self.ears.heard()?.into_iter().filter(|at| (begin..end).contains(at)).count();
-        let bits = u64::try_from(heard)? * u64::from(FRAME) * 8;
-        Ok(bits / u64::try_from(MEASURED.as_millis())?)
-    }
-}
-
-fn address(pod: &Pod) -> Result<IpAddr> {
-    let text = pod.addresses.first().context("it has no address")?;
-    Ok(text.split('/').next().unwrap_or_default().parse()?)
 }

@@ -88,6 +88,25 @@ const IMPLEMENTED: &[&str] = &[
     "dhcpV6Options",
 ];
 
+/// A field that is not implemented, and the values with which it is taken nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldValues {
+    /// The field of `spec`.
+    pub name: &'static str,
+    /// Values that mean what is done anyway. Left out or empty, it is taken as well.
+    pub allowed: &'static [&'static str],
+}
+
+/// The fields of a Subnet's spec that kube-ovn has and Atoll does not implement.
+pub fn fixed_subnet_fields() -> impl Iterator<Item = FieldValues> {
+    FIXED.iter().map(|&(name, allowed)| FieldValues { name, allowed })
+}
+
+/// The fields of a Subnet's spec that are implemented.
+pub fn implemented_subnet_fields() -> impl Iterator<Item = &'static str> {
+    IMPLEMENTED.iter().copied()
+}
+
 pub(super) fn parse(value: &Value) -> Result<Manifest, ManifestError> {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let object = format!("Subnet {name}");

@@ -74,7 +74,8 @@ fn kind_of(object: &Object) -> Kind {
     }
 }
 
-fn usage(published: &Published, subnet: &SubnetName) -> Option<SubnetUsage> {
+/// How full a subnet is, as the API says it.
+pub(crate) fn usage(published: &Published, subnet: &SubnetName) -> Option<SubnetUsage> {
     let usage = published.state.usage(subnet)?;
     let family = |family: atoll_store::FamilyUsage| FamilyUsage {
         available: family.available.to_string(),
