@@ -11,7 +11,7 @@ pub(crate) const PREFIX: &str = "ovn.kubernetes.io/";
 
 /// Asked for by users of kube-ovn, and not implemented: a pod that is half obeyed is worse than one
 /// that waits and says why.
-const NOT_IMPLEMENTED: [&str; 22] = [
+const NOT_IMPLEMENTED: [&str; 21] = [
     "aaps",
     "activation_strategy",
     "default_route",
@@ -24,7 +24,6 @@ const NOT_IMPLEMENTED: [&str; 22] = [
     "layer2_forward",
     "limit",
     "loss",
-    "mirror",
     "north_gateway",
     "port_security",
     "port_vips",
@@ -72,7 +71,8 @@ pub(crate) fn read<'a>(
             "ingress_burst" => ingress.burst = number(value).map_err(wrong)?,
             "egress_rate" => egress.rate = number(value).map_err(wrong)?,
             "egress_burst" => egress.burst = number(value).map_err(wrong)?,
-            "mirror" | "port_security" if value == "false" => {}
+            "mirror" => asked.traffic.mirror = switch(value).map_err(wrong)?,
+            "port_security" if value == "false" => {}
             _ if NOT_IMPLEMENTED.contains(&short) => {
                 return Err(wrong("is not implemented; leave it out".to_owned()));
             }
@@ -96,6 +96,10 @@ impl Rates {
         let burst_mbit = (self.burst > 0).then_some(self.burst);
         (self.rate > 0).then_some(Rate { mbit: self.rate, burst_mbit })
     }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "true or false".to_owned())
 }
 
 /// `v4`, `v6` or `v4,v6`.
@@ -163,6 +167,7 @@ mod tests {
             ("ingress_rate", "30"),
             ("egress_rate", "20"),
             ("egress_burst", "5"),
+            ("mirror", "true"),
         ])
         .unwrap();
         assert_eq!(request.addresses.to_string(), "10.16.0.9,fd00::9");
@@ -170,6 +175,7 @@ mod tests {
         assert_eq!(request.subnet.unwrap().as_str(), "blue");
         assert_eq!(traffic.rates.ingress, Some(Rate { mbit: 30, burst_mbit: None }));
         assert_eq!(traffic.rates.egress, Some(Rate { mbit: 20, burst_mbit: Some(5) }));
+        assert!(traffic.mirror);
     }
 
     #[test]
@@ -216,7 +222,7 @@ mod tests {
             ("ingress_rate", "-3", "a whole number"),
             ("egress_rate", "1.5", "a whole number"),
             ("vip", "10.0.0.1", "is not implemented"),
-            ("mirror", "true", "is not implemented"),
+            ("mirror", "yes", "true or false"),
         ] {
             let error = asked(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(&format!("{PREFIX}{key}={value}")), "{error}");

@@ -106,7 +106,7 @@ fn an_ip_object_does_not_change_when_its_pod_is_plugged_in() {
 
 fn usage(available: &str) -> SubnetUsage {
     let v6 = FamilyUsage { available: available.to_owned(), ..FamilyUsage::default() };
-    SubnetUsage { subnet: "blue".to_owned(), v4: None, v6: Some(v6) }
+    SubnetUsage { subnet: "blue".to_owned(), v6: Some(v6), ..SubnetUsage::default() }
 }
 
 #[test]
