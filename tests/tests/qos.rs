@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+#[path = "qos/table.rs"]
+mod table;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -39,7 +42,10 @@ async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
     let lab = ScopedLab::up(Options { members: 1, nodes: 2, ..Options::new(name) }).await.unwrap();
     let mut report = Report::new("qos", "make qos");
     rates(&lab, &mut report).await.unwrap();
+    let told = table::fill(&lab, &mut report).await;
     report.save().unwrap();
+    told.unwrap();
+    assert!(report.failures().is_empty(), "{:?}", report.failures());
 }
 
 async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
@@ -89,21 +95,38 @@ fn to_f64(kbit: u64) -> f64 {
 
 /// Sets the pod's rates, in Mbit/s, as a person would, and waits until OVN has them.
 async fn limit(lab: &Lab, rates: Option<(u32, u32)>) -> Result<()> {
-    let manifest = |(ingress, egress): (u32, u32)| {
-        format!(
-            "apiVersion: atoll.io/v1\nkind: QosSpec\nmetadata: {{ name: gold }}\nspec:\n  \
-             ingress: {{ rate: {ingress}, burst: 1 }}\n  egress: {{ rate: {egress}, burst: 1 }}\n  \
-             pods: [shop/limited]\n"
-        )
-    };
-    let said = match rates {
-        Some(rates) => atollctl(lab, &["create", "-f", "-"], &manifest(rates)).await?,
-        None => atollctl(lab, &["delete", "qos", "gold"], "").await?,
-    };
-    ensure!(said.status == 0, "atollctl: {}", said.err);
+    if let Some((ingress, egress)) = rates {
+        let [ingress, egress] =
+            [ingress, egress].map(|rate| format!("{{ rate: {rate}, burst: 1 }}"));
+        put(lab, "gold", &ingress, &egress, "shop/limited").await?;
+    } else {
+        let said = atollctl(lab, &["delete", "qos", "gold"], "").await?;
+        ensure!(said.status == 0, "atollctl: {}", said.err);
+    }
     let shown = atollctl(lab, &["get", "qos", "-o", "name"], "").await?;
     ensure!(shown.out.contains("gold") == rates.is_some(), "atollctl get qos: {}", shown.out);
     Ok(())
+}
+
+/// Makes or changes a spec for one pod.
+async fn put(lab: &Lab, name: &str, ingress: &str, egress: &str, pod: &str) -> Result<()> {
+    let manifest = format!(
+        "apiVersion: atoll.io/v1\nkind: QosSpec\nmetadata: {{ name: {name} }}\nspec:\n  \
+         ingress: {ingress}\n  egress: {egress}\n  pods: [{pod}]\n"
+    );
+    let said = atollctl(lab, &["create", "-f", "-"], &manifest).await?;
+    ensure!(said.status == 0, "atollctl create: {}", said.err);
+    Ok(())
+}
+
+/// Lets time pass: what is measured is what comes meanwhile.
+async fn pass(time: Duration) -> Result<()> {
+    let end = now()? + time.as_millis();
+    wait_until(time + Duration::from_secs(5), "the time to pass", || async {
+        ensure!(now()? >= end, "{} ms are left", end.saturating_sub(now()?));
+        Ok(())
+    })
+    .await
 }
 
 /// A flood from a pod to another, and what arrives.
@@ -126,11 +149,7 @@ impl Flow {
     async fn measure(&self) -> Result<u64> {
         let begin = now()? + WARM_UP.as_millis();
         let end = begin + MEASURED.as_millis();
-        wait_until(WARM_UP + MEASURED + Duration::from_secs(5), "the time to pass", || async {
-            ensure!(now()? > end, "{} ms are left", end - now()?);
-            Ok(())
-        })
-        .await?;
+        pass(WARM_UP + MEASURED).await?;
         let heard = self.ears.heard()?.into_iter().filter(|at| (begin..end).contains(at)).count();
         let bits = u64::try_from(heard)? * u64::from(FRAME) * 8;
         Ok(bits / u64::try_from(MEASURED.as_millis())?)
