@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::lab::{Lab, Pod};
 use crate::talk::{Talker, now};
-use crate::wait::wait_until;
+use crate::wait::pass;
 
 /// Of a datagram, without and with its headers: the rate counts frames.
 const BYTES: u32 = 1_000;
@@ -64,18 +64,19 @@ impl Flow {
     pub async fn measure(&self) -> Result<u64> {
         let begin = now()? + WARM_UP.as_millis();
         let end = begin + MEASURED.as_millis();
-        wait_until(WARM_UP + MEASURED + Duration::from_secs(5), "the time to pass", || async {
-            ensure!(now()? > end, "{} ms are left", end - now()?);
-            Ok(())
-        })
-        .await?;
+        pass(WARM_UP + MEASURED).await;
         let heard = self.ears.heard()?.into_iter().filter(|at| (begin..end).contains(at)).count();
         let bits = u64::try_from(heard)? * u64::from(FRAME) * 8;
         Ok(bits / u64::try_from(MEASURED.as_millis())?)
     }
 }
 
-fn address(pod: &Pod) -> Result<IpAddr> {
+/// A pod's first address.
+///
+/// # Errors
+///
+/// It has none.
+pub fn address(pod: &Pod) -> Result<IpAddr> {
     let text = pod.addresses.first().context("it has no address")?;
     Ok(text.split('/').next().unwrap_or_default().parse()?)
 }

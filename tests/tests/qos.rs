@@ -1,6 +1,11 @@
 //! How fast pods send and receive: with real packets, set and changed while they talk. Needs root.
+//!
+//! With `ATOLL_QOS_TABLE` in the environment, as `make qos` has it, a table of all rates too.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
+
+#[path = "qos/table.rs"]
+mod table;
 
 use anyhow::{Result, ensure};
 use atoll_tests::flow::{Flow, OPEN, is_at};
@@ -17,7 +22,13 @@ async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
     let lab = ScopedLab::up(Options { members: 1, nodes: 2, ..Options::new(name) }).await.unwrap();
     let mut report = Report::new("qos", "make qos");
     rates(&lab, &mut report).await.unwrap();
+    let told = match std::env::var_os("ATOLL_QOS_TABLE") {
+        Some(_) => table::fill(&lab, &mut report).await,
+        None => Ok(()),
+    };
     report.save().unwrap();
+    told.unwrap();
+    assert!(report.failures().is_empty(), "{:?}", report.failures());
 }
 
 async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
@@ -65,19 +76,26 @@ fn to_f64(kbit: u64) -> f64 {
 
 /// Sets the pod's rates, in Mbit/s, as a person would, and waits until OVN has them.
 async fn limit(lab: &Lab, rates: Option<(u32, u32)>) -> Result<()> {
-    let manifest = |(ingress, egress): (u32, u32)| {
-        format!(
-            "apiVersion: atoll.io/v1\nkind: QosSpec\nmetadata: {{ name: gold }}\nspec:\n  \
-             ingress: {{ rate: {ingress}, burst: 1 }}\n  egress: {{ rate: {egress}, burst: 1 }}\n  \
-             pods: [shop/limited]\n"
-        )
-    };
-    let said = match rates {
-        Some(rates) => atollctl(lab, &["create", "-f", "-"], &manifest(rates)).await?,
-        None => atollctl(lab, &["delete", "qos", "gold"], "").await?,
-    };
-    ensure!(said.status == 0, "atollctl: {}", said.err);
+    if let Some((ingress, egress)) = rates {
+        let [ingress, egress] =
+            [ingress, egress].map(|rate| format!("{{ rate: {rate}, burst: 1 }}"));
+        put(lab, "gold", &ingress, &egress, "shop/limited").await?;
+    } else {
+        let said = atollctl(lab, &["delete", "qos", "gold"], "").await?;
+        ensure!(said.status == 0, "atollctl: {}", said.err);
+    }
     let shown = atollctl(lab, &["get", "qos", "-o", "name"], "").await?;
     ensure!(shown.out.contains("gold") == rates.is_some(), "atollctl get qos: {}", shown.out);
+    Ok(())
+}
+
+/// Makes or changes a spec for one pod.
+async fn put(lab: &Lab, name: &str, ingress: &str, egress: &str, pod: &str) -> Result<()> {
+    let manifest = format!(
+        "apiVersion: atoll.io/v1\nkind: QosSpec\nmetadata: {{ name: {name} }}\nspec:\n  \
+         ingress: {ingress}\n  egress: {egress}\n  pods: [{pod}]\n"
+    );
+    let said = atollctl(lab, &["create", "-f", "-"], &manifest).await?;
+    ensure!(said.status == 0, "atollctl create: {}", said.err);
     Ok(())
 }

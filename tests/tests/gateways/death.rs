@@ -9,7 +9,7 @@ use atoll_tests::outside::Frame;
 use atoll_tests::people::atollctl;
 use atoll_tests::report::{Report, Target};
 use atoll_tests::talk::{Talker, now};
-use atoll_tests::wait::wait_until;
+use atoll_tests::wait::{pass, wait_until};
 use serde_json::Value;
 
 use crate::GATEWAYS;
@@ -143,14 +143,14 @@ async fn round(
     let installed = now()?;
     let took = lasted.elapsed().as_secs_f64();
     answered_again(&talkers, begun).await?;
-    passes(LOOK).await?;
+    pass(LOOK).await;
     let outages = outages(&talkers, begun)?;
     let flows = flows(&outside.capture.frames()?, begun, installed, old);
 
     lab.fault(undo, FaultTarget::Node(old)).await?;
     whole(lab).await?;
     let whole = now()?;
-    passes(LOOK).await?;
+    pass(LOOK).await;
     let frames = outside.capture.frames()?;
     let mut gone = Vec::new();
     for field in [NATTED, PLAIN] {
@@ -228,15 +228,6 @@ async fn answered_again(talkers: &[(String, Talker)], begun: u128) -> Result<()>
             let late = heard.iter().filter(|at| **at > now().unwrap_or(0) - 500).count();
             ensure!(late >= 5 && now()? > begun + 1_000, "{who}: {late} answers");
         }
-        Ok(())
-    })
-    .await
-}
-
-async fn passes(time: Duration) -> Result<()> {
-    let end = now()? + time.as_millis();
-    wait_until(time + Duration::from_secs(5), "the time to pass", || async {
-        ensure!(now()? > end, "not yet");
         Ok(())
     })
     .await

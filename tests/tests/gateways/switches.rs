@@ -7,7 +7,7 @@ use atoll_tests::lab::{Lab, run};
 use atoll_tests::outside::Frame;
 use atoll_tests::report::{Report, Target};
 use atoll_tests::talk::now;
-use atoll_tests::wait::wait_until;
+use atoll_tests::wait::{pass, wait_until};
 
 use crate::field::{NATTED, Outside, all_heard};
 
@@ -92,12 +92,7 @@ pub(crate) async fn campaign(lab: &Lab, switches: u32, report: &mut Report) -> R
         stays.last_mut().context("there is a first one")?.left = asked;
         NATTED.set(lab, WAYS[way].spec).await.with_context(|| format!("switch {switch}"))?;
         stays.push(Stay { way, asked, installed: now()?, left: u128::MAX });
-        let end = now()? + STAY.as_millis();
-        wait_until(STAY * 10, "the time to pass", || async {
-            ensure!(now()? > end, "not yet");
-            Ok(())
-        })
-        .await?;
+        pass(STAY).await;
     }
     // Whoever talks is still answered, by the last way.
     let begun = now()?;

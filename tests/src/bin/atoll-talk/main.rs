@@ -12,6 +12,8 @@
 //! atoll-talk redial ADDRESS:PORT          as call tcp, and begins anew whenever that ends
 //! atoll-talk many ADDRESS:PORT STREAMS    so many streams, a word every 100 ms in each
 //! atoll-talk capture                      a line for each frame that came in from the network
+//! atoll-talk pour ADDRESS:PORT            a stream, as fast as it goes
+//! atoll-talk drain udp|tcp PORT           takes what comes, and says nothing
 //! ```
 //!
 //! Times are milliseconds since 1970.
@@ -46,7 +48,10 @@ fn main() -> Result<()> {
         ["redial", to] => echo::redial(to.parse()?),
         ["many", to, streams] => echo::many(to.parse()?, streams.parse()?),
         ["capture"] => capture::capture(),
-        _ => bail!("atoll-talk push|pull|flood|hear|echo|...: see its source"),
+        ["pour", to] => pour(to.parse()?),
+        ["drain", "udp", port] => drain_udp(&bound(port)?),
+        ["drain", "tcp", port] => drain_tcp(port),
+        _ => bail!("atoll-talk push|pull|flood|hear|pour|drain|echo|...: see its source"),
     }
 }
 
@@ -115,6 +120,35 @@ fn hear(socket: &UdpSocket) -> Result<()> {
         socket.recv_from(&mut word)?;
         tell()?;
     }
+}
+
+/// The other side may need a moment until it listens.
+fn pour(to: SocketAddr) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut stream = loop {
+        match TcpStream::connect(to) {
+            Err(_) if Instant::now() < until => pause(PACE),
+            connected => break connected.context("nobody listens")?,
+        }
+    };
+    let words = vec![0; 64 << 10];
+    loop {
+        stream.write_all(&words)?;
+    }
+}
+
+fn drain_udp(socket: &UdpSocket) -> Result<()> {
+    let mut word = [0; 2048];
+    loop {
+        socket.recv_from(&mut word)?;
+    }
+}
+
+fn drain_tcp(port: &str) -> Result<()> {
+    let (mut stream, _) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port.parse()?))?.accept()?;
+    let mut words = vec![0; 64 << 10];
+    while stream.read(&mut words)? > 0 {}
+    Ok(())
 }
 
 /// Says at the end how many were sent.
