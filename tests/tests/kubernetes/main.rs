@@ -7,6 +7,8 @@
 mod outage;
 mod packets;
 mod seen;
+mod sets;
+mod waits;
 
 use std::time::Duration;
 
@@ -80,8 +82,8 @@ async fn what_kubectl_asks_for_comes_about_and_what_was_decided_comes_back() {
     let kubernetes = lab.kubernetes().unwrap();
     refusals(&kubernetes).await.unwrap();
     there_and_back(&lab, &kubernetes).await.unwrap();
-    pods_that_wait(&kubernetes).await.unwrap();
-    kept_by_a_set(&lab, &kubernetes).await.unwrap();
+    waits::pods_that_wait(&kubernetes).await.unwrap();
+    sets::kept_by_a_set(&lab, &kubernetes).await.unwrap();
     gone_again(&lab, &kubernetes).await.unwrap();
 }
 
@@ -110,45 +112,10 @@ async fn refusals(kubernetes: &Kubernetes) -> Result<()> {
         Ok(())
     })
     .await?;
-    told(kubernetes, "default", "bad", "ValidateLogicalSwitchFailed", "is not in").await?;
+    waits::told(kubernetes, "default", "bad", "ValidateLogicalSwitchFailed", "is not in").await?;
     let mut delete = kubernetes.kubectl();
     // It waits until the object is gone, for which its finalizer must be.
     run(delete.args(["delete", "subnet", "bad", "--timeout=30s"])).await.map(drop)
-}
-
-/// Waits until an event says so.
-async fn told(
-    kubernetes: &Kubernetes,
-    namespace: &str,
-    name: &str,
-    reason: &str,
-    note: &str,
-) -> Result<()> {
-    wait_until(SOON, &format!("{reason} of {name}"), async || {
-        let told = seen::events(kubernetes, namespace, name).await?;
-        let is_it = |(it, text): &(String, String)| it == reason && text.contains(note);
-        ensure!(told.iter().any(is_it), "{told:?}");
-        Ok(())
-    })
-    .await
-}
-
-/// Pods that cannot have what they ask for say why, and have it when they can.
-async fn pods_that_wait(kubernetes: &Kubernetes) -> Result<()> {
-    let ask = |key: &str, value: &str| json!({ format!("ovn.kubernetes.io/{key}"): value });
-    let vip = pod_manifest("shop", "vip", "n1", ask("vip", "10.50.0.9"));
-    kubernetes.apply(&vip.to_string()).await?;
-    told(kubernetes, "shop", "vip", "ValidatePodNetworkFailed", "is not implemented").await?;
-    let early = pod_manifest("shop", "early", "n1", ask("logical_switch", "late"));
-    kubernetes.apply(&early.to_string()).await?;
-    told(kubernetes, "shop", "early", "AcquireAddressFailed", "subnet late does not exist").await?;
-    kubernetes.apply(&subnet("late", "10.51.0.0/16")).await?;
-    let got = addresses(kubernetes, "shop", "early").await?;
-    ensure!(got.starts_with("10.51."), "{got}");
-    for pod in ["vip", "early"] {
-        delete_pod(kubernetes, "shop", pod).await?;
-    }
-    Ok(())
 }
 
 async fn there_and_back(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
@@ -222,49 +189,6 @@ async fn there_and_back(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// The next pod of an ordinal has the addresses of the last one; above the replicas nothing is
-/// kept.
-async fn kept_by_a_set(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
-    let set = |replicas: u32| {
-        let labels = json!({ "app": "db" });
-        let template = pod_manifest("shop", "db", "n2", json!({}));
-        let template = json!({ "metadata": { "labels": labels }, "spec": template["spec"] });
-        json!({
-            "apiVersion": "apps/v1", "kind": "StatefulSet",
-            "metadata": { "namespace": "shop", "name": "db" },
-            "spec": { "replicas": replicas, "serviceName": "db", "template": template,
-                      "podManagementPolicy": "Parallel", "selector": { "matchLabels": labels } },
-        })
-        .to_string()
-    };
-    kubernetes.apply(&set(2)).await?;
-    let first = addresses(kubernetes, "shop", "db-1").await?;
-    let uid = object(kubernetes, "pod", Some("shop"), "db-1").await?["metadata"]["uid"].clone();
-    delete_pod(kubernetes, "shop", "db-1").await?;
-    wait_until(SOON, "another db-1", async || {
-        let pod = object(kubernetes, "pod", Some("shop"), "db-1").await?;
-        ensure!(pod["metadata"]["uid"] != uid, "it is the old one");
-        Ok(())
-    })
-    .await?;
-    let again = addresses(kubernetes, "shop", "db-1").await?;
-    ensure!(first == again, "{first} became {again}");
-    kubernetes.apply(&set(1)).await?;
-    delete_pod(kubernetes, "shop", "db-1").await.ok();
-    wait_until(SOON, "nothing to be kept for db-1", async || {
-        let stored = stored(lab).await?;
-        ensure!(!stored.contains_key("shop/db-1"), "{stored:?}");
-        Ok(())
-    })
-    .await?;
-    let mut delete = kubernetes.kubectl();
-    delete.args(["--namespace", "shop", "delete", "statefulset", "db", "--cascade=foreground"]);
-    run(delete.arg("--wait=false")).await?;
-    // The garbage collector may have been quicker.
-    delete_pod(kubernetes, "shop", "db-0").await.ok();
-    Ok(())
 }
 
 async fn gone_again(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
