@@ -11,7 +11,7 @@ export RUST_BACKTRACE := 0
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
 	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
-	projection-fuzz central-failover cni-faults bench-cni
+	projection-fuzz central-failover gateways mirror kubernetes kubernetes-scenarios cni-faults bench-cni
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,7 @@ demo-down: build ## Ends the demo; nothing is left behind.
 verify: ## Read-only: format, lints, docs, layers, unit tests.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p atoll-tests --test kubernetes -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) test --workspace --lib --bins --quiet
 	$(CARGO) test -p atoll-tests --test layering --quiet
@@ -68,16 +69,25 @@ central-failover: install build ## The report central-failover: 20 kills, freeze
 	ATOLL_FAILOVER_ROUNDS=$${ATOLL_FAILOVER_ROUNDS:-20} \
 		$(CARGO) test -p atoll-tests --test central_failover -- --nocapture
 
+qos: install build ## The report qos: how fast pods send and receive at the rates that are set, 1 to 200 Mbit/s, UDP and TCP; 8 minutes.
+	ATOLL_QOS_TABLE=1 $(CARGO) test -p atoll-tests --test qos -- --nocapture
+
+mirror: install build ## The report mirror: frames on mirror0 and frames sent, on and off 50 times, after restarts. ATOLL_MIRROR_TOGGLES.
+	ATOLL_MIRROR_TOGGLES=$${ATOLL_MIRROR_TOGGLES:-50} \
+		$(CARGO) test -p atoll-tests --test mirror -- --nocapture
+
 # ATOLL_CNI_PODS: pods of a full node, and announced ones among the 1,000.
 cni-faults: install build ## The report cni-faults: plugin and agent against strangers, crowds, cuts, kills; cleanup.
 	ATOLL_CNI_PODS=$${ATOLL_CNI_PODS:-110} \
 		$(CARGO) test -p atoll-tests --test cni_faults -- --test-threads=1 --nocapture
 
-qos: install build ## The report qos: how fast pods send and receive at the rates that are set.
-	$(CARGO) test -p atoll-tests --test qos -- --nocapture
-
 isolation: install build ## The reports isolation*: who reaches the pods of a private subnet, also under a flood.
 	$(CARGO) test -p atoll-tests --test isolation -- --test-threads=1 --nocapture
+
+# ATOLL_GATEWAY_ROUNDS (of each way to die), ATOLL_GATEWAY_SWITCHES.
+gateways: install build ## The reports gateway-*: gateways that die, are cut off or frozen, and are switched while pods talk.
+	ATOLL_GATEWAY_ROUNDS=$${ATOLL_GATEWAY_ROUNDS:-20} ATOLL_GATEWAY_SWITCHES=$${ATOLL_GATEWAY_SWITCHES:-50} \
+		$(CARGO) test -p atoll-tests --test gateways -- --test-threads=1 --nocapture
 
 power-loss: install build forgetful ## The report power-loss: all members lose power at once. ATOLL_POWER_ROUNDS=200 at night.
 	$(CARGO) test -p atoll-tests --test power_loss -- --test-threads=1 --nocapture
@@ -98,6 +108,22 @@ vectors: ## The report vectors: recorded answers of another allocator, and ours.
 bench-store: ## The report bench-store: the allocator and the state machine, speed and memory.
 	$(CARGO) bench -p atoll-tests --bench heap
 	$(CARGO) bench -p atoll-tests --bench store
+
+# A Kubernetes control plane as released, from its Go modules: what a lab with --kubernetes runs. Without
+# cgo, or nearly everything would be compiled a second time. The version would otherwise be 0.0.0.
+kubernetes: target/kubernetes/kubernetes ## Builds etcd, kube-apiserver, controllers, scheduler and kubectl (once, minutes; needs Go 1.24).
+
+KUBERNETES_VERSION := v1.33.13
+KUBERNETES_FLAGS := -s -w $(foreach at,k8s.io/component-base/version k8s.io/client-go/pkg/version, \
+	-X $(at).gitVersion=$(KUBERNETES_VERSION) -X $(at).gitMajor=1 -X $(at).gitMinor=33)
+
+target/kubernetes/kubernetes: tests/kubernetes/go.mod tests/kubernetes/main.go
+	@command -v go >/dev/null || { echo "Kubernetes is built from its Go modules: install Go 1.24 or newer"; exit 1; }
+	cd tests/kubernetes && CGO_ENABLED=0 go build -trimpath -ldflags "$(KUBERNETES_FLAGS)" -o ../../$@ .
+
+# Not in `make test`: that needs no Go and no minutes for its build.
+kubernetes-scenarios: install build kubernetes ## What kubectl asks for and what comes back, with a real apiserver and its faults.
+	$(CARGO) test -p atoll-tests --test kubernetes -- --test-threads=1 --nocapture
 
 # etcd as released, from its Go modules: what bench-cluster and failover compare with.
 etcd: target/etcd/etcd

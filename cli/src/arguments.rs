@@ -10,6 +10,7 @@ use crate::allocations::Filter;
 use crate::history::Question;
 use crate::janitor::Janitor;
 use crate::member::Member;
+use crate::mirror::Mirror;
 use crate::node::Node;
 use crate::ovn::Ovn;
 use crate::plan::{self, Planned};
@@ -179,6 +180,9 @@ pub(crate) enum Command {
     /// What ends pods that nobody reports as gone.
     #[command(subcommand)]
     Janitor(Janitor),
+    /// Whose frames are copied to a node's `mirror0`.
+    #[command(subcommand)]
+    Mirror(Mirror),
 }
 
 /// Manifests.

@@ -34,6 +34,8 @@ const SUBNETS: &[Column] = &[
     wide("EXCLUDED", &["/spec/excludeIps"]),
     wide("V4RANGE", &["/status/v4usingIPrange"]),
     wide("V6RANGE", &["/status/v6usingIPrange"]),
+    wide("LEAVES BY", &["/status/activateGateway"]),
+    wide("SEEN AS", &["/status/ovn/seenOutside"]),
     wide("INSTALLED", &["/status/installed"]),
 ];
 

@@ -140,7 +140,7 @@ pub(crate) fn workload(text: &str) -> Result<WorkloadKey, String> {
 }
 
 /// Reads `node/NAME` or `pod/NAMESPACE/NAME`.
-fn mirror(text: &str) -> Result<MirrorTarget, String> {
+pub(crate) fn mirror(text: &str) -> Result<MirrorTarget, String> {
     match text.split_once('/') {
         Some(("node", node)) => NodeName::new(node).map(MirrorTarget::Node),
         Some(("pod", pod)) => PodKey::parse(pod).map(MirrorTarget::Pod),
@@ -149,14 +149,21 @@ fn mirror(text: &str) -> Result<MirrorTarget, String> {
     .map_err(|error| error.to_string())
 }
 
+/// A mirror's target as it is typed.
+pub(crate) fn of_mirror(target: &MirrorTarget) -> String {
+    match target {
+        MirrorTarget::Node(node) => format!("node/{node}"),
+        MirrorTarget::Pod(pod) => format!("pod/{pod}"),
+    }
+}
+
 /// The name of an object as it is typed; empty if there is only one of its kind.
 pub(crate) fn name(key: &ObjectKey) -> String {
     match key {
         ObjectKey::Workload(WorkloadKey { namespace, kind, name }) => {
             format!("{kind}/{namespace}/{name}")
         }
-        ObjectKey::Mirror(MirrorTarget::Node(node)) => format!("node/{node}"),
-        ObjectKey::Mirror(MirrorTarget::Pod(pod)) => format!("pod/{pod}"),
+        ObjectKey::Mirror(target) => of_mirror(target),
         ObjectKey::Subnet(name) => name.to_string(),
         ObjectKey::Namespace(name) => name.to_string(),
         ObjectKey::Node(name) => name.to_string(),

@@ -15,6 +15,7 @@ mod history;
 mod janitor;
 mod key;
 mod member;
+mod mirror;
 mod moment;
 mod node;
 mod output;
@@ -108,5 +109,6 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Node(node) => node::run(&client, node, arguments.output).await,
         Command::Ovn(ovn) => ovn::run(&client, ovn, arguments.output).await,
         Command::Janitor(janitor) => janitor::run(&client, janitor, arguments.output).await,
+        Command::Mirror(mirror) => mirror::run(&client, mirror, arguments.output).await,
     }
 }

@@ -106,7 +106,8 @@ fn everywhere(rollout: &RolloutResponse, seconds: u64) -> Result<(), Failure> {
 }
 
 fn table(rollout: &RolloutResponse) -> Result<(), Failure> {
-    let titles = ["NODE", "INSTALLED", "FLOWS", "FIREWALL", "CONNECTIONS", "HEARD", "MISSING"];
+    let titles =
+        ["NODE", "INSTALLED", "FLOWS", "FIREWALL", "CONNECTIONS", "HEARD", "MISSING", "NO GATEWAY"];
     let row = |node: &NodeRollout| {
         let of = |what: fn(&Applied) -> u64| {
             node.applied.as_ref().map_or("-".to_owned(), |it| what(it).to_string())
@@ -119,6 +120,7 @@ fn table(rollout: &RolloutResponse) -> Result<(), Failure> {
             of(|it| it.connections),
             node.heard_ms.map_or("-".to_owned(), |it| format!("{} ms ago", it)),
             node.missing.clone(),
+            node.lost.clone(),
         ]
     };
     rows(titles.map(ToOwned::to_owned).to_vec(), rollout.nodes.iter().map(row).collect())?;
@@ -134,6 +136,7 @@ fn as_value(rollout: &RolloutResponse) -> Value {
             "installed": node.installed,
             "missing": (!node.installed).then_some(&node.missing),
             "silent": node.silent,
+            "noGateway": (!node.lost.is_empty()).then_some(&node.lost),
             "heardMs": node.heard_ms,
             "flows": applied.flows,
             "firewall": applied.firewall,
@@ -154,7 +157,7 @@ mod tests {
     fn node(name: &str, missing: &str) -> NodeRollout {
         let (name, missing) = (name.to_owned(), missing.to_owned());
         let installed = missing.is_empty();
-        NodeRollout { name, applied: None, heard_ms: None, installed, missing, silent: false }
+        NodeRollout { name, installed, missing, ..NodeRollout::default() }
     }
 
     fn installed(rollout: &RolloutResponse, revision: u64, kind: Kind) -> Value {

@@ -1,12 +1,54 @@
 //! Kubernetes: its objects become operations, and what the store decided becomes their status.
 //!
-//! Contract of this crate (nothing of it is implemented yet; `atolld` runs without Kubernetes):
+//! ```text
+//!  apiserver ─list, watch─► follow ─► translate ─► intake ─propose─► store
+//!      ▲                                                              │
+//!      └────server-side apply────── publish ◄─────changes─────────────┘
+//! ```
 //!
-//! * Only the raft leader runs controllers; being leader is the election and the fence.
-//! * Pods, nodes, namespaces, workloads, `Subnet` and `IP` are watched and proposed as
-//!   transactions; a missed watch event is made good by a relist, never by absence alone.
-//! * Writes to the apiserver (status, `IP` objects, annotations, events) are behind, batched and
-//!   never on a pod's critical path.
-//! * The crate declares the narrow traits that it needs (`Propose`, `Leadership`, a watch of the
-//!   state); `atolld` implements them over `atoll-raft`. It depends on `atoll-model` and the
-//!   manifests of `atoll-api`, never on raft.
+//! * [`crd`]: Subnet, IP and QosSpec as the apiserver is told of them.
+//! * `translate`: an object → what it asks of the store. Pure.
+//! * `follow`: one list, then a watch that is resumed; a new list only when it cannot be.
+//! * `queue`: what is to be done, once per object, again after a while if it failed. Pure.
+//! * `intake`: what was seen becomes operations, and what is missing from a list nothing but a
+//!   doubt.
+//! * `publish`: annotations of pods and nodes, `IP` objects, status of Subnets, events: behind, and
+//!   only where they differ.
+//! * [`run`]: all of that, while this member leads.
+//!
+//! # Invariants
+//!
+//! * Only the raft leader runs this; being leader is the election. A reign begins with a
+//!   linearizable read, and what it proposes is taken in its own term only.
+//! * Nothing ends by absence alone: pods by the store's double proof (`Operation::ObserveAbsence`),
+//!   other objects only when two complete lists, a minute apart, do not hold them.
+//! * Whatever the store has already is not proposed, so a list of what is known costs no entry.
+//! * What is written to the apiserver is never waited for by a pod. An object that says what it
+//!   should is not written.
+//! * One apiserver: the uid of its namespace `kube-system` must be the one that the store believes.
+//!
+//! The crate knows the store by the trait [`Store`] alone, and depends on `atoll-model` and the
+//! manifests of `atoll-api`, never on raft.
+//!
+//! Absent for now: the admission webhook, IP objects made by users (reservations), mirrors, and QoS
+//! by name.
+
+pub mod crd;
+
+mod absence;
+mod connect;
+#[cfg(test)]
+mod fake;
+mod follow;
+mod intake;
+mod known;
+mod objects;
+mod publish;
+mod queue;
+mod reign;
+mod store;
+mod translate;
+
+pub use connect::{Connect, ConnectError};
+pub use reign::run;
+pub use store::{Proposed, Store, StoreGone};

@@ -18,9 +18,10 @@ use crate::attached::Attached;
 use crate::cni::{Attachments as _, DelRequest, Limits, Server};
 use crate::config::Config;
 use crate::inventory::Teller;
+use crate::neighbours::Neighbours;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, connections, follow, inventory, leg};
+use crate::{cache, connections, follow, inventory, leg, mirror};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -78,9 +79,13 @@ pub async fn run(
     let teller = Teller { node, client: client.clone(), ovs: ovs.clone(), records };
     tasks.spawn(inventory::keep(teller, view.clone(), cancel.clone()));
     let progress = Progress::default();
-    tasks.spawn(progress.clone().tell(client.clone(), config.node.clone(), cancel.clone()));
+    let neighbours = Neighbours::default();
+    tasks.spawn(neighbours.clone().keep(cancel.clone()));
+    let (node, far) = (config.node.clone(), progress.clone());
+    tasks.spawn(far.tell(client.clone(), node, neighbours, cancel.clone()));
     let (switch, views, far) = (ovs.clone(), view.clone(), progress.clone());
     tasks.spawn(connections::keep(config.clone(), switch, views, far, cancel.clone()));
+    tasks.spawn(mirror::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone()));
     tasks.spawn(leg::keep(config.clone(), client, ovs, view, progress, cancel.clone()));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {

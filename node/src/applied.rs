@@ -1,7 +1,8 @@
 //! How far this node is, told to the store's leader.
 //!
 //! Each loop says as of which revision what it keeps is in force; the leader counts nodes. It keeps
-//! that in memory only, so it is told again every few seconds.
+//! that in memory only, so it is told again every few seconds; more often if it asks for that, because
+//! subnets leave by this node, or this node watches such a one.
 
 use std::time::Duration;
 
@@ -11,11 +12,16 @@ use atoll_model::{NodeName, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Between two signs of life.
+use crate::neighbours::Neighbours;
+
+/// Between two signs of life, unless the leader says otherwise.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// Between two tellings, however much changes.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long one telling may take: the next one says the same, and more.
+const TELL: Duration = Duration::from_secs(1);
 
 /// Where loops say how far they are; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -47,26 +53,43 @@ impl Progress {
     }
 
     /// Tells the leader until `cancel`, whenever something changes and every few seconds.
-    pub async fn tell(self, client: Client, node: NodeName, cancel: CancellationToken) {
-        let mut applied = self.applied.subscribe();
-        let mut is_quiet = false;
+    pub async fn tell(
+        self,
+        client: Client,
+        node: NodeName,
+        neighbours: Neighbours,
+        cancel: CancellationToken,
+    ) {
+        let client = client.with_timeout(TELL);
+        let (mut applied, mut turns) = (self.applied.subscribe(), neighbours.turns());
+        let (mut period, mut is_quiet) = (PERIOD, false);
         loop {
             let now = *applied.borrow_and_update();
+            turns.mark_unchanged();
             let told = tokio::select! {
-                told = client.heartbeat(&node, now) => told,
+                told = client.heartbeat(&node, now, neighbours.words()) => told,
                 () = cancel.cancelled() => return,
             };
-            // The watch says as well that nobody answers, and says it aloud.
-            if let Err(error) = &told
-                && !is_quiet
-            {
-                tracing::debug!(error = %error, "the leader was not told how far this node is");
-            }
-            is_quiet = told.is_err();
+            is_quiet = match told {
+                Ok(orders) => {
+                    period = Duration::from_millis(orders.period_ms.into()).max(PAUSE);
+                    let patience = Duration::from_millis(orders.patience_ms.into());
+                    neighbours.watch(&orders.watch, patience);
+                    false
+                }
+                // The watch says as well that nobody answers, and says it aloud.
+                Err(error) => {
+                    if !is_quiet {
+                        tracing::debug!(%error, "the leader was not told how far this node is");
+                    }
+                    true
+                }
+            };
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 _ = applied.changed() => {}
-                () = tokio::time::sleep(PERIOD) => {}
+                _ = turns.changed() => {}
+                () = tokio::time::sleep(period) => {}
                 () = cancel.cancelled() => return,
             }
         }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use atoll_api::Client;
 use atoll_model::{
-    Addresses, Allocation, ChassisName, Cidr, Family, Operation, Outcome, PortName, Subnet,
+    Addresses, Allocation, ChassisName, Cidr, Family, NodeName, Operation, Outcome, PortName,
+    Subnet,
 };
 use atoll_ovsdb::Replica;
 use ipnetwork::IpNetwork;
@@ -214,7 +215,7 @@ impl Keeper {
         }
         link::enable_forwarding()?;
         link::relax_reverse_path_filter(OVN0)?;
-        let filter = packet_filter(view)?;
+        let filter = packet_filter(view, &self.config.node)?;
         let mut changed = self.firewall.apply(&filter).await?;
         if self.verified.elapsed() >= VERIFY_EVERY {
             changed |= self.firewall.verify(&filter).await?;
@@ -294,7 +295,7 @@ fn routes(view: &View, join: &Subnet) -> anyhow::Result<Vec<Route>> {
     Ok(routes)
 }
 
-fn packet_filter(view: &View) -> anyhow::Result<firewall::Desired> {
+fn packet_filter(view: &View, me: &NodeName) -> anyhow::Result<firewall::Desired> {
     let mut desired = firewall::Desired::default();
     let network = |cidr: &Cidr| IpNetwork::new(cidr.first(), cidr.prefix());
     let join: Vec<Cidr> = view.join_subnet().into_iter().flat_map(|join| cidrs(join)).collect();
@@ -303,6 +304,14 @@ fn packet_filter(view: &View) -> anyhow::Result<firewall::Desired> {
             desired.subnets.insert(network(&cidr)?);
             if subnet.spec.nat_outgoing {
                 desired.nat.insert(network(&cidr)?);
+                let gateways = subnet.spec.gateway_type.nodes();
+                if !gateways.is_empty() {
+                    desired.central.insert(network(&cidr)?);
+                }
+                let mine = gateways.iter().find(|it| it.node == *me);
+                if let Some(address) = mine.and_then(|it| it.egress.get(cidr.family())) {
+                    desired.egress.insert(network(&cidr)?, address);
+                }
             }
             if !subnet.spec.private {
                 continue;

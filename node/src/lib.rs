@@ -10,6 +10,7 @@
 //! * [`queue`]: what the store must still be told;
 //! * [`attached`], [`inventory`]: what is plugged in here, and the node's word on it when it is asked;
 //! * [`applied`]: as of which revision all that is in force, told to the leader;
+//! * [`neighbours`]: gateways that this node watches, on the leader's behalf;
 //! * [`attach`], [`detach`]: one pod, from the plugin's call to packets, and the way back, in steps
 //!   at each of which the agent may die ([`step`]); [`check`]: whether it is still so;
 //!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
@@ -18,6 +19,7 @@
 //! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
 //! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
 //! * [`connections`]: what a private subnet does not allow any more is ended;
+//! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`cleanup`]: nothing of all this is left;
 //! * [`cni`]: the socket on which the CNI plugin asks.
 //!
@@ -35,6 +37,7 @@ pub mod attached;
 pub mod cache;
 pub mod follow;
 pub mod inventory;
+pub mod neighbours;
 pub mod queue;
 pub mod view;
 
@@ -44,6 +47,7 @@ pub mod connections;
 pub mod detach;
 pub mod held;
 pub mod leg;
+pub mod mirror;
 pub mod status;
 pub mod step;
 

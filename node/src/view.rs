@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use atoll_model::lineage::LineageError;
 use atoll_model::{
-    Allocation, Binding, Central, ChangeSet, ClusterId, Lineage, Node, NodeName, Object, ObjectKey,
-    Owner, Pod, PodKey, PortName, Reconciling, Revision, Settings, Sighting, Subnet, SubnetName,
-    Uid,
+    Allocation, Binding, Central, ChangeSet, ClusterId, Lineage, MirrorTarget, Node, NodeName,
+    Object, ObjectKey, Owner, Pod, PodKey, PortName, Reconciling, Revision, Settings, Sighting,
+    Subnet, SubnetName, Uid,
 };
 
 /// The objects that one node needs, at one revision. Cheap to clone.
@@ -181,6 +181,20 @@ impl View {
             Some(Object::Pod(pod)) => Some(pod),
             _ => None,
         }
+    }
+
+    /// All pods of this node.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.objects.values().filter_map(|object| match object {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        })
+    }
+
+    /// Whether a copy of its traffic was ordered; pods may ask for it themselves besides.
+    #[must_use]
+    pub fn is_mirrored(&self, target: &MirrorTarget) -> bool {
+        self.objects.contains_key(&ObjectKey::Mirror(target.clone()))
     }
 
     /// An allocation.

@@ -3,6 +3,7 @@
 
 mod lab;
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use atoll_node::firewall::{Desired, Firewall, observe};
@@ -120,6 +121,42 @@ fn traffic_to_the_outside_takes_the_nodes_address_and_inside_traffic_keeps_its_o
     inside.subnets.insert("192.0.2.0/24".parse().unwrap());
     node.as_node(async || Firewall::new().apply(&inside).await.unwrap());
     assert!(!node.succeeds("ping -c 1 -W 1 -I 10.16.0.1 192.0.2.2"), "masqueraded inside");
+}
+
+/// A connection that was open when its source changed would go on under the old one for ever.
+#[test]
+fn connections_that_leave_otherwise_than_they_should_begin_anew() {
+    let (node, outside) = (Net::new(), Net::new());
+    connect(&node, &outside);
+    node.sh("ip addr add 192.0.2.9/24 dev up0");
+    // Sockets stay in the namespace that they were made in.
+    let ear = outside.as_node(async || UdpSocket::bind("192.0.2.2:4001").unwrap());
+    let voice = node.as_node(async || UdpSocket::bind("10.16.0.1:4000").unwrap());
+    ear.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    // As one and the same connection, each time.
+    let seen_as = || {
+        voice.send_to(b"word", "192.0.2.2:4001").unwrap();
+        ear.recv_from(&mut [0; 4]).unwrap().1.ip().to_string()
+    };
+    let set = |nat: &[&str], egress: Option<&str>| {
+        let mut to = desired(&["10.16.0.0/16"], nat);
+        let network = to.subnets.first().copied().unwrap();
+        to.egress.extend(egress.map(|address| (network, address.parse().unwrap())));
+        to
+    };
+    node.as_node(async || {
+        let mut firewall = Firewall::new();
+        let steps = [
+            (set(&[], None), "10.16.0.1"),
+            (set(&["10.16.0.0/16"], None), "192.0.2.1"),
+            (set(&["10.16.0.0/16"], Some("192.0.2.9")), "192.0.2.9"),
+            (set(&["10.16.0.0/16"], None), "192.0.2.1"),
+        ];
+        for (to, source) in steps {
+            firewall.apply(&to).await.unwrap();
+            assert_eq!(seen_as(), source);
+        }
+    });
 }
 
 /// What a Service's node translates comes to a pod under the node's own address, which OVN lets pass.

@@ -292,6 +292,35 @@ fn an_interface_of_the_node_is_made_as_wanted_and_then_left_in_peace() {
     assert_eq!(addresses(&node, "ovn0"), ["100.64.0.2/16", "fd00:100:64::2/112"]);
 }
 
+#[test]
+fn an_interface_that_only_shows_frames_is_silent_and_one_of_somebody_else_stays_as_it_is() {
+    let node = Net::new();
+    node.sh("ip link add mirror0 type veth peer name other");
+    node.sh("ip addr add 192.0.2.1/24 dev mirror0");
+    let index =
+        u32::try_from(node.ip("link show mirror0")[0]["ifindex"].as_u64().unwrap()).unwrap();
+    let before = node.ip("-d addr show mirror0");
+    let raise = |index| {
+        node.as_node(async move || {
+            link::raise_silent(&Namespace::Own, "mirror0", index, 9_000).await
+        })
+    };
+    let refused = raise(index + 1);
+    assert!(matches!(refused, Err(ConfigureError::Absent { .. })), "{refused:?}");
+    assert_eq!(node.ip("-d addr show mirror0"), before);
+
+    assert!(raise(index).unwrap());
+    assert!(!raise(index).unwrap(), "it was so already");
+    let shown = &node.ip("addr show mirror0")[0];
+    let flags: Vec<&str> =
+        shown["flags"].as_array().unwrap().iter().filter_map(|flag| flag.as_str()).collect();
+    assert!(flags.contains(&"UP") && flags.contains(&"NOARP"), "{flags:?}");
+    assert_eq!(
+        (shown["mtu"].as_u64(), shown["addr_info"].as_array()),
+        (Some(9_000), Some(&vec![]))
+    );
+}
+
 /// For up to two seconds it did not ask for the neighbours of forwarded packets: a node that had
 /// just come up reached its pods over IPv6 that much later than over IPv4.
 #[test]

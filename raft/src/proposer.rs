@@ -1,4 +1,5 @@
-//! From a transaction to its answer: one task stamps and batches what is proposed.
+//! From a transaction to its answer: one task stamps and batches what is proposed. What is meant
+//! for one term only goes by itself.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,13 +8,14 @@ use atoll_model::{Outcome, Txn, limits};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::machine::{Shown, wall_ms};
 use crate::member::MemberInfo;
 use crate::planted;
 use crate::stages::{Stage, Stages};
-use crate::types::{Command, Raft};
+use crate::types::{Command, Raft, Reply, TypeConfig};
 
 /// Why a proposal did not get an outcome.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -98,17 +100,56 @@ fn encode(
         if answer.is_closed() {
             continue;
         }
-        txn.clock_ms = shown.clock.stamp();
-        txn.wall_ms = wall_ms();
-        let bytes = Bytes::from(atoll_codec::encode_txn(&txn));
-        if bytes.len() > limits::TXN_BYTES_MAX {
-            let _ = answer.send(Answer::TooLarge(bytes.len()));
-            continue;
+        match command(shown, &mut txn) {
+            Ok(command) => {
+                commands.push(command);
+                waiting.push(answer);
+            }
+            Err(too_large) => drop(answer.send(too_large)),
         }
-        commands.push(Command { bytes });
-        waiting.push(answer);
     }
     (commands, waiting)
+}
+
+/// Stamps and encodes one.
+fn command(shown: &Shown, txn: &mut Txn) -> Result<Command, Answer> {
+    txn.clock_ms = shown.clock.stamp();
+    txn.wall_ms = wall_ms();
+    let bytes = Bytes::from(atoll_codec::encode_txn(txn));
+    match bytes.len() {
+        len if len > limits::TXN_BYTES_MAX => Err(Answer::TooLarge(len)),
+        _ => Ok(Command { bytes }),
+    }
+}
+
+/// Proposes one transaction as the leader of `term`. That is asked where entries are appended, so
+/// nothing comes between.
+pub(crate) async fn propose_in_term(raft: &Raft, shown: &Shown, term: u64, mut txn: Txn) -> Answer {
+    let begun = Instant::now();
+    let command = match command(shown, &mut txn) {
+        Ok(command) => command,
+        Err(too_large) => return too_large,
+    };
+    let (responder, written) = ProgressResponder::complete_only();
+    if let Err(error) = raft.write(command).with_leader(term).responder(responder).await {
+        return Answer::Unknown(error.to_string());
+    }
+    let answer = match written.await {
+        Ok(result) => answer_of(result.map(|written| written.data)),
+        Err(_) => Answer::Unknown("consensus stopped".to_owned()),
+    };
+    shown.stages.took(Stage::Commit, begun);
+    answer
+}
+
+fn answer_of(result: Result<Reply, ClientWriteError<TypeConfig>>) -> Answer {
+    match result {
+        Ok(Reply(Some(outcome))) => Answer::Outcome(planted::falsify(outcome)),
+        Ok(Reply(None)) => Answer::Unknown("the entry was not a transaction".to_owned()),
+        Err(ClientWriteError::ForwardToLeader(forward)) => Answer::NotLeader(forward.leader_id),
+        // Discarded here, but another member may have committed it.
+        Err(error) => Answer::Unknown(error.to_string()),
+    }
 }
 
 async fn propose(
@@ -132,15 +173,7 @@ async fn propose(
         let _permit = permit;
         for answer in waiting {
             let result = match results.next().await {
-                Some(Ok(Ok(response))) => match response.response.0 {
-                    Some(outcome) => Answer::Outcome(planted::falsify(outcome)),
-                    None => Answer::Unknown("the entry was not a transaction".to_owned()),
-                },
-                Some(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => {
-                    Answer::NotLeader(forward.leader_id)
-                }
-                // Discarded here, but another member may have committed it.
-                Some(Ok(Err(error))) => Answer::Unknown(error.to_string()),
+                Some(Ok(result)) => answer_of(result.map(|written| written.response)),
                 Some(Err(error)) => Answer::Unknown(error.to_string()),
                 None => Answer::Unknown("consensus stopped".to_owned()),
             };

@@ -120,6 +120,30 @@ impl Store {
     /// [`ProposeError::Unknown`] means that it may have been carried out; after every other
     /// variant nothing was and nothing will be.
     pub async fn propose(&self, txn: Txn) -> Result<Outcome, ProposeError> {
+        self.check_open(&txn)?;
+        let (answer, answered) = oneshot::channel();
+        if self.inner.proposals.try_send(Proposal { txn, answer, at: Instant::now() }).is_err() {
+            let text = "too many transactions are waiting; try again".to_owned();
+            return Err(ProposeError::Unavailable(text));
+        }
+        let stopped = |_| Answer::Unknown("this member is shutting down".to_owned());
+        self.answered(async { answered.await.unwrap_or_else(stopped) }).await
+    }
+
+    /// As [`Store::propose`], as the leader of `term` and of no other, also if this member leads
+    /// again: for what was decided by what was known in that term.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::propose`]; in another term [`ProposeError::NotLeader`].
+    pub async fn propose_in_term(&self, term: u64, txn: Txn) -> Result<Outcome, ProposeError> {
+        self.check_open(&txn)?;
+        let member = &self.inner.member;
+        self.answered(proposer::propose_in_term(&member.raft, &member.shown, term, txn)).await
+    }
+
+    /// Whether a transaction can be proposed at all.
+    fn check_open(&self, txn: &Txn) -> Result<(), ProposeError> {
         let phase = self.inner.member.phase.borrow().clone();
         if phase == Phase::Stopped {
             return Err(ProposeError::Unavailable("this member is shutting down".to_owned()));
@@ -138,22 +162,24 @@ impl Store {
             );
             return Err(ProposeError::Unavailable(text));
         }
-        let (answer, answered) = oneshot::channel();
-        if self.inner.proposals.try_send(Proposal { txn, answer, at: Instant::now() }).is_err() {
-            let text = "too many transactions are waiting; try again".to_owned();
-            return Err(ProposeError::Unavailable(text));
-        }
+        Ok(())
+    }
+
+    /// What a proposer is told, if that comes in time.
+    async fn answered(
+        &self,
+        answer: impl Future<Output = Answer>,
+    ) -> Result<Outcome, ProposeError> {
         let deadline = self.timing().propose_deadline;
-        match tokio::time::timeout(deadline, answered).await {
-            Ok(Ok(Answer::Outcome(outcome))) => Ok(outcome),
-            Ok(Ok(Answer::NotLeader(leader))) => {
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Answer::Outcome(outcome)) => Ok(outcome),
+            Ok(Answer::NotLeader(leader)) => {
                 let all = members(&self.inner.member.metrics());
                 let leader = leader.filter(|&id| id != self.inner.member.id());
                 Err(ProposeError::NotLeader { leader: leader.and_then(|id| all.get(&id).cloned()) })
             }
-            Ok(Ok(Answer::Unknown(why))) => Err(ProposeError::Unknown(why)),
-            Ok(Ok(Answer::TooLarge(bytes))) => Err(ProposeError::TooLarge { bytes }),
-            Ok(Err(_)) => Err(ProposeError::Unknown("this member is shutting down".to_owned())),
+            Ok(Answer::Unknown(why)) => Err(ProposeError::Unknown(why)),
+            Ok(Answer::TooLarge(bytes)) => Err(ProposeError::TooLarge { bytes }),
             Err(_) => {
                 let text = format!("no quorum has answered within {} ms", deadline.as_millis());
                 Err(ProposeError::Unknown(text))

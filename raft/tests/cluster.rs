@@ -5,7 +5,7 @@ mod lab;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atoll_model::{MemberId, Revision};
+use atoll_model::{MemberId, Outcome, Revision};
 use atoll_raft::{OpenError, Phase, ProposeError, ReadError, Role, Store};
 use futures::StreamExt as _;
 use lab::{Lab, namespace, put_namespace, txn, until};
@@ -315,4 +315,23 @@ async fn changes_are_streamed_in_order_and_resumed_without_a_gap_on_another_memb
     }
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}");
     assert!(revisions.iter().all(|revision| seen.contains(revision)), "{seen:?} {revisions:?}");
+}
+
+/// What a reign decided by what it knew must not be done in the next one, which may be the same
+/// member's, after another leader's.
+#[tokio::test]
+async fn what_is_meant_for_one_term_is_not_done_in_another() {
+    let lab = Lab::formed(3).await;
+    lab.write(put_namespace(0)).await;
+    let leader = lab.store(lab.leader().await);
+    let term = leader.leadership().borrow().term;
+    let outcome = leader.propose_in_term(term, txn(put_namespace(1))).await.unwrap();
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    for other in [term - 1, term + 1] {
+        let answer = leader.propose_in_term(other, txn(put_namespace(2))).await;
+        assert!(matches!(answer, Err(ProposeError::NotLeader { .. })), "{answer:?}");
+    }
+    let state = leader.linearizable().await.unwrap().state;
+    assert!(state.namespace(&namespace(1)).is_some());
+    assert!(state.namespace(&namespace(2)).is_none());
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod external;
+mod kubernetes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use atoll_api::tls::{CredentialsError, NotLoopback, OthersTls};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
+use atoll_kube::Connect;
 use atoll_model::{ClusterSize, MemberName};
 use atoll_raft::{Retention, Timing};
 use serde::Deserialize;
@@ -51,6 +53,7 @@ struct Raw {
     formation_marker: PathBuf,
     tls: Option<CertificateFiles>,
     central: Option<RawCentral>,
+    kubernetes: Option<kubernetes::RawKubernetes>,
     #[serde(default)]
     raft: RawRaft,
     #[serde(default)]
@@ -129,6 +132,8 @@ pub struct Config {
     pub central: Option<CentralConfig>,
     /// Somebody else's ovn-central that is projected into; `None` if it is ours, or there is none.
     pub external: Option<ExternalConfig>,
+    /// The apiserver; `None` for a cluster without Kubernetes.
+    pub kubernetes: Option<Connect>,
     /// How soon a silent leader is replaced.
     pub timing: Timing,
     /// How much history is kept.
@@ -267,6 +272,7 @@ impl Config {
             tls: raw.tls,
             central,
             external,
+            kubernetes: raw.kubernetes.map(TryInto::try_into).transpose()?,
             timing: timing(&raw.raft)?,
             retention: retention(&raw.history)?,
         })

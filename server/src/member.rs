@@ -19,8 +19,8 @@ use tonic::transport::Server;
 
 use crate::central::LocalCentral;
 use crate::config::Config;
-use crate::metrics;
 use crate::services::{ClusterService, NodesService, OvnService, StoreService};
+use crate::{kubernetes, metrics};
 
 /// Requests that one connection may have under way.
 pub(crate) const CONCURRENCY: usize = 256;
@@ -72,10 +72,16 @@ pub async fn run(
         tokio::spawn(leave_with_quarantine(store.phase(), central));
     }
 
+    let nodes = NodesService::new(store.clone(), central.clone());
+    tokio::spawn(nodes.clone().judge(listeners.clone()));
+    if let Some(connect) = config.kubernetes.clone() {
+        kubernetes::start(&store, connect, listeners.clone())?;
+    }
+
     let routes = Routes::new(peers.into_service())
         .add_service(StoreServer::new(StoreService::new(store.clone())))
         .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())))
-        .add_service(NodesServer::new(NodesService::new(store.clone(), central.clone())))
+        .add_service(NodesServer::new(nodes))
         .add_service(OvnServer::new(OvnService::new(store.clone(), central.clone())));
     let routes = metrics::add(routes, store.clone());
 

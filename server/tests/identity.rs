@@ -95,6 +95,7 @@ fn config(dir: &std::path::Path, listen: &str) -> Config {
         tls: None,
         central: None,
         external: None,
+        kubernetes: None,
         timing: atoll_raft::Timing::default(),
         retention: atoll_raft::Retention::default(),
     }

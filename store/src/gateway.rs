@@ -4,14 +4,38 @@
 //! serves goes on to serve while he is ready, even if a preferred node comes back; if nobody is
 //! ready, the last choice stays, because a node that only looks lost still carries traffic.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    CentralGateway, GatewayType, Node, NodeName, Object, Refusal, Reply, Subnet, SubnetSpec, limits,
+    CentralGateway, Cidr, Family, GatewayNode, GatewayType, Node, NodeName, Object, Refusal, Reply,
+    Subnet, SubnetSpec, limits,
 };
 
 use crate::state::State;
 use crate::transaction::{Transaction, over_limit};
+
+/// As whom pods appear outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeenOutside {
+    /// With their own addresses, of these ranges.
+    Themselves(Vec<Cidr>),
+    /// With one of these, which are the gateways'.
+    Gateways(BTreeSet<IpAddr>),
+}
+
+impl fmt::Display for SeenOutside {
+    /// With commas.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = match self {
+            Self::Themselves(ranges) => ranges.iter().map(ToString::to_string).collect(),
+            Self::Gateways(addresses) => addresses.iter().map(ToString::to_string).collect(),
+        };
+        f.write_str(&texts.join(","))
+    }
+}
 
 impl State {
     /// Who carries the traffic of a subnet, if those in `before` did up to now. O(its gateways).
@@ -31,6 +55,44 @@ impl State {
             (false, false) => kept.filter(ready).chain(able.iter().copied()).take(1).collect(),
         };
         chosen.into_iter().cloned().collect()
+    }
+
+    /// All nodes that some subnet names as its gateway, whether they are there or not, by name.
+    pub fn gateway_nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.indexes.subnets_by_gateway.keys()
+    }
+
+    /// Whether some subnet names `node` as its gateway.
+    #[must_use]
+    pub fn is_gateway(&self, node: &NodeName) -> bool {
+        self.indexes.subnets_by_gateway.contains_key(node)
+    }
+
+    /// As whom a subnet's pods appear outside, whichever of its gateways they leave by: what a
+    /// firewall there has to admit. O(nodes) of a distributed one.
+    #[must_use]
+    pub fn seen_outside(&self, spec: &SubnetSpec) -> SeenOutside {
+        if !spec.nat_outgoing {
+            return SeenOutside::Themselves(spec.nets.iter().map(|net| net.cidr).collect());
+        }
+        let of_node = |node: &NodeName| {
+            let node = self.nodes.get(node);
+            node.map(|node| node.spec.addresses.clone()).unwrap_or_default()
+        };
+        let addresses: Vec<IpAddr> = match &spec.gateway_type {
+            GatewayType::Distributed => self.nodes.keys().flat_map(of_node).collect(),
+            GatewayType::Centralized(central) => {
+                let of_gateway = |it: &GatewayNode| {
+                    let undesignated =
+                        |address: &IpAddr| it.egress.get(Family::of(*address)).is_none();
+                    let own = of_node(&it.node).into_iter().filter(undesignated);
+                    it.egress.iter().chain(own).collect::<Vec<_>>()
+                };
+                central.nodes.iter().flat_map(of_gateway).collect()
+            }
+        };
+        let leaves = |address: &IpAddr| spec.net(Family::of(*address)).is_some();
+        SeenOutside::Gateways(addresses.into_iter().filter(leaves).collect())
     }
 
     /// Who carries a subnet's traffic is named by its spec, alone unless all shall, and ready if

@@ -1,4 +1,4 @@
-use atoll_model::{Addresses, GatewayNode, Operation};
+use atoll_model::{Addresses, NodeSpec, Operation};
 
 use super::*;
 use crate::scenario::{Scenario, node, node_spec, subnet, subnet_spec, uid};
@@ -130,4 +130,25 @@ fn a_fenced_node_that_is_ready_serves_again_when_its_agent_registers() {
     let (chassis, encap) = ("c1".parse().unwrap(), "172.30.0.1".parse().unwrap());
     it.apply(Operation::RegisterNode { node: node("n1"), chassis, encap }).done();
     assert_eq!(active(&it), ["n1"]);
+}
+
+#[test]
+fn an_outside_firewall_has_to_admit_every_gateway_and_what_it_appears_as() {
+    let mut it = Scenario::new();
+    let own = |name: &str, address: &str| NodeSpec {
+        addresses: vec![address.parse().unwrap(), "fd31::9".parse().unwrap()],
+        ..node_spec(name)
+    };
+    for (name, address) in [("n1", "172.31.0.101"), ("n2", "172.31.0.102")] {
+        it.apply(Operation::PutNode(own(name, address)));
+    }
+    let seen = |it: &Scenario, spec: &SubnetSpec| it.state.seen_outside(spec).to_string();
+    let distributed = SubnetSpec { nat_outgoing: true, ..subnet_spec("blue", &["10.99.0.0/24"]) };
+    assert_eq!(seen(&it, &distributed), "172.31.0.1,172.31.0.101,172.31.0.102");
+    let mut central = SubnetSpec { nat_outgoing: true, ..through(&["n1", "n2", "n9"], false) };
+    let GatewayType::Centralized(gateways) = &mut central.gateway_type else { unreachable!() };
+    gateways.nodes[0].egress.set("172.31.0.111".parse().unwrap());
+    assert_eq!(seen(&it, &central), "172.31.0.102,172.31.0.111");
+    central.nat_outgoing = false;
+    assert_eq!(seen(&it, &central), "10.99.0.0/24");
 }

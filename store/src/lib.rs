@@ -106,7 +106,7 @@ mod tests;
 
 pub use apply::Applied;
 pub use dump::RestoreError;
-pub use mirror::{Mirrored, mirrored};
+pub use gateway::SeenOutside;
 pub use plan::{Plan, plan};
 pub use qos::{Limit, Limits, effective_limits};
 pub use state::{FamilyUsage, State, Usage};

@@ -1,43 +1,10 @@
-//! Whose traffic is copied to a node's `mirror0`.
+//! Orders to copy traffic to a node's `mirror0`; the node's agent works out what they mean there.
 
 use std::sync::Arc;
 
-use atoll_model::{
-    AllocationState, Mirror, MirrorTarget, NodeName, Object, ObjectKey, PortName, Refusal, Reply,
-    limits,
-};
+use atoll_model::{Mirror, MirrorTarget, Object, ObjectKey, Refusal, Reply, limits};
 
-use crate::state::State;
 use crate::transaction::{Transaction, over_limit};
-
-/// What a node copies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mirrored {
-    /// The traffic of all its pods.
-    All,
-    /// That of these ports, in order; of none if empty.
-    Ports(Vec<PortName>),
-}
-
-/// What the agent of `node` copies: everything if the node is mirrored, else the pods that are
-/// mirrored or ask for it themselves, as far as they have an address. O(pods of the node).
-#[must_use]
-pub fn mirrored(state: &State, node: &NodeName) -> Mirrored {
-    if state.mirrors.contains_key(&MirrorTarget::Node(node.clone())) {
-        return Mirrored::All;
-    }
-    let chosen = state.pods_on(node).filter(|pod| {
-        let target = MirrorTarget::Pod(pod.spec.key.clone());
-        pod.spec.traffic.mirror || state.mirrors.contains_key(&target)
-    });
-    let ports = chosen.map(|pod| PortName::of_pod(&pod.spec.key));
-    let held = |port: &PortName| {
-        state.allocation(port).is_some_and(|it| it.state == AllocationState::Active)
-    };
-    let mut ports: Vec<PortName> = ports.filter(held).collect();
-    ports.sort_unstable();
-    Mirrored::Ports(ports)
-}
 
 impl Transaction {
     /// Orders traffic to be copied. Its target need not be there yet.
@@ -68,33 +35,19 @@ mod tests {
     use atoll_model::Operation;
 
     use super::*;
-    use crate::scenario::{Scenario, node, pod, pod_spec};
-
-    fn ports(it: &Scenario, name: &str) -> Vec<String> {
-        match mirrored(&it.state, &node(name)) {
-            Mirrored::All => vec!["all".into()],
-            Mirrored::Ports(ports) => ports.iter().map(ToString::to_string).collect(),
-        }
-    }
+    use crate::scenario::{Scenario, node, pod};
 
     #[test]
-    fn a_node_copies_the_pods_that_are_mirrored_or_ask_for_it_or_all() {
+    fn an_order_needs_no_target_and_a_second_one_changes_nothing() {
         let mut it = Scenario::new();
-        let target = || MirrorTarget::Pod(pod("a/p"));
-        it.apply(Operation::PutMirror(target())).done().changed("mirror of pod a/p");
-        assert!(ports(&it, "n1").is_empty());
-        it.put_pod("a/p", "u1").allocated();
-        it.put_pod("a/r", "u3").allocated();
-        let mut spec = pod_spec("a/q", "u2");
-        spec.traffic.mirror = true;
-        it.apply(Operation::PutPod(spec)).allocated();
-        assert_eq!(ports(&it, "n1"), ["p.a", "q.a"]);
-        it.apply(Operation::DeleteMirror(target())).done();
-        it.apply(Operation::DeleteMirror(target())).done().unchanged();
-        assert_eq!(ports(&it, "n1"), ["q.a"]);
-        let whole = || Operation::PutMirror(MirrorTarget::Node(node("n1")));
-        it.apply(whole()).done();
-        it.apply(whole()).done().unchanged();
-        assert_eq!((ports(&it, "n1"), ports(&it, "n2")), (vec!["all".into()], vec![]));
+        for target in [MirrorTarget::Pod(pod("a/p")), MirrorTarget::Node(node("n1"))] {
+            let put = || Operation::PutMirror(target.clone());
+            let delete = || Operation::DeleteMirror(target.clone());
+            it.apply(put()).done().changed(&format!("mirror of {target}"));
+            it.apply(put()).done().unchanged();
+            it.apply(delete()).done();
+            it.apply(delete()).done().unchanged();
+        }
+        assert_eq!(it.state.mirrors().count(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The state, and how it is read.
 
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use atoll_model::limits::DATAPATH_KEY_FIRST;
@@ -228,6 +229,13 @@ impl State {
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values()
+    }
+
+    /// All other nodes, by name from `node` on and round again. The next ones are O(log nodes).
+    pub fn nodes_after<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Arc<Node>> {
+        let after = self.nodes.range((Bound::Excluded(node.clone()), Bound::Unbounded));
+        let before = self.nodes.range(..node.clone());
+        after.chain(before).map(|(_, node)| node)
     }
 
     /// All pods, by key. O(n log n), all of it before the first.

@@ -6,10 +6,12 @@
 //! * [`audit`]: did any address ever have two owners, by the members' logs?
 //! * [`bare`]: members alone, for what concerns disks.
 //! * [`certificates`]: whom members alone believe.
+//! * [`flow`]: how much of what pods send arrives.
 //! * [`histories`]: do the answers that clients got under faults fit one order?
 //! * [`intruders`]: who comes to databases over the network, and how far.
 //! * [`kubelet`]: what a container runtime does around the CNI plugin, one step at a time.
 //! * [`mod@bench`]: members and etcd side by side, under the same load.
+//! * [`outside`]: frames, as somebody outside sees them.
 //! * [`people`]: what a person types.
 //! * [`probe`]: running traffic, and what it lost.
 //! * [`referee`]: what a northbound database has to hold, computed a second time.
@@ -25,10 +27,12 @@ pub mod audit;
 pub mod bare;
 pub mod bench;
 pub mod certificates;
+pub mod flow;
 pub mod histories;
 pub mod intruders;
 pub mod kubelet;
 pub mod lab;
+pub mod outside;
 pub mod people;
 pub mod probe;
 pub mod referee;

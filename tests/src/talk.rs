@@ -1,16 +1,16 @@
 //! `atoll-talk` in pods: what they say to each other where `ping` does not do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::process::{Child, Command};
 
-use crate::lab::{Lab, Place, Pod};
+use crate::lab::{Lab, Place, Pod, Space};
 use crate::people::program;
 
-/// A program of the tests in a pod; ends with its value.
+/// A program of the tests in a pod, or elsewhere; ends with its value.
 #[derive(Debug)]
 pub struct Talker {
     child: Child,
@@ -25,9 +25,17 @@ impl Talker {
     ///
     /// It cannot be started.
     pub fn start(lab: &Lab, pod: &Pod, arguments: &[&str]) -> Result<Self> {
+        Self::start_in(&lab.space(&Place::Pod(pod.name.clone()))?, arguments)
+    }
+
+    /// As [`Talker::start`], anywhere.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn start_in(space: &Space, arguments: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let output = dir.path().join("said");
-        let space = lab.space(&Place::Pod(pod.name.clone()))?;
         let mut command: Command = space.command(program("atoll-talk"));
         command.args(arguments).stdin(Stdio::null()).stdout(std::fs::File::create(&output)?);
         let child = command.kill_on_drop(true).spawn().context("atoll-talk cannot be started")?;
@@ -40,7 +48,18 @@ impl Talker {
     ///
     /// What it said cannot be read.
     pub fn heard(&self) -> Result<Vec<u128>> {
-        times(&self.output)
+        self.said()?.lines().map(|line| Ok(line.parse()?)).collect()
+    }
+
+    /// What it said so far, but for a line that is half written.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn said(&self) -> Result<String> {
+        let text = std::fs::read_to_string(&self.output)?;
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        Ok(whole.to_owned())
     }
 
     /// Waits for its end; what it said.
@@ -52,13 +71,6 @@ impl Talker {
         ensure!(self.child.wait().await?.success(), "atoll-talk failed");
         Ok(std::fs::read_to_string(&self.output)?.trim().to_owned())
     }
-}
-
-fn times(output: &Path) -> Result<Vec<u128>> {
-    let text = std::fs::read_to_string(output)?;
-    // The last line may be half written.
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| Ok(line.parse()?)).collect()
 }
 
 /// Milliseconds since 1970.

@@ -42,6 +42,11 @@ where
     }
 }
 
+/// Lets time pass, for what is counted while it does.
+pub async fn pass(time: Duration) {
+    sleep(time).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,37 +1,20 @@
 //! How fast pods send and receive: with real packets, set and changed while they talk. Needs root.
+//!
+//! With `ATOLL_QOS_TABLE` in the environment, as `make qos` has it, a table of all rates too.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+#[path = "qos/table.rs"]
+mod table;
 
-use anyhow::{Context as _, Result, ensure};
-use atoll_tests::lab::{Lab, Options, Pod, PodOptions, ScopedLab};
+use anyhow::{Result, ensure};
+use atoll_tests::flow::{Flow, OPEN, is_at};
+use atoll_tests::lab::{Lab, Options, PodOptions, ScopedLab};
 use atoll_tests::people::atollctl;
 use atoll_tests::report::Report;
-use atoll_tests::talk::{Talker, now};
-use atoll_tests::wait::wait_until;
 use uuid::Uuid;
 
-/// Of a datagram, without and with its headers: the rate counts frames.
-const BYTES: u32 = 1_000;
-const FRAME: u32 = BYTES + 8 + 20 + 14;
-
-/// What is offered, in packets a second: 80 Mbit/s.
-const OFFERED: u32 = 10_000;
-
 const PORT: u16 = 9_000;
-
-/// A limit may be exceeded by so many per cent, and missed by that.
-const ABOVE: u64 = 5;
-const BELOW: u64 = 15;
-
-/// Without a limit so many kbit/s of the 80,000 that are offered arrive at least.
-const OPEN: u64 = 45_000;
-
-/// What is counted: after the burst, which is at most a second's worth, is used up.
-const WARM_UP: Duration = Duration::from_secs(2);
-const MEASURED: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
@@ -39,7 +22,13 @@ async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
     let lab = ScopedLab::up(Options { members: 1, nodes: 2, ..Options::new(name) }).await.unwrap();
     let mut report = Report::new("qos", "make qos");
     rates(&lab, &mut report).await.unwrap();
+    let told = match std::env::var_os("ATOLL_QOS_TABLE") {
+        Some(_) => table::fill(&lab, &mut report).await,
+        None => Ok(()),
+    };
     report.save().unwrap();
+    told.unwrap();
+    assert!(report.failures().is_empty(), "{:?}", report.failures());
 }
 
 async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
@@ -76,10 +65,8 @@ async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {
 }
 
 fn check(report: &mut Report, what: &str, mbit: u32, kbit: u64) -> Result<()> {
-    let percent = u64::from(mbit) * 10;
     report.note(&format!("{what}: set to {mbit} Mbit/s"), "kbit/s", to_f64(kbit));
-    let fits = percent * (100 - BELOW)..=percent * (100 + ABOVE);
-    ensure!(fits.contains(&kbit), "{what}: {kbit} kbit/s at a limit of {mbit} Mbit/s");
+    ensure!(is_at(kbit, mbit), "{what}: {kbit} kbit/s at a limit of {mbit} Mbit/s");
     Ok(())
 }
 
@@ -89,55 +76,26 @@ fn to_f64(kbit: u64) -> f64 {
 
 /// Sets the pod's rates, in Mbit/s, as a person would, and waits until OVN has them.
 async fn limit(lab: &Lab, rates: Option<(u32, u32)>) -> Result<()> {
-    let manifest = |(ingress, egress): (u32, u32)| {
-        format!(
-            "apiVersion: atoll.io/v1\nkind: QosSpec\nmetadata: {{ name: gold }}\nspec:\n  \
-             ingress: {{ rate: {ingress}, burst: 1 }}\n  egress: {{ rate: {egress}, burst: 1 }}\n  \
-             pods: [shop/limited]\n"
-        )
-    };
-    let said = match rates {
-        Some(rates) => atollctl(lab, &["create", "-f", "-"], &manifest(rates)).await?,
-        None => atollctl(lab, &["delete", "qos", "gold"], "").await?,
-    };
-    ensure!(said.status == 0, "atollctl: {}", said.err);
+    if let Some((ingress, egress)) = rates {
+        let [ingress, egress] =
+            [ingress, egress].map(|rate| format!("{{ rate: {rate}, burst: 1 }}"));
+        put(lab, "gold", &ingress, &egress, "shop/limited").await?;
+    } else {
+        let said = atollctl(lab, &["delete", "qos", "gold"], "").await?;
+        ensure!(said.status == 0, "atollctl: {}", said.err);
+    }
     let shown = atollctl(lab, &["get", "qos", "-o", "name"], "").await?;
     ensure!(shown.out.contains("gold") == rates.is_some(), "atollctl get qos: {}", shown.out);
     Ok(())
 }
 
-/// A flood from a pod to another, and what arrives.
-struct Flow {
-    _flood: Talker,
-    ears: Talker,
-}
-
-impl Flow {
-    fn start(lab: &Lab, from: &Pod, to: &Pod, port: u16) -> Result<Self> {
-        let ears = Talker::start(lab, to, &["hear", &port.to_string()])?;
-        let to = SocketAddr::new(address(to)?, port).to_string();
-        let [rate, bytes] = [OFFERED, BYTES].map(|number| number.to_string());
-        // Longer than the test: it ends with its value.
-        let _flood = Talker::start(lab, from, &["flood", &to, &rate, "600", &bytes])?;
-        Ok(Self { _flood, ears })
-    }
-
-    /// Kbit/s that arrive, from a while on.
-    async fn measure(&self) -> Result<u64> {
-        let begin = now()? + WARM_UP.as_millis();
-        let end = begin + MEASURED.as_millis();
-        wait_until(WARM_UP + MEASURED + Duration::from_secs(5), "the time to pass", || async {
-            ensure!(now()? > end, "{} ms are left", end - now()?);
-            Ok(())
-        })
-        .await?;
-        let heard = self.ears.heard()?.into_iter().filter(|at| (begin..end).contains(at)).count();
-        let bits = u64::try_from(heard)? * u64::from(FRAME) * 8;
-        Ok(bits / u64::try_from(MEASURED.as_millis())?)
-    }
-}
-
-fn address(pod: &Pod) -> Result<IpAddr> {
-    let text = pod.addresses.first().context("it has no address")?;
-    Ok(text.split('/').next().unwrap_or_default().parse()?)
+/// Makes or changes a spec for one pod.
+async fn put(lab: &Lab, name: &str, ingress: &str, egress: &str, pod: &str) -> Result<()> {
+    let manifest = format!(
+        "apiVersion: atoll.io/v1\nkind: QosSpec\nmetadata: {{ name: {name} }}\nspec:\n  \
+         ingress: {ingress}\n  egress: {egress}\n  pods: [{pod}]\n"
+    );
+    let said = atollctl(lab, &["create", "-f", "-"], &manifest).await?;
+    ensure!(said.status == 0, "atollctl create: {}", said.err);
+    Ok(())
 }

@@ -7,18 +7,28 @@ use tonic::transport::Channel;
 
 use super::{Client, ClientError, Effect};
 use crate::proto::nodes_client::NodesClient;
-use crate::proto::{Applied, HeartbeatRequest, RolloutRequest, RolloutResponse};
+use crate::proto::{
+    Applied, HeartbeatRequest, HeartbeatResponse, Neighbour, RolloutRequest, RolloutResponse,
+};
 
 impl Client {
-    /// Tells the leader that this node's agent is there, and how far it is.
+    /// Tells the leader that this node's agent is there, how far it is, and how its neighbours
+    /// answer; hears what the leader wants of it.
     ///
     /// # Errors
     ///
     /// As [`Client::read`]. Tell again later: a leader keeps it in memory only.
-    pub async fn heartbeat(&self, node: &NodeName, applied: Applied) -> Result<(), ClientError> {
-        let ask = |channel| async move {
-            let request = HeartbeatRequest { node: node.to_string(), applied: Some(applied) };
-            nodes(channel).heartbeat(request).await.map(|_| ())
+    pub async fn heartbeat(
+        &self,
+        node: &NodeName,
+        applied: Applied,
+        neighbours: Vec<Neighbour>,
+    ) -> Result<HeartbeatResponse, ClientError> {
+        let (node, applied) = (node.to_string(), Some(applied));
+        let request = HeartbeatRequest { node, applied, neighbours };
+        let ask = |channel| {
+            let request = request.clone();
+            async move { nodes(channel).heartbeat(request).await.map(tonic::Response::into_inner) }
         };
         self.ask(ask).await
     }

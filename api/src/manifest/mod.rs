@@ -7,6 +7,7 @@
 
 mod acl;
 mod dhcp;
+mod gateway;
 mod ip;
 mod list;
 mod qos;
@@ -16,7 +17,7 @@ mod subnet;
 pub use ip::ip_object;
 pub use list::{list, node_object};
 pub use qos::{ATOLL_VERSION, qos_object};
-pub use subnet::subnet_object;
+pub use subnet::{FieldValues, fixed_subnet_fields, implemented_subnet_fields, subnet_object};
 
 use atoll_model::{QosSpec, SubnetSpec};
 use serde_json::Value;

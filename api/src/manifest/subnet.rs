@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    AddressRange, Cidr, Dhcp, Family, GatewayNode, GatewayType, NamespaceName, Normalised, Subnet,
-    SubnetName, SubnetNet, SubnetSpec,
+    AddressRange, Cidr, Dhcp, Family, GatewayType, NamespaceName, Normalised, Subnet, SubnetName,
+    SubnetNet, SubnetSpec,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{API_VERSION, Manifest, ManifestError, acl, dhcp, selector};
+use super::{API_VERSION, Manifest, ManifestError, acl, dhcp, gateway, selector};
 use crate::proto::{FamilyUsage, SubnetUsage};
 
 /// Fields of kube-ovn's schema that are not implemented, with the values that mean what is done
@@ -17,8 +17,6 @@ use crate::proto::{FamilyUsage, SubnetUsage};
 const FIXED: &[(&str, &[&str])] = &[
     ("vpc", &["ovn-cluster"]),
     ("provider", &["ovn"]),
-    ("gatewayType", &["distributed"]),
-    ("gatewayNode", &[]),
     ("gatewayNodeSelectors", &[]),
     ("natOutgoingPolicyRules", &[]),
     ("externalEgressGateway", &[]),
@@ -36,7 +34,6 @@ const FIXED: &[(&str, &[&str])] = &[
     ("enableIPv6RA", &["false"]),
     ("ipv6RAConfigs", &[]),
     ("enableLb", &["false"]),
-    ("enableEcmp", &["false"]),
     ("enableMulticastSnoop", &["false"]),
     ("enableExternalLBAddress", &["false"]),
     ("routeTable", &[]),
@@ -54,6 +51,9 @@ struct Fields {
     cidr_block: String,
     gateway: String,
     exclude_ips: Vec<String>,
+    gateway_type: String,
+    gateway_node: String,
+    enable_ecmp: Option<bool>,
     nat_outgoing: bool,
     mtu: u32,
     private: bool,
@@ -75,6 +75,9 @@ const IMPLEMENTED: &[&str] = &[
     "cidrBlock",
     "gateway",
     "excludeIps",
+    "gatewayType",
+    "gatewayNode",
+    "enableEcmp",
     "natOutgoing",
     "mtu",
     "private",
@@ -84,6 +87,25 @@ const IMPLEMENTED: &[&str] = &[
     "dhcpV4Options",
     "dhcpV6Options",
 ];
+
+/// A field that is not implemented, and the values with which it is taken nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldValues {
+    /// The field of `spec`.
+    pub name: &'static str,
+    /// Values that mean what is done anyway. Left out or empty, it is taken as well.
+    pub allowed: &'static [&'static str],
+}
+
+/// The fields of a Subnet's spec that kube-ovn has and Atoll does not implement.
+pub fn fixed_subnet_fields() -> impl Iterator<Item = FieldValues> {
+    FIXED.iter().map(|&(name, allowed)| FieldValues { name, allowed })
+}
+
+/// The fields of a Subnet's spec that are implemented.
+pub fn implemented_subnet_fields() -> impl Iterator<Item = &'static str> {
+    IMPLEMENTED.iter().copied()
+}
 
 pub(super) fn parse(value: &Value) -> Result<Manifest, ManifestError> {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -202,10 +224,20 @@ impl Reader {
             namespace_selectors: selectors.collect::<Result<_, _>>()?,
             default: fields.default,
             nat_outgoing: fields.nat_outgoing,
+            gateway_type: self.gateway_type(fields)?,
             mtu,
             ..SubnetSpec::new(name, nets)
         };
         Ok((spec, notes))
+    }
+
+    fn gateway_type(&self, fields: &Fields) -> Result<GatewayType, ManifestError> {
+        let written = gateway::Written {
+            kind: &fields.gateway_type,
+            nodes: &fields.gateway_node,
+            ecmp: fields.enable_ecmp.unwrap_or_default(),
+        };
+        written.read().map_err(|(field, rule)| self.field(field, rule))
     }
 
     fn dhcp(&self, fields: &Fields) -> Result<Dhcp, ManifestError> {
@@ -286,7 +318,7 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         "excludeIps": spec.excluded.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "namespaces": spec.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "namespaceSelectors": spec.namespace_selectors.iter().map(selector::json).collect::<Vec<_>>(),
-        "gatewayType": gateway_type(&spec.gateway_type),
+        "gatewayType": gateway::kind(&spec.gateway_type),
         "natOutgoing": spec.nat_outgoing,
         "private": spec.private,
         "allowSubnets": spec.allow_subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -301,19 +333,20 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         fields["mtu"] = json!(mtu);
     }
     if let GatewayType::Centralized(central) = &spec.gateway_type {
-        fields["gatewayNode"] = json!(joined(central.nodes.iter().map(gateway_node)));
+        fields["gatewayNode"] = json!(joined(central.nodes.iter().map(gateway::node)));
         fields["enableEcmp"] = json!(central.ecmp);
     }
     let mut status = json!({
         "activateGateway": joined(subnet.active_gateways.iter()),
         "conditions": [ready(usage)],
-        "v4gateway": gateway(spec, Family::V4),
-        "v6gateway": gateway(spec, Family::V6),
+        "v4gateway": router(spec, Family::V4),
+        "v6gateway": router(spec, Family::V6),
         "ovn": {
             "logicalSwitch": spec.name.as_str(),
             "tunnelKey": subnet.datapath_key,
             "routerMac": subnet.router_mac.to_string(),
             "revision": subnet.changed.0,
+            "seenOutside": usage.map_or("", |usage| usage.seen_outside.as_str()),
         },
     });
     for (family, usage) in [
@@ -348,20 +381,7 @@ fn ready(usage: Option<&SubnetUsage>) -> Value {
     }
 }
 
-fn gateway_type(gateway: &GatewayType) -> &'static str {
-    match gateway {
-        GatewayType::Distributed => "distributed",
-        GatewayType::Centralized(_) => "centralized",
-    }
-}
-
-/// `node`, or `node:egress` as kube-ovn writes it.
-fn gateway_node(gateway: &GatewayNode) -> String {
-    let (node, egress) = (&gateway.node, gateway.egress);
-    if egress.is_empty() { node.to_string() } else { format!("{node}:{egress}") }
-}
-
-fn gateway(spec: &SubnetSpec, family: Family) -> String {
+fn router(spec: &SubnetSpec, family: Family) -> String {
     spec.gateways().get(family).map(|address| address.to_string()).unwrap_or_default()
 }
 
@@ -434,7 +454,7 @@ mod tests {
     fn a_subnet_without_a_free_address_is_not_ready() {
         let usage = |available: &str| {
             let v4 = FamilyUsage { available: available.to_owned(), ..FamilyUsage::default() };
-            SubnetUsage { subnet: "blue".to_owned(), v4: Some(v4), v6: None }
+            SubnetUsage { subnet: "blue".to_owned(), v4: Some(v4), ..SubnetUsage::default() }
         };
         assert_eq!(ready(Some(&usage("0")))["reason"], "Full");
         assert_eq!(ready(Some(&usage("10")))["status"], "True");

@@ -84,6 +84,7 @@ mod tests {
             mac: Some(mac),
             mtu: 1400,
             is_up: true,
+            has_arp: true,
             kind: Some("veth".into()),
             peer_index: Some(peer_index),
         };

@@ -49,6 +49,13 @@ pub(super) fn plan(node: &str, replica: &Replica) -> Vec<(String, Operation)> {
     }
     let is_note = |(key, _): &(&str, &str)| NOTES.iter().any(|note| key.starts_with(note));
     plan.extend(without_keys("Bridge", BRIDGE, uuid, bridge, is_note));
+    plan.extend(bridge.get("mirrors").into_iter().flat_map(Datum::uuids).filter_map(|mirror| {
+        let row = replica.row("Mirror", mirror).filter(|row| id(row, "vendor") == Some(VENDOR))?;
+        let name = row.get("name").and_then(Datum::as_str).unwrap_or_default();
+        let taken = Mutation::delete("mirrors", Datum::from(mirror));
+        let operation = Operation::mutate("Bridge", vec![Condition::uuid(uuid)], vec![taken]);
+        Some((format!("mirror {name} of {BRIDGE}"), operation))
+    }));
     plan.extend(bridge.get("ports").into_iter().flat_map(Datum::uuids).filter_map(|port| {
         let name = port_of_ours(port, replica)?;
         let taken = Mutation::delete("ports", Datum::from(port));

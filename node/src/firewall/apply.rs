@@ -10,6 +10,7 @@ use super::{
     command::run,
     plan::{self, Plan},
     sets,
+    tracked::{self, Before},
 };
 
 /// Seconds to wait for the lock of other users of iptables.
@@ -20,10 +21,17 @@ const LOCK_WAIT_SECONDS: &str = "10";
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(5);
 const RELEASE_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long an answer may be under way.
+const STRAY: Duration = Duration::from_secs(1);
+
 /// Keeps the packet filter of the namespace that the process is in.
 #[derive(Debug, Default)]
 pub struct Firewall {
     applied: Option<Desired>,
+    /// No connection goes on by older rules.
+    is_swept: bool,
+    /// What connections may still go by.
+    before: Before,
 }
 
 impl Firewall {
@@ -46,9 +54,36 @@ impl Firewall {
         }
         // Until the end of a pass nothing is known, whatever becomes of it.
         self.applied = None;
-        let is_changed = enforce(desired).await?;
+        let observed = observe().await?;
+        self.before.designated.extend(observed.designated());
+        self.before.plain.extend(observed.turned(desired));
+        let is_changed = enforce(desired, &observed).await?;
+        self.is_swept &= !is_changed;
+        if !self.is_swept {
+            self.sweep(desired).await?;
+        }
         self.applied = Some(desired.clone());
         Ok(is_changed)
+    }
+
+    /// Ends what goes on by older rules; twice if there may be answers under way to pods that appeared
+    /// as themselves: each would be taken for a connection from outside, which is answered as it was
+    /// opened.
+    async fn sweep(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        let mut forgotten = self.forget(desired).await?;
+        if !self.before.plain.is_empty() {
+            tokio::time::sleep(STRAY).await;
+            forgotten += self.forget(desired).await?;
+        }
+        if forgotten > 0 {
+            tracing::info!(forgotten, "connections begin anew, with the source they should have");
+        }
+        (self.is_swept, self.before) = (true, Before::default());
+        Ok(())
+    }
+
+    async fn forget(&self, desired: &Desired) -> Result<usize, FirewallError> {
+        tracked::forget(desired, &self.before).await.map_err(FirewallError::Tracked)
     }
 
     /// Like [`apply`](Self::apply), and looks in any case: puts back what somebody else changed.
@@ -121,8 +156,8 @@ fn has(family: Family) -> bool {
     }
 }
 
-async fn enforce(desired: &Desired) -> Result<bool, FirewallError> {
-    let plan = Plan::new(desired, &observe().await?);
+async fn enforce(desired: &Desired, observed: &Observed) -> Result<bool, FirewallError> {
+    let plan = Plan::new(desired, observed);
     if plan.is_empty() {
         return Ok(false);
     }

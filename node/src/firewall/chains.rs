@@ -1,11 +1,20 @@
 //! The iptables chains: rules, jumps, the language of `iptables-restore`.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use super::{
     Desired, Family,
     sets::{Purpose, expressible},
 };
+use crate::ovs::settings::OVN0;
+
+/// What kube-proxy marks what it translates with, unless it is configured otherwise.
+const SERVICE_MARK: &str = "0x4000/0x4000";
+
+/// How the rules of `ATOLL-EGRESS` end, before an address.
+const DESIGNATE: &str = "-j SNAT --to-source ";
 
 /// One of our chains and where it is entered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,9 +36,13 @@ pub(super) struct ObservedChain {
 
 const POSTROUTING: Chain =
     Chain { table: "nat", hook: Some("POSTROUTING"), name: "ATOLL-POSTROUTING" };
+/// Which address those get whom another than the node's own is designated for.
+const EGRESS: Chain = Chain { table: "nat", hook: None, name: "ATOLL-EGRESS" };
 const FORWARD: Chain = Chain { table: "filter", hook: Some("FORWARD"), name: "ATOLL-FORWARD" };
 /// In a table of its own: what others accept in `filter` before us, they accept after this.
 const BORDER: Chain = Chain { table: "mangle", hook: Some("FORWARD"), name: "ATOLL-BORDER" };
+/// What may leave at all.
+const LEAVE: Chain = Chain { table: "mangle", hook: Some("FORWARD"), name: "ATOLL-LEAVE" };
 const FROM_PRIVATE: Chain = Chain { table: "mangle", hook: None, name: "ATOLL-FROM-PRIVATE" };
 const TO_PRIVATE: Chain = Chain { table: "mangle", hook: None, name: "ATOLL-TO-PRIVATE" };
 
@@ -51,9 +64,18 @@ impl Lines {
     }
 }
 
+impl ObservedChain {
+    /// The addresses that its rules designate.
+    pub(super) fn designated(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let rules = self.rules.iter().flatten();
+        rules.filter_map(|rule| rule.split_once(DESIGNATE)?.1.trim().parse().ok())
+    }
+}
+
 impl Chain {
     /// All of them.
-    pub(super) const ALL: [Self; 5] = [POSTROUTING, FORWARD, BORDER, FROM_PRIVATE, TO_PRIVATE];
+    pub(super) const ALL: [Self; 7] =
+        [POSTROUTING, EGRESS, FORWARD, BORDER, LEAVE, FROM_PRIVATE, TO_PRIVATE];
 
     /// The tables that they are in: first what forbids.
     pub(super) const TABLES: [&str; 3] = [BORDER.table, FORWARD.table, POSTROUTING.table];
@@ -62,15 +84,44 @@ impl Chain {
     pub(super) fn rules(self, desired: &Desired, family: Family) -> Vec<String> {
         let subnets = Purpose::Subnets.set(family);
         let inside = format!("-m set --match-set {subnets} src -m set --match-set {subnets} dst");
+        let outside = format!("-m set ! --match-set {subnets} dst");
+        let [nat, plain, central] =
+            [Purpose::Nat, Purpose::Plain, Purpose::Central].map(|purpose| purpose.set(family));
+        let leaves = format!("-m set --match-set {nat} src {outside}");
         match self {
-            POSTROUTING => {
-                let nat = Purpose::Nat.set(family);
-                let outside = format!("-m set ! --match-set {subnets} dst");
-                vec![
-                    format!("-m set --match-set {nat} src {outside} -j MASQUERADE"),
-                    format!("{inside} -m conntrack --ctstate DNAT -j MASQUERADE"),
-                ]
+            POSTROUTING => vec![
+                format!("{leaves} -j {}", EGRESS.name),
+                format!("{leaves} -j MASQUERADE"),
+                // kube-proxy's mark: it translates the source itself, and clears its mark.
+                format!("-m mark --mark {SERVICE_MARK} -j RETURN"),
+                format!("{inside} -m conntrack --ctstate DNAT -j MASQUERADE"),
+                format!(
+                    "-m set ! --match-set {subnets} src -m set --match-set {central} dst -j MASQUERADE"
+                ),
+            ],
+            EGRESS => {
+                let is_of_family = |network: &IpNetwork| Family::of(network) == family;
+                let designated = desired.egress.iter().filter(|(network, _)| is_of_family(network));
+                let rules = designated.flat_map(|(network, address)| {
+                    let parts = expressible(network).into_iter();
+                    parts.map(move |part| format!("-s {part} {DESIGNATE}{address}"))
+                });
+                rules.collect()
             }
+            LEAVE => vec![
+                // The kernel translates nothing of what it takes for no connection.
+                format!("{leaves} -m conntrack --ctstate INVALID -j DROP"),
+                // Late words to pods that appeared as themselves are no connection from outside.
+                format!(
+                    "-p tcp -m set ! --match-set {subnets} src -m set --match-set {nat} dst \
+                     -m conntrack --ctstate NEW -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"
+                ),
+                // Of a subnet that this node does not know yet.
+                format!(
+                    "-i {OVN0} -m set ! --match-set {nat} src -m set ! --match-set {plain} src \
+                     {outside} -j DROP"
+                ),
+            ],
             BORDER => vec![
                 format!("{inside} -j {}", FROM_PRIVATE.name),
                 // Whoever comes in through a Service has the address of its node there.
@@ -211,14 +262,34 @@ mod tests {
     }
 
     #[test]
+    fn a_designated_address_is_given_to_its_own_network() {
+        let egress = [("10.1.0.0/16", "172.31.0.9"), ("fd00:1::/64", "fd31::9")];
+        let egress = egress.map(|(net, to)| (net.parse().unwrap(), to.parse().unwrap())).into();
+        let desired = Desired { egress, ..Desired::default() };
+        let expected = ["-s 10.1.0.0/16 -j SNAT --to-source 172.31.0.9"];
+        assert_eq!(EGRESS.rules(&desired, Family::V4), expected);
+        let expected = ["-s fd00:1::/64 -j SNAT --to-source fd31::9"];
+        assert_eq!(EGRESS.rules(&desired, Family::V6), expected);
+        let rules = Some(EGRESS.rules(&desired, Family::V6));
+        let observed = ObservedChain { rules, jumps: 0 };
+        let address: IpAddr = "fd31::9".parse().unwrap();
+        assert_eq!(observed.designated().collect::<Vec<_>>(), [address]);
+    }
+
+    #[test]
     fn an_empty_node_gets_the_chain_and_the_jump_in_one_transaction() {
         let expected = "\
             *nat\n\
             :ATOLL-POSTROUTING - [0:0]\n\
             -A ATOLL-POSTROUTING -m set --match-set atoll-nat-v6 src \
+            -m set ! --match-set atoll-subnets-v6 dst -j ATOLL-EGRESS\n\
+            -A ATOLL-POSTROUTING -m set --match-set atoll-nat-v6 src \
             -m set ! --match-set atoll-subnets-v6 dst -j MASQUERADE\n\
+            -A ATOLL-POSTROUTING -m mark --mark 0x4000/0x4000 -j RETURN\n\
             -A ATOLL-POSTROUTING -m set --match-set atoll-subnets-v6 src \
             -m set --match-set atoll-subnets-v6 dst -m conntrack --ctstate DNAT -j MASQUERADE\n\
+            -A ATOLL-POSTROUTING -m set ! --match-set atoll-subnets-v6 src \
+            -m set --match-set atoll-central-v6 dst -j MASQUERADE\n\
             -I POSTROUTING 1 -j ATOLL-POSTROUTING\n\
             COMMIT\n";
         let mut lines = Lines::default();

@@ -41,6 +41,9 @@ pub enum FirewallError {
         /// How.
         source: io::Error,
     },
+    /// The rules are as they should be; connections may go on by older ones.
+    #[error("connections that older rules translated cannot be forgotten")]
+    Tracked(#[source] io::Error),
     /// Everything was accepted, and reads back differently: somebody else changes it at the same
     /// moment, or the programs print rules in words that we do not know.
     #[error("the packet filter differs after it was set; still to do: {remaining:?}")]

@@ -1,6 +1,7 @@
 //! What the packet filter should know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
@@ -11,6 +12,11 @@ pub struct Desired {
     pub subnets: BTreeSet<IpNetwork>,
     /// Those subnets whose traffic to the outside takes the node's address.
     pub nat: BTreeSet<IpNetwork>,
+    /// Of these, those that leave by this node under another address than the node's own.
+    pub egress: BTreeMap<IpNetwork, IpAddr>,
+    /// Of these, those that leave by chosen nodes: what comes to them from outside takes the node's
+    /// address, or its answers would leave by another node.
+    pub central: BTreeSet<IpNetwork>,
     /// Those that talk only to whom they are allowed to, inside the cluster.
     pub private: BTreeSet<IpNetwork>,
     /// With whom: a private network and one of the same family that it may talk to.

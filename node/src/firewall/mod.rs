@@ -1,12 +1,16 @@
 //! What the node's packet filter does for the pod network.
 //!
 //! ```text
-//! nat    POSTROUTING ─► ATOLL-POSTROUTING   from atoll-nat, not to atoll-subnets: MASQUERADE
+//! nat    POSTROUTING ─► ATOLL-POSTROUTING   from atoll-nat, not to atoll-subnets:
+//!                         ─► ATOLL-EGRESS     SNAT if an address is designated; else MASQUERADE
+//!                                           what kube-proxy has marked: RETURN
 //!                                           between atoll-subnets, through a Service: MASQUERADE
+//!                                           from elsewhere to atoll-central: MASQUERADE
 //! filter FORWARD     ─► ATOLL-FORWARD       from or to atoll-subnets: ACCEPT
 //! mangle FORWARD     ─► ATOLL-BORDER        before that, whatever others accept there
 //!                         ─► ATOLL-FROM-PRIVATE   from a private network to other subnets: RETURN or DROP
 //!                         ─► ATOLL-TO-PRIVATE     to a private network, but for answers: RETURN or DROP
+//! mangle FORWARD     ─► ATOLL-LEAVE         what would leave with a wrong source: DROP
 //! ```
 //!
 //! What goes to a pod comes through the node only if it was sent to a Service, or answers: the node
@@ -14,9 +18,13 @@
 //! OVN then takes it for the node's, so private subnets are enforced here, where both ends still
 //! show: after the one translation and before the other, for each packet.
 //!
-//! What changes are two ipsets for each family, filled aside and swapped in, so that there is no
-//! moment with half a set, and the two chains about private networks, which are replaced together in
-//! one transaction. The other rules stay as they are and keep their counters.
+//! Any node may be the gateway of any subnet, so all have the rules for it before anything is sent to
+//! them. A subnet that this one does not know yet does not leave: it is in neither `atoll-nat` nor
+//! `atoll-plain`. Connections that were open when their source changed begin anew (`tracked`).
+//!
+//! What changes are four ipsets for each family, filled aside and swapped in, so that there is no
+//! moment with half a set, `ATOLL-EGRESS`, and the two chains about private networks, which are replaced
+//! together in one transaction. The other rules stay as they are and keep their counters.
 //!
 //! [`Desired`] is rendered and compared by pure functions with what is [`Observed`]; [`Firewall`]
 //! applies the difference with `ipset restore` and `iptables-restore --noflush`.
@@ -37,6 +45,7 @@ mod desired;
 mod observed;
 mod plan;
 mod sets;
+mod tracked;
 
 pub use apply::{Firewall, observe};
 pub use command::FirewallError;

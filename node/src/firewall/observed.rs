@@ -1,11 +1,14 @@
 //! What is there of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
 
 use super::{
-    Family,
+    Desired, Family,
     chains::{Chain, ObservedChain},
-    sets::Sets,
+    sets::{Purpose, Sets, expressible},
 };
 
 /// Our sets and chains as the kernel holds them.
@@ -20,6 +23,23 @@ impl Observed {
     /// Whether nothing of ours is there.
     pub fn is_empty(&self) -> bool {
         self.sets.is_empty() && self.chains.values().all(|chain| *chain == ObservedChain::default())
+    }
+
+    /// Those of `desired` that leave with the node's address from now on, and did with their own.
+    pub(super) fn turned(&self, desired: &Desired) -> BTreeSet<IpNetwork> {
+        let plain = Family::ALL.map(|family| self.sets.get(&Purpose::Plain.set(family)));
+        let was_plain = |network: &&IpNetwork| {
+            plain
+                .iter()
+                .flatten()
+                .any(|set| set.is_superset(&expressible(network).into_iter().collect()))
+        };
+        desired.nat.iter().filter(was_plain).copied().collect()
+    }
+
+    /// The addresses that some pods get outside instead of the node's own.
+    pub(super) fn designated(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.chains.values().flat_map(ObservedChain::designated)
     }
 
     /// Each of them in words, in the order in which they can go.

@@ -24,26 +24,33 @@ pub(super) type Sets = BTreeMap<String, BTreeSet<IpNetwork>>;
 pub(super) enum Purpose {
     Subnets,
     Nat,
+    /// What leaves with its own address. What is in neither of the two does not leave.
+    Plain,
+    Central,
 }
 
 impl Purpose {
     /// In the order in which sets are filled: what is inside must be known before anything from
     /// it is given the node's address.
-    const ALL: [Self; 2] = [Self::Subnets, Self::Nat];
+    const ALL: [Self; 4] = [Self::Subnets, Self::Nat, Self::Plain, Self::Central];
 
     /// The set's name; at most 31 characters, as the kernel demands.
     pub(super) fn set(self, family: Family) -> String {
         let purpose = match self {
             Self::Subnets => "subnets",
             Self::Nat => "nat",
+            Self::Plain => "plain",
+            Self::Central => "central",
         };
         format!("atoll-{purpose}-{}", family.suffix())
     }
 
-    fn networks(self, desired: &Desired) -> &BTreeSet<IpNetwork> {
+    fn networks(self, desired: &Desired) -> BTreeSet<IpNetwork> {
         match self {
-            Self::Subnets => &desired.subnets,
-            Self::Nat => &desired.nat,
+            Self::Subnets => desired.subnets.clone(),
+            Self::Nat => desired.nat.clone(),
+            Self::Plain => desired.subnets.difference(&desired.nat).copied().collect(),
+            Self::Central => desired.central.clone(),
         }
     }
 }
@@ -136,7 +143,10 @@ mod tests {
         let subnets = networks(&["10.16.3.9/16", "fd00::/64"]);
         let desired = Desired { subnets, ..Desired::default() };
         let mut observed = Sets::new();
-        observed.insert("atoll-nat-v4".into(), networks(&[]));
+        for set in ["atoll-nat-v4", "atoll-central-v4"] {
+            observed.insert(set.into(), networks(&[]));
+        }
+        observed.insert("atoll-plain-v4".into(), networks(&["10.16.0.0/16"]));
         let expected = "\
             create atoll-subnets-v4 hash:net family inet maxelem 65536\n\
             create atoll-subnets-v4-new hash:net family inet maxelem 65536\n\
@@ -166,6 +176,9 @@ mod tests {
         assert_eq!(sets["atoll-subnets-v4"], networks(&["10.16.0.0/16", "10.9.9.9/32"]));
 
         let subnets = sets["atoll-subnets-v4"].clone();
+        let mut sets = sets;
+        sets.insert("atoll-plain-v4".to_owned(), subnets.clone());
+        sets.insert("atoll-central-v4".to_owned(), networks(&[]));
         let desired = Desired { subnets, ..Desired::default() };
         assert_eq!(render(&desired, &sets, &[Family::V4]), "");
     }

@@ -1,12 +1,12 @@
-//! An interface of the node that Open vSwitch makes and we set up: `ovn0`.
+//! An interface of the node that Open vSwitch makes and we set up: `ovn0`, `mirror0`.
 
 use ipnetwork::IpNetwork;
 
 use super::{
     AddressError, Link, LinkError, Mac, Namespace, NamespaceError, SysctlError,
     addresses::reconcile_addresses,
-    links::{find_on, settle},
-    sysctl::{allow_ipv6, trust_ipv6_addresses},
+    links::{find_on, forbid_arp, settle},
+    sysctl::{allow_ipv6, forbid_ipv6, trust_ipv6_addresses},
 };
 
 /// How an interface should be.
@@ -81,6 +81,36 @@ pub async fn configure(
             let is_settled = settle(handle, &link, Some(spec.mac), spec.mtu).await?;
             let is_addressed = reconcile_addresses(handle, link.index, &spec.addresses).await?;
             Ok(Configured { link, is_changed: is_settled || is_addressed })
+        })
+        .await
+}
+
+/// Brings an existing interface up that only shows frames: without addresses, IPv6 and ARP, by
+/// which the node would take part in what it shows. Idempotent. True if something was changed.
+///
+/// A link of that name with another number than `index` is somebody else's, and is not touched.
+///
+/// # Errors
+///
+/// [`ConfigureError`].
+pub async fn raise_silent(
+    namespace: &Namespace,
+    name: &str,
+    index: u32,
+    mtu: u32,
+) -> Result<bool, ConfigureError> {
+    let name = name.to_owned();
+    namespace
+        .run(async move |sockets| {
+            let handle = &sockets.inside;
+            let found = find_on(handle, &name).await?;
+            let Some(link) = found.filter(|link| link.index == index) else {
+                return Err(ConfigureError::Absent { name });
+            };
+            // Before it is up, so that the kernel never says anything there.
+            let is_silenced = forbid_ipv6(&name)? | forbid_arp(handle, &link).await?;
+            let is_emptied = reconcile_addresses(handle, index, &[]).await?;
+            Ok(settle(handle, &link, None, mtu).await? || is_silenced || is_emptied)
         })
         .await
 }

@@ -20,6 +20,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is administratively up.
     pub is_up: bool,
+    /// Whether it asks for its neighbours, and answers them.
+    pub has_arp: bool,
     /// The kernel's name for its kind: `veth`, `tun`, `openvswitch`, …
     pub kind: Option<String>,
     /// For a veth: the number of its other end, in that end's namespace.
@@ -102,6 +104,7 @@ impl Link {
             mac: None,
             mtu: 0,
             is_up: message.header.flags.contains(LinkFlags::Up),
+            has_arp: !message.header.flags.contains(LinkFlags::Noarp),
             kind: None,
             peer_index: None,
         };
@@ -126,6 +129,17 @@ fn kind(infos: &[LinkInfo]) -> Option<String> {
         LinkInfo::Kind(kind) => Some(kind.to_string()),
         _ => None,
     })
+}
+
+/// Makes a link neither ask for its neighbours nor answer them. True if it did until now.
+pub(super) async fn forbid_arp(handle: &Handle, link: &Link) -> Result<bool, LinkError> {
+    if !link.has_arp {
+        return Ok(false);
+    }
+    let change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).arp(false);
+    let changed = handle.link().change(change.build()).execute().await;
+    changed.map_err(LinkError::request("change", &link.name))?;
+    Ok(true)
 }
 
 pub(super) async fn find_on(handle: &Handle, name: &str) -> Result<Option<Link>, LinkError> {

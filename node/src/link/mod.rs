@@ -7,8 +7,8 @@
 //! Two halves:
 //! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
 //!   shows it;
-//! * the node: [`configure`] and [`reconcile_routes`] keep an interface that somebody else made
-//!   (`ovn0`, which is Open vSwitch's) as it should be.
+//! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that
+//!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be.
 //!
 //! Invariants:
 //! * every function is idempotent and changes only what differs;
@@ -37,7 +37,7 @@ mod sysctl;
 pub use addresses::AddressError;
 pub use ethtool::OffloadError;
 pub use host::{host_ifname, host_mac};
-pub use interface::{ConfigureError, Configured, InterfaceSpec, configure};
+pub use interface::{ConfigureError, Configured, InterfaceSpec, configure, raise_silent};
 pub use links::{Link, LinkError, delete, find, list};
 pub use look::{LookError, Seen, look};
 pub use mac::{Mac, ParseMacError};

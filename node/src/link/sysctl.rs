@@ -86,6 +86,13 @@ pub(super) fn allow_ipv6(ifname: &str) -> Result<bool, SysctlError> {
     set(&Path::new(IPV6).join("conf").join(ifname).join("disable_ipv6"), "0")
 }
 
+/// Turns IPv6 off on an interface. True if something was changed; a kernel without IPv6 has none to
+/// turn off.
+pub(super) fn forbid_ipv6(ifname: &str) -> Result<bool, SysctlError> {
+    let setting = Path::new(IPV6).join("conf").join(ifname).join("disable_ipv6");
+    if setting.exists() { set(&setting, "1") } else { Ok(false) }
+}
+
 /// Lets an interface use its IPv6 addresses from the first moment on. True if something was changed.
 ///
 /// The kernel asks for a neighbour of a packet that it forwards by the interface's link-local

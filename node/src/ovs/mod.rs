@@ -4,12 +4,14 @@
 //! * [`certificate`]: what `ovn-controller` shows to the southbound;
 //! * [`chassis`]: what the southbound calls this node;
 //! * [`settings`]: what `ovn-controller` reads, the integration bridge and the port `ovn0`;
-//! * [`port`]: a pod's port on the bridge.
+//! * [`port`]: a pod's port on the bridge;
+//! * [`mirror`]: `mirror0` and what is copied to it.
 //!
 //! The plans are pure functions of what is desired and the replica; an empty plan means converged.
 
 pub mod certificate;
 pub mod chassis;
+pub mod mirror;
 pub mod port;
 pub mod settings;
 
@@ -132,12 +134,24 @@ async fn connect(endpoint: &str) -> anyhow::Result<Session> {
         MonitoredTable::new("SSL", ["private_key", "certificate", "ca_cert", "external_ids"]),
         MonitoredTable::new(
             "Bridge",
-            ["name", "ports", "datapath_type", "fail_mode", "external_ids"],
+            ["name", "ports", "mirrors", "datapath_type", "fail_mode", "external_ids"],
         ),
         MonitoredTable::new("Port", ["name", "interfaces", "external_ids"]),
         MonitoredTable::new(
             "Interface",
-            ["name", "type", "external_ids", "mac", "mtu_request", "error"],
+            // The last one says that Open vSwitch made an interface anew.
+            ["name", "type", "external_ids", "mac", "mtu_request", "error", "ifindex"],
+        ),
+        MonitoredTable::new(
+            "Mirror",
+            [
+                "name",
+                "external_ids",
+                "output_port",
+                "select_all",
+                "select_src_port",
+                "select_dst_port",
+            ],
         ),
     ];
     let monitor = client.monitor(DATABASE, &tables).await?;

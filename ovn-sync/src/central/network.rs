@@ -14,8 +14,8 @@ use super::door::Guard;
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A server of our own is asked every second, and said to have ended by the kernel: its silence alone
-/// ends no connection before that.
-const SILENCE: Duration = Duration::from_secs(60);
+/// ends no connection before that. Longer than a server may be silent at work ([`super::pulse`]).
+const SILENCE: Duration = Duration::from_secs(180);
 
 /// For a look at another member's database, during which this one's are not looked after.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(300);

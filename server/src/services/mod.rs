@@ -16,3 +16,4 @@ pub use cluster::ClusterService;
 pub use nodes::NodesService;
 pub use ovn::OvnService;
 pub use store::StoreService;
+pub(crate) use store::usage as subnet_usage;

@@ -11,15 +11,17 @@ use atoll_api::proto::nodes_server::Nodes as NodesApi;
 use atoll_api::proto::{
     Applied, HeartbeatRequest, HeartbeatResponse, NodeRollout, RolloutRequest, RolloutResponse,
 };
-use atoll_model::{NodeName, Revision};
+use atoll_model::{Actor, NodeName, Operation, Outcome, Revision, Txn};
 use atoll_raft::Store;
 use atoll_store::State;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::authority::{may_read, may_tell_of};
 use crate::central::LocalCentral;
+use crate::gateways::{All, Heard, Judge, SILENT, orders};
 
 /// How long a caller may have the answer to its question kept back.
 const LISTEN_MOST: Duration = Duration::from_secs(60);
@@ -27,32 +29,17 @@ const LISTEN_MOST: Duration = Duration::from_secs(60);
 /// Between two looks while somebody waits, and how long this member may be behind.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A node that was not heard of for so long may have nothing by now.
-const SILENT: Duration = Duration::from_secs(20);
+/// Between two looks at who is missed.
+const JUDGE_EVERY: Duration = Duration::from_millis(100);
 
-/// What a node told, and when.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    applied: Applied,
-    at: Instant,
-}
-
-impl Heard {
-    /// Flows of rules that never were are those of somebody else's northbound.
-    fn believed(&self, state: &State) -> Self {
-        let mut heard = *self;
-        if heard.applied.flows > state.revision().0 {
-            (heard.applied.flows, heard.applied.connections) = (0, 0);
-        }
-        heard
+/// Flows of rules that never were are those of somebody else's northbound.
+fn believed(heard: &Heard, state: &State) -> Heard {
+    let mut heard = heard.clone();
+    if heard.applied.flows > state.revision().0 {
+        (heard.applied.flows, heard.applied.connections) = (0, 0);
     }
-
-    fn silence(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.at)
-    }
+    heard
 }
-
-type All = BTreeMap<NodeName, Heard>;
 
 /// The `Nodes` service of one member.
 #[derive(Debug, Clone)]
@@ -60,13 +47,16 @@ pub struct NodesService {
     store: Store,
     central: Option<LocalCentral>,
     heard: Arc<watch::Sender<All>>,
+    /// Why centralized subnets do not leave by nodes that they name.
+    lost: Arc<watch::Sender<BTreeMap<NodeName, String>>>,
 }
 
 impl NodesService {
     /// Nothing is known yet of any node.
     #[must_use]
     pub fn new(store: Store, central: Option<LocalCentral>) -> Self {
-        Self { store, central, heard: Arc::new(watch::channel(All::new()).0) }
+        let heard = Arc::new(watch::channel(All::new()).0);
+        Self { store, central, heard, lost: Arc::default() }
     }
 
     /// Only the leader is told, so only it knows.
@@ -101,8 +91,76 @@ impl NodesService {
         let projected = projection.and_then(|it| it.revision);
         RolloutResponse {
             projected: projected.map(|it| it.0),
-            ..rollout(&published.state, &self.heard.borrow(), revision, Instant::now())
+            ..rollout(
+                &published.state,
+                &self.heard.borrow(),
+                &self.lost.borrow(),
+                revision,
+                Instant::now(),
+            )
         }
+    }
+
+    /// While this member leads: tells the store which nodes are ready, until `cancel`.
+    pub async fn judge(self, cancel: CancellationToken) {
+        let mut leadership = self.store.leadership();
+        let mut judge: Option<Judge> = None;
+        let mut tick = tokio::time::interval(JUDGE_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if !leadership.borrow_and_update().is_leader {
+                judge = None;
+                tokio::select! {
+                    changed = leadership.changed() => if changed.is_err() { return },
+                    () = cancel.cancelled() => return,
+                }
+                continue;
+            }
+            let judge = judge.get_or_insert_with(|| Judge::new(Instant::now()));
+            self.tell_the_store(judge).await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = cancel.cancelled() => return,
+            }
+        }
+    }
+
+    async fn tell_the_store(&self, judge: &mut Judge) {
+        let changes = {
+            let published = self.store.published().borrow().clone();
+            let heard = self.heard.borrow();
+            let changes = judge.judge(&published.state, &heard, Instant::now());
+            let reasons = judge.reasons(&published.state);
+            self.lost
+                .send_if_modified(|known| std::mem::replace(known, reasons.clone()) != reasons);
+            changes
+        };
+        for (node, ready) in changes {
+            match self.lost.borrow().get(&node) {
+                Some(why) if !ready => tracing::warn!(%node, why, "a gateway is lost"),
+                _ => tracing::info!(%node, ready, "a node's readiness changes"),
+            }
+            // Level-triggered: whatever becomes of it, the next look comes to the same.
+            if let Err(error) = propose(&self.store, Operation::NodeReady { node, ready }).await {
+                tracing::debug!(%error, "the store was not told who is ready");
+            }
+        }
+    }
+}
+
+async fn propose(store: &Store, operation: Operation) -> Result<(), String> {
+    let txn = Txn {
+        request: None,
+        actor: Actor::Leader,
+        preconditions: Vec::new(),
+        operations: vec![operation],
+        clock_ms: 0,
+        wall_ms: 0,
+    };
+    match store.propose(txn).await {
+        Ok(Outcome::Applied { .. }) => Ok(()),
+        Ok(Outcome::Refused { refusal, .. }) => Err(refusal.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -120,9 +178,11 @@ impl NodesApi for NodesService {
         if published.state.node(&name).is_none() {
             return Err(answer::invalid(format!("there is no node {name}")));
         }
-        let applied = request.into_inner().applied.unwrap_or_default();
+        let HeartbeatRequest { applied, neighbours, .. } = request.into_inner();
+        let (applied, now) = (applied.unwrap_or_default(), Instant::now());
+        let told = Heard::new(applied, neighbours, now);
         self.heard.send_if_modified(|heard| {
-            let Some(before) = heard.insert(name, Heard { applied, at: Instant::now() }) else {
+            let Some(before) = heard.insert(name.clone(), told) else {
                 // Whoever is new may have come in the place of one that is gone.
                 heard.retain(|name, _| published.state.node(name).is_some());
                 return true;
@@ -130,7 +190,7 @@ impl NodesApi for NodesService {
             // Who listens waits for news, not for signs of life.
             before.applied != applied
         });
-        Ok(Response::new(HeartbeatResponse {}))
+        Ok(Response::new(orders(&published.state, &self.heard.borrow(), &name, now)))
     }
 
     async fn rollout(
@@ -169,6 +229,7 @@ impl NodesApi for NodesService {
 fn rollout(
     state: &State,
     heard: &All,
+    lost: &BTreeMap<NodeName, String>,
     revision: Option<Revision>,
     now: Instant,
 ) -> RolloutResponse {
@@ -180,7 +241,7 @@ fn rollout(
     };
     let nodes = state.nodes().filter(|node| node.chassis.is_some() && !node.fenced);
     let nodes = nodes.map(|node| {
-        let heard = heard.get(&node.spec.name).map(|it| it.believed(state));
+        let heard = heard.get(&node.spec.name).map(|it| believed(it, state));
         let heard = heard.as_ref();
         let missing = missing(&needed, heard, now);
         NodeRollout {
@@ -190,6 +251,7 @@ fn rollout(
             silent: heard.is_none_or(|it| it.silence(now) > SILENT),
             installed: missing.is_empty(),
             missing,
+            lost: lost.get(&node.spec.name).cloned().unwrap_or_default(),
         }
     });
     RolloutResponse { revision: needed.flows, nodes: nodes.collect(), projected: None }
@@ -216,14 +278,14 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::services::testing::{alone, from, put_node};
-    use atoll_model::{Actor, ChassisName, Operation, Txn};
+    use atoll_model::ChassisName;
     use futures::poll;
     use std::pin::pin;
     use tonic::Code;
 
     fn heartbeat(node: &str, applied: u64) -> HeartbeatRequest {
         let applied = Applied { flows: applied, firewall: applied, connections: applied };
-        HeartbeatRequest { node: node.to_owned(), applied: Some(applied) }
+        HeartbeatRequest { node: node.to_owned(), applied: Some(applied), neighbours: Vec::new() }
     }
 
     fn register(name: &str) -> Operation {
@@ -300,7 +362,7 @@ mod tests {
     fn a_silent_node_has_nothing() {
         let at = Instant::now();
         let applied = Applied { flows: 7, firewall: 7, connections: 7 };
-        let heard = Heard { applied, at };
+        let heard = Heard::new(applied, Vec::new(), at);
         assert_eq!(missing(&applied, Some(&heard), at + SILENT), "");
         let later = at + SILENT + Duration::from_secs(1);
         assert!(missing(&applied, Some(&heard), later).contains("not heard of for 21 s"));

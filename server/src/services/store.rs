@@ -74,7 +74,8 @@ fn kind_of(object: &Object) -> Kind {
     }
 }
 
-fn usage(published: &Published, subnet: &SubnetName) -> Option<SubnetUsage> {
+/// How full a subnet is, as the API says it.
+pub(crate) fn usage(published: &Published, subnet: &SubnetName) -> Option<SubnetUsage> {
     let usage = published.state.usage(subnet)?;
     let family = |family: atoll_store::FamilyUsage| FamilyUsage {
         available: family.available.to_string(),
@@ -82,10 +83,12 @@ fn usage(published: &Published, subnet: &SubnetName) -> Option<SubnetUsage> {
         available_ranges: family.available_ranges.to_string(),
         using_ranges: family.using_ranges.to_string(),
     };
+    let spec = &published.state.subnet(subnet)?.spec;
     Some(SubnetUsage {
         subnet: subnet.to_string(),
         v4: usage.v4.map(family),
         v6: usage.v6.map(family),
+        seen_outside: published.state.seen_outside(spec).to_string(),
     })
 }
 

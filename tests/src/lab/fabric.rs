@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 
 use super::names::{
-    FAR_AWAY, LabName, OTHERS, OUTSIDE, Underlay, V4_LEN, V6_LEN, member_address, node_address,
-    node_address6,
+    FAR_AWAY, KUBERNETES, LabName, OTHERS, OUTSIDE, Underlay, V4_LEN, V6_LEN, member_address,
+    node_address, node_address6,
 };
 use super::options::CentralMode;
 use super::shell::{Space, ip_batch, run};
@@ -83,7 +83,9 @@ fn sites(state: &State) -> Vec<Site> {
     let members = (1..=state.members).map(|index| member_site(&state.name, index));
     let nodes = (1..=state.nodes).map(|index| node_site(&state.name, index));
     let others = (state.central == CentralMode::External).then(|| others_site(&state.name));
-    members.chain(nodes).chain([outside_site(&state.name)]).chain(others).collect()
+    let kubernetes = state.kubernetes.then(|| kubernetes_site(&state.name));
+    let outside = outside_site(&state.name);
+    members.chain(nodes).chain([outside]).chain(others).chain(kubernetes).collect()
 }
 
 fn member_site(lab: &LabName, index: u8) -> Site {
@@ -102,6 +104,16 @@ fn others_site(lab: &LabName) -> Site {
         namespace: lab.others(),
         networks: &[Underlay::Management],
         setup: vec![format!("address add {OTHERS}/{V4_LEN} dev eth0")],
+        sysctls: &[],
+    }
+}
+
+fn kubernetes_site(lab: &LabName) -> Site {
+    Site {
+        short: "k8s".to_owned(),
+        namespace: lab.kubernetes(),
+        networks: &[Underlay::Management],
+        setup: vec![format!("address add {KUBERNETES}/{V4_LEN} dev eth0")],
         sysctls: &[],
     }
 }

@@ -48,6 +48,8 @@ pub enum FaultTarget {
     Node(u8),
     /// One cable of a node.
     Link(u8, Underlay),
+    /// The kube-apiserver of a lab with Kubernetes.
+    Apiserver,
 }
 
 impl FromStr for FaultTarget {
@@ -57,9 +59,12 @@ impl FromStr for FaultTarget {
         let wrong = || {
             Usage(format!(
                 "'{text}' is no target: member/I, central/I, agent/N, ovs/N, node/N, \
-                 link/N:mgmt or link/N:tunnel"
+                 link/N:mgmt, link/N:tunnel or apiserver"
             ))
         };
+        if text == "apiserver" {
+            return Ok(Self::Apiserver);
+        }
         let (kind, rest) = text.split_once('/').ok_or_else(wrong)?;
         match kind {
             "member" => Ok(Self::Member(parse_index(rest)?)),
@@ -86,6 +91,7 @@ impl fmt::Display for FaultTarget {
             Self::Node(index) => write!(f, "node/{index}"),
             Self::Link(index, Underlay::Management) => write!(f, "link/{index}:mgmt"),
             Self::Link(index, Underlay::Tunnel) => write!(f, "link/{index}:tunnel"),
+            Self::Apiserver => f.write_str("apiserver"),
         }
     }
 }
@@ -114,7 +120,7 @@ impl Lab {
     ///
     /// [`Usage`] if the lab has no such target, or it cannot suffer that; else what went wrong.
     pub async fn fault(&self, verb: FaultVerb, target: FaultTarget) -> Result<()> {
-        use FaultTarget::{Agent, Central, Link, Member, Node, Ovs};
+        use FaultTarget::{Agent, Apiserver, Central, Link, Member, Node, Ovs};
         use FaultVerb::{Cont, Cut, Heal, Kill, Restart, Stop, Wipe};
         match (verb, target) {
             (Kill, Member(i)) => self.member(i)?.kill().await,
@@ -151,6 +157,15 @@ impl Lab {
             (Cut, Link(i, network)) => self.node(i)?.set_cable(network, false).await,
             (Heal, Link(i, network)) => self.node(i)?.set_cable(network, true).await,
 
+            (Kill, Apiserver) => self.need_kubernetes()?.kill_apiserver().await,
+            (Stop, Apiserver) => self.need_kubernetes()?.signal_apiserver(Signal::SIGSTOP),
+            (Cont, Apiserver) => self.need_kubernetes()?.signal_apiserver(Signal::SIGCONT),
+            (Restart, Apiserver) => {
+                let kubernetes = self.need_kubernetes()?;
+                kubernetes.kill_apiserver().await?;
+                kubernetes.start_apiserver().await
+            }
+
             (Wipe | Cut | Heal, _) | (_, Link(..)) => {
                 Err(Usage(format!("cannot {verb} {target}")).into())
             }
@@ -164,9 +179,16 @@ mod tests {
 
     #[test]
     fn targets_are_shown_as_they_are_read() {
-        for target in
-            ["member/1", "central/3", "agent/2", "ovs/2", "node/12", "link/1:mgmt", "link/1:tunnel"]
-        {
+        for target in [
+            "member/1",
+            "central/3",
+            "agent/2",
+            "ovs/2",
+            "node/12",
+            "link/1:mgmt",
+            "link/1:tunnel",
+            "apiserver",
+        ] {
             assert_eq!(target.parse::<FaultTarget>().unwrap().to_string(), target);
         }
     }

@@ -15,6 +15,8 @@ use tokio::net::UnixStream;
 use super::env::CentralDatabases;
 use super::fabric::set_cable;
 use super::files::remove_if_there;
+use super::kubernetes;
+use super::kubernetes_pki::{self, MEMBERS};
 use super::names::{API_PORT, LabName, Underlay, member_address};
 use super::options::CentralMode;
 use super::others::{OVN_SHARE, OthersCentral};
@@ -40,6 +42,7 @@ pub struct Member {
     binaries: PathBuf,
     members: u8,
     central: CentralMode,
+    kubernetes: bool,
 }
 
 impl Member {
@@ -51,6 +54,7 @@ impl Member {
             binaries: state.binaries.clone(),
             members: state.members,
             central: state.central,
+            kubernetes: state.kubernetes,
         }
     }
 
@@ -217,6 +221,9 @@ impl Member {
             formation_marker: self.lab_dir.join("formed"),
             tls: pki::files(&self.lab_dir, &format!("member/{}", self.name())).into(),
             central: self.central_config(),
+            kubernetes: self.kubernetes.then(|| KubernetesConfig {
+                kubeconfig: kubernetes_pki::kubeconfig(&kubernetes::dir(&self.lab_dir), MEMBERS),
+            }),
             raft: RaftConfig::of_this_build(),
         }
     }
@@ -288,7 +295,15 @@ struct Config {
     formation_marker: PathBuf,
     tls: TlsConfig,
     central: CentralConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes: Option<KubernetesConfig>,
     raft: RaftConfig,
+}
+
+/// Where the apiserver is, and as whom members speak to it.
+#[derive(Serialize)]
+struct KubernetesConfig {
+    kubeconfig: PathBuf,
 }
 
 /// How soon a silent leader is replaced.

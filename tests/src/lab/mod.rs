@@ -24,7 +24,9 @@
 //!
 //! Every process has a certificate of the lab's own authority; nothing speaks plaintext.
 //!
-//! Deliberately absent: Kubernetes, QoS of the underlay, and any knowledge of how Atoll works
+//! With `--kubernetes` there is `PREFIX-k8s` as well: a real control plane, without kubelets.
+//!
+//! Deliberately absent: kubelets, QoS of the underlay, and any knowledge of how Atoll works
 //! inside. The lab speaks to it as an operator does ([`store`]) and as kubelet does ([`Lab::run_pod`]).
 
 mod binaries;
@@ -35,6 +37,8 @@ mod error;
 mod fabric;
 mod fault;
 mod files;
+mod kubernetes;
+mod kubernetes_pki;
 mod member;
 mod names;
 mod node;
@@ -63,6 +67,7 @@ pub use down::{Removed, down};
 pub use env::CentralDatabases;
 pub use error::{Refused, Usage};
 pub use fault::{FaultTarget, FaultVerb};
+pub use kubernetes::Kubernetes;
 pub use member::Member;
 pub(crate) use member::RaftConfig;
 pub use names::{LabName, Underlay};

@@ -38,6 +38,11 @@ impl LabName {
         format!("{self}-central")
     }
 
+    /// The host of the Kubernetes control plane.
+    pub(super) fn kubernetes(&self) -> String {
+        format!("{self}-k8s")
+    }
+
     pub(super) fn member(&self, index: u8) -> String {
         format!("{self}-m{index}")
     }
@@ -58,7 +63,7 @@ impl LabName {
             rest.strip_prefix(letter)
                 .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         };
-        ["fab", "outside", "central"].contains(&rest) || numbered('m') || numbered('n')
+        ["fab", "outside", "central", "k8s"].contains(&rest) || numbered('m') || numbered('n')
     }
 }
 
@@ -174,6 +179,9 @@ pub(super) const OUTSIDE: (Ipv4Addr, Ipv6Addr) =
 /// The host of an ovn-central that is not the members', on the management network.
 pub(super) const OTHERS: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 50);
 
+/// The host of the Kubernetes control plane, on the management network.
+pub(super) const KUBERNETES: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 60);
+
 /// Where OVN's northbound and southbound listen.
 pub(super) const OVN_PORTS: [u16; 2] = [6641, 6642];
 
@@ -194,7 +202,7 @@ mod tests {
     #[test]
     fn a_lab_owns_its_namespaces_and_not_those_of_a_lab_with_a_longer_name() {
         let lab: LabName = "a".parse().unwrap();
-        for namespace in ["a-fab", "a-outside", "a-central", "a-m1", "a-n12"] {
+        for namespace in ["a-fab", "a-outside", "a-central", "a-k8s", "a-m1", "a-n12"] {
             assert!(lab.owns(namespace), "{namespace}");
         }
         for namespace in ["a", "a-", "a-n", "a-n1-fab", "a-n1x", "ab-n1", "b-n1", "a-other"] {

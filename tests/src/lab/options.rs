@@ -43,6 +43,8 @@ pub struct Options {
     pub nodes: u8,
     /// Whose ovn-central it has.
     pub central: CentralMode,
+    /// It has a Kubernetes control plane, from which members learn of nodes, namespaces and pods.
+    pub kubernetes: bool,
     /// An empty or absent directory; `None` for a fresh one.
     pub dir: Option<PathBuf>,
     /// Leave everything as it is if `up` fails, for a look at it.
@@ -57,14 +59,26 @@ impl Options {
     /// Three members and two nodes.
     pub fn new(name: LabName) -> Self {
         let central = CentralMode::default();
-        let (dir, keep, bare, agents_later) = (None, false, false, false);
-        Self { name, members: 3, nodes: 2, central, dir, keep, bare, agents_later }
+        Self {
+            name,
+            members: 3,
+            nodes: 2,
+            central,
+            kubernetes: false,
+            dir: None,
+            keep: false,
+            bare: false,
+            agents_later: false,
+        }
     }
 
     /// Refuses what cannot become a lab, before anything is made.
     pub(super) fn check(&self) -> Result<()> {
         if ![1, 3, 5].contains(&self.members) {
             return Err(Usage(format!("{} members: 1, 3 or 5", self.members)).into());
+        }
+        if self.bare && self.kubernetes {
+            return Err(Usage("a bare lab has nobody who would speak to Kubernetes".into()).into());
         }
         if self.nodes > NODES_MAX {
             return Err(Usage(format!("{} nodes: at most {NODES_MAX}", self.nodes)).into());

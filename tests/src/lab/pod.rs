@@ -151,7 +151,8 @@ impl Lab {
     /// Announces a pod and plumbs it, as kubelet would on its node.
     ///
     /// If it fails, the sandbox is undone but the pod stays announced: run it again, or delete it.
-    /// In a bare lab nobody is told of the pod, and the plugin is whatever stands in its place.
+    /// In a bare lab nobody is told of the pod, and the plugin is whatever stands in its place. With
+    /// Kubernetes the pod is there already: who makes it there names its uid, and deletes it there.
     ///
     /// # Errors
     ///
@@ -189,7 +190,7 @@ impl Lab {
     pub async fn delete_pod(&self, name: &PodName) -> Result<Pod> {
         let pod = self.pod(name)?;
         unplumb(&self.node(pod.node)?, &pod).await?;
-        if !self.state.bare {
+        if self.announces() {
             self.store()?.delete_pod(&name.namespace, &name.name, &pod.uid).await?;
         }
         self.records().forget(name)?;
@@ -215,6 +216,11 @@ impl Lab {
         self.records().list()
     }
 
+    /// Whether nobody else tells the store of pods.
+    fn announces(&self) -> bool {
+        !self.state.bare && !self.state.kubernetes
+    }
+
     fn records(&self) -> Records {
         Records::new(self.state.pods_dir())
     }
@@ -225,7 +231,7 @@ impl Lab {
         annotations: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
     ) -> Result<()> {
-        if self.state.bare {
+        if !self.announces() {
             return Ok(());
         }
         let PodName { namespace, name } = pod.name.clone();

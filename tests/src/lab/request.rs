@@ -7,16 +7,20 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use atoll_model::{MacAddress, PodRequest, SubnetName};
+use atoll_model::{MacAddress, PodRequest, PodTraffic, Rate, SubnetName};
 
 use super::error::Usage;
 
 /// What begins so is meant for the network.
 const PREFIX: &str = "ovn.kubernetes.io/";
 
+/// What a pod asks for itself, and of its traffic.
+pub(super) type Asked = (PodRequest, PodTraffic);
+
 /// Reads the annotations of a pod.
-pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<PodRequest, Usage> {
+pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<Asked, Usage> {
     let mut request = PodRequest::default();
+    let mut traffic = PodTraffic::default();
     for (key, value) in annotations {
         let Some(short) = key.strip_prefix(PREFIX) else { continue };
         let wrong = |why: String| Usage(format!("annotation {key}={value}: {why}"));
@@ -35,34 +39,61 @@ pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<PodRequest,
                 let subnet = SubnetName::new(value);
                 request.subnet = Some(subnet.map_err(|error| wrong(error.to_string()))?);
             }
+            "mirror" => {
+                traffic.mirror =
+                    value.parse().map_err(|_| wrong("neither true nor false".into()))?;
+            }
+            "ingress_rate" => traffic.rates.ingress = Some(rate(value).map_err(wrong)?),
+            "egress_rate" => traffic.rates.egress = Some(rate(value).map_err(wrong)?),
             _ => return Err(wrong("the lab does not know this annotation".to_owned())),
         }
     }
-    Ok(request)
+    Ok((request, traffic))
+}
+
+fn rate(mbit: &str) -> Result<Rate, String> {
+    let mbit = mbit.parse().map_err(|_| "no number of Mbit/s".to_owned())?;
+    Ok(Rate { mbit, burst_mbit: None })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one(key: &str, value: &str) -> Result<PodRequest, Usage> {
+    fn one(key: &str, value: &str) -> Result<Asked, Usage> {
         read(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
     }
 
     #[test]
     fn a_pod_may_ask_for_addresses_a_mac_and_a_subnet() {
-        let request = one("ovn.kubernetes.io/ip_address", "10.16.0.9, fd00::9").unwrap();
+        let (request, _) = one("ovn.kubernetes.io/ip_address", "10.16.0.9, fd00::9").unwrap();
         assert_eq!(request.addresses.to_string(), "10.16.0.9,fd00::9");
-        let request = one("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:09").unwrap();
+        let (request, _) = one("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:09").unwrap();
         assert_eq!(request.mac.unwrap().to_string(), "0a:00:00:00:00:09");
-        let request = one("ovn.kubernetes.io/logical_switch", "blue").unwrap();
+        let (request, _) = one("ovn.kubernetes.io/logical_switch", "blue").unwrap();
         assert_eq!(request.subnet.unwrap().as_str(), "blue");
-        assert_eq!(one("team.example/owner", "me").unwrap(), PodRequest::default());
+        assert_eq!(one("team.example/owner", "me").unwrap(), Asked::default());
+    }
+
+    #[test]
+    fn a_pod_may_ask_for_rates_and_a_copy_of_its_traffic() {
+        let (_, traffic) = one("ovn.kubernetes.io/mirror", "true").unwrap();
+        assert!(traffic.mirror);
+        let (_, traffic) = one("ovn.kubernetes.io/egress_rate", "5").unwrap();
+        assert_eq!((traffic.rates.ingress, traffic.rates.egress.unwrap().mbit), (None, 5));
+        let (_, traffic) = one("ovn.kubernetes.io/ingress_rate", "7").unwrap();
+        assert_eq!((traffic.rates.ingress.unwrap().mbit, traffic.rates.egress), (7, None));
     }
 
     #[test]
     fn what_cannot_be_read_or_is_not_known_is_refused() {
-        for (key, value) in [("ip_address", "10.16.0"), ("mac_address", "x"), ("vip", "10.0.0.1")] {
+        for (key, value) in [
+            ("ip_address", "10.16.0"),
+            ("mac_address", "x"),
+            ("mirror", "maybe"),
+            ("egress_rate", "fast"),
+            ("vip", "10.0.0.1"),
+        ] {
             let error = one(&format!("ovn.kubernetes.io/{key}"), value).unwrap_err();
             assert!(error.to_string().contains(value), "{error}");
         }

@@ -33,6 +33,9 @@ pub(super) struct State {
     pub(super) members: u8,
     pub(super) nodes: u8,
     pub(super) central: CentralMode,
+    /// Whether it has a Kubernetes control plane.
+    #[serde(default)]
+    pub(super) kubernetes: bool,
     pub(super) bare: bool,
     #[serde(default)]
     pub(super) agents_later: bool,
@@ -121,6 +124,7 @@ mod tests {
             members: 3,
             nodes: 2,
             central: CentralMode::Warm,
+            kubernetes: false,
             bare: false,
             agents_later: false,
             binaries: PathBuf::from("/usr/bin"),

@@ -206,8 +206,8 @@ impl Store {
     pub async fn put_pod(&self, pod: &PodSpec) -> Result<()> {
         let key = pod_key(&pod.namespace, &pod.name)?;
         let (uid, node) = (Uid::new(&pod.uid)?, NodeName::new(&pod.node)?);
-        let request = request::read(&pod.annotations)?;
-        let spec = ModelPodSpec { request, ..ModelPodSpec::new(key, uid, node) };
+        let (request, traffic) = request::read(&pod.annotations)?;
+        let spec = ModelPodSpec { request, traffic, ..ModelPodSpec::new(key, uid, node) };
         self.do_one(Operation::PutPod(spec)).await?.accepted()
     }
 

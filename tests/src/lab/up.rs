@@ -17,7 +17,7 @@ use super::node::Node;
 use super::options::{Options, check_dir};
 use super::state::{State, taken};
 use super::store::NodeSpec;
-use super::{Lab, binaries, down, fabric, others_pki, pki, process};
+use super::{Lab, binaries, down, fabric, kubernetes, others_pki, pki, process};
 
 /// How long the members may take from answering to a cluster that takes writes.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -47,6 +47,9 @@ impl Reservation {
             return Err(taken(&options.name).into());
         }
         let binaries = binaries::find(options.bare)?;
+        if options.kubernetes {
+            kubernetes::check(&binaries)?;
+        }
         let id = Uuid::new_v4();
         let (dir, made_dir) = choose_dir(options.dir, &options.name, id)?;
         let state = State {
@@ -57,6 +60,7 @@ impl Reservation {
             members: options.members,
             nodes: options.nodes,
             central: options.central,
+            kubernetes: options.kubernetes,
             bare: options.bare,
             agents_later: options.agents_later,
             binaries,
@@ -96,6 +100,9 @@ impl Lab {
             others_pki::set_up(state).await.context("cannot make the certificates of others")?;
             others.start().await.context("the ovn-central of others does not start")?;
         }
+        if let Some(kubernetes) = self.kubernetes() {
+            kubernetes.start().await.context("the Kubernetes control plane does not start")?;
+        }
         try_join!(self.start_members(), self.start_nodes())?;
         if state.bare {
             return Ok(());
@@ -129,6 +136,12 @@ impl Lab {
     }
 
     async fn join_node(&self, node: Node) -> Result<()> {
+        if let Some(kubernetes) = self.kubernetes() {
+            let name = node.name();
+            kubernetes.put_node(&node).await.with_context(|| format!("cannot make {name}"))?;
+            // Its agent waits until the members have heard of it.
+            return node.start_agent().await.with_context(|| format!("the agent of {name}"));
+        }
         let (index, name) = (node.index(), node.name());
         let spec = NodeSpec {
             name: name.clone(),

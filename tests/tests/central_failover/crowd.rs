@@ -1,41 +1,45 @@
 //! Ports that only count: bound on chassis of their own, without anybody behind them.
 //!
-//! They cost ovn-central and every node what real ones do. Open vSwitch makes their devices up
-//! (`ovs-vswitchd --enable-dummy`).
+//! They cost ovn-central and every node what real ones do, in subnets as large as a node's usual share of
+//! pods. Open vSwitch makes their devices up (`ovs-vswitchd --enable-dummy`).
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::store::PodSpec;
 use atoll_tests::lab::{Lab, Node, run};
+use atoll_tests::people::create_subnets;
 use atoll_tests::wait::wait_until;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 /// On which nodes they are; these have nothing else.
 pub(crate) const NODES: [u8; 2] = [5, 6];
 
-/// Announced at the same time, and ports of one `ovs-vsctl`.
+/// Announced at the same time; ports of one subnet, and of one `ovs-vsctl`.
 const TOGETHER: usize = 64;
-const BATCH: usize = 250;
+const SUBNET: usize = 250;
 
 /// For the switch to come back, and for all ports to be bound: northd and each node compute for it.
 const RESTART: Duration = Duration::from_secs(20);
 const BOUND: Duration = Duration::from_secs(900);
 
-/// Adds so many ports to subnet `one`, and waits until all are bound.
+/// Adds so many ports, and waits until all are bound.
 pub(crate) async fn gather(lab: &Lab, ports: usize) -> Result<()> {
     for node in NODES {
         with_dummies(&lab.node(node)?).await.with_context(|| format!("node {node}"))?;
     }
+    let subnets = ports.div_ceil(SUBNET);
+    let names: Vec<_> = (0..subnets)
+        .map(|it| (format!("crowd{it}"), format!("10.70.{it}.0/24,fd00:70:{it:x}::/120")))
+        .collect();
+    let named: Vec<_> = names.iter().map(|(name, cidr)| (&**name, &**cidr, &**name)).collect();
+    create_subnets(lab, &named).await?;
     let store = lab.store()?;
     let specs: Vec<PodSpec> = (0..ports).map(pod).collect();
-    let announced = stream::iter(&specs).map(|spec| store.put_pod(spec));
-    announced.buffer_unordered(TOGETHER).try_collect::<()>().await?;
-    for (at, node) in NODES.into_iter().enumerate() {
-        let own: Vec<_> = specs.iter().skip(at).step_by(NODES.len()).collect();
-        for batch in own.chunks(BATCH) {
-            plug(&lab.node(node)?, batch).await?;
-        }
+    for (subnet, specs) in specs.chunks(SUBNET).enumerate() {
+        let announced = stream::iter(specs).map(|spec| store.put_pod(spec));
+        announced.buffer_unordered(TOGETHER).try_collect::<()>().await?;
+        plug(&lab.node(NODES[subnet % NODES.len()])?, specs).await?;
     }
     wait_until(BOUND, "all ports to be bound", || async {
         let bound = bound(lab).await?;
@@ -46,11 +50,12 @@ pub(crate) async fn gather(lab: &Lab, ports: usize) -> Result<()> {
 }
 
 fn pod(number: usize) -> PodSpec {
+    let subnet = number / SUBNET;
     PodSpec {
-        namespace: "one".to_owned(),
+        namespace: format!("crowd{subnet}"),
         name: format!("crowd{number}"),
         uid: format!("uid-of-crowd{number}"),
-        node: format!("n{}", NODES[number % NODES.len()]),
+        node: format!("n{}", NODES[subnet % NODES.len()]),
         annotations: [].into(),
         labels: [].into(),
     }
@@ -73,7 +78,7 @@ async fn with_dummies(node: &Node) -> Result<()> {
     run(start.env("OVS_RUNDIR", "/run/openvswitch")).await.map(drop)
 }
 
-async fn plug(node: &Node, pods: &[&PodSpec]) -> Result<()> {
+async fn plug(node: &Node, pods: &[PodSpec]) -> Result<()> {
     let mut words = vec!["--timeout=300".to_owned(), format!("--db={}", node.ovs_db())];
     for pod in pods {
         let PodSpec { namespace, name, uid, .. } = pod;

@@ -3,6 +3,7 @@
 //!
 //! `ATOLL_FAILOVER_ROUNDS` says how often each happens; once without it. `ATOLL_FAILOVER_PORTS` adds
 //! so many ports on further nodes. `ATOLL_FAILOVER_CENTRAL=cluster` does it to databases in clusters.
+//! `ATOLL_FAILOVER_EVENTS` has parts of the names of what happens, with commas, if not everything should.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 #![allow(clippy::print_stdout, reason = "who waits for hours wants to see how far it is")]
@@ -96,7 +97,9 @@ async fn campaign(lab: &Lab, rounds: u32, ports: u32, report: &mut Report) -> Re
         crowd::gather(lab, usize::try_from(ports)?).await.context("further ports")?;
         report.note("until all of them were bound", "s", begun.elapsed().as_secs_f64());
     }
-    for event in events(lab.central_mode()) {
+    let wanted = std::env::var("ATOLL_FAILOVER_EVENTS").unwrap_or_default();
+    let is_wanted = |event: &Event| wanted.split(',').any(|part| event.what.contains(part));
+    for event in events(lab.central_mode()).filter(is_wanted) {
         suffer(lab, &pods, event, rounds, report).await.with_context(|| event.what.to_owned())?;
     }
     Ok(())

@@ -70,6 +70,11 @@ pub(crate) enum Command {
         #[arg(last = true, required = true)]
         arguments: Vec<OsString>,
     },
+    /// kubectl against the lab's Kubernetes.
+    Kubectl {
+        #[arg(last = true, required = true)]
+        arguments: Vec<OsString>,
+    },
     /// ovs-vsctl against a node.
     Vsctl {
         /// The node, counted from 1.
@@ -80,7 +85,7 @@ pub(crate) enum Command {
     /// Hurt the lab.
     Fault {
         verb: FaultVerb,
-        /// member/I, central/I, agent/N, ovs/N, node/N, link/N:mgmt or link/N:tunnel.
+        /// member/I, central/I, agent/N, ovs/N, node/N, link/N:mgmt, link/N:tunnel or apiserver.
         target: FaultTarget,
     },
 }
@@ -96,6 +101,9 @@ pub(crate) struct Up {
     /// Whose ovn-central the network has.
     #[arg(long, value_enum, default_value_t)]
     central: CentralMode,
+    /// With a real Kubernetes control plane; its nodes have no kubelets.
+    #[arg(long)]
+    kubernetes: bool,
     /// An empty or absent directory for the lab's files; without it, a fresh one.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -109,8 +117,8 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn options(self, name: LabName) -> Options {
-        let Self { members, nodes, central, dir, keep, bare } = self;
-        Options { members, nodes, central, dir, keep, bare, ..Options::new(name) }
+        let Self { members, nodes, central, kubernetes, dir, keep, bare } = self;
+        Options { members, nodes, central, kubernetes, dir, keep, bare, ..Options::new(name) }
     }
 }
 

@@ -79,6 +79,13 @@ async fn carry_out(cli: Cli) -> Result<()> {
                 arguments,
             )
         }
+        Command::Kubectl { arguments } => {
+            let lab = Lab::open(&name)?;
+            let kubernetes = lab.kubernetes().ok_or_else(|| {
+                Refused(format!("lab '{name}' has no Kubernetes: atoll-lab up --kubernetes"))
+            })?;
+            become_command(kubernetes.kubectl_words(), arguments)
+        }
         Command::Vsctl { node, arguments } => {
             let database = Lab::open(&name)?.node(node)?.ovs_db();
             become_command(vec!["ovs-vsctl".into(), format!("--db={database}").into()], arguments)

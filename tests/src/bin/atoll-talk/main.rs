@@ -6,9 +6,20 @@
 //! atoll-talk pull udp|tcp ADDRESS:PORT    opens such a stream; a line with the time for each word
 //! atoll-talk flood ADDRESS:PORT RATE SECONDS BYTES
 //! atoll-talk hear PORT                    a line with the time for each datagram
+//! atoll-talk echo ADDRESS:PORT ...        answers datagrams and streams with what they say
+//! atoll-talk knock ADDRESS:PORT           a new stream every 50 ms; a line for each that is answered
+//! atoll-talk call udp|tcp ADDRESS:PORT    says a word every 20 ms; a line for each that is answered
+//! atoll-talk redial ADDRESS:PORT          as call tcp, and begins anew whenever that ends
+//! atoll-talk many ADDRESS:PORT STREAMS    so many streams, a word every 100 ms in each
+//! atoll-talk capture                      a line for each frame that came in from the network
+//! atoll-talk pour ADDRESS:PORT            a stream, as fast as it goes
+//! atoll-talk drain udp|tcp PORT           takes what comes, and says nothing
 //! ```
 //!
 //! Times are milliseconds since 1970.
+
+mod capture;
+mod echo;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -30,7 +41,17 @@ fn main() -> Result<()> {
             flood(to.parse()?, rate.parse()?, seconds.parse()?, bytes.parse()?)
         }
         ["hear", port] => hear(&bound(port)?),
-        _ => bail!("atoll-talk push|pull|flood|hear ...: see its source"),
+        ["echo", ref at @ ..] => echo::echo(at),
+        ["knock", at] => echo::knock(at.parse()?),
+        ["call", "udp", to] => echo::call_udp(to.parse()?),
+        ["call", "tcp", to] => echo::call_tcp(to.parse()?),
+        ["redial", to] => echo::redial(to.parse()?),
+        ["many", to, streams] => echo::many(to.parse()?, streams.parse()?),
+        ["capture"] => capture::capture(),
+        ["pour", to] => pour(to.parse()?),
+        ["drain", "udp", port] => drain_udp(&bound(port)?),
+        ["drain", "tcp", port] => drain_tcp(port),
+        _ => bail!("atoll-talk push|pull|flood|hear|pour|drain|echo|...: see its source"),
     }
 }
 
@@ -40,7 +61,7 @@ fn bound(port: &str) -> Result<UdpSocket> {
 }
 
 /// A socket of the family of `to`.
-fn towards(to: SocketAddr) -> Result<UdpSocket> {
+pub(crate) fn towards(to: SocketAddr) -> Result<UdpSocket> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -49,11 +70,11 @@ fn towards(to: SocketAddr) -> Result<UdpSocket> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a pace is no wait for anything")]
-fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn tell() -> Result<()> {
+pub(crate) fn tell() -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     writeln!(std::io::stdout(), "{now}")?;
     Ok(())
@@ -99,6 +120,35 @@ fn hear(socket: &UdpSocket) -> Result<()> {
         socket.recv_from(&mut word)?;
         tell()?;
     }
+}
+
+/// The other side may need a moment until it listens.
+fn pour(to: SocketAddr) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut stream = loop {
+        match TcpStream::connect(to) {
+            Err(_) if Instant::now() < until => pause(PACE),
+            connected => break connected.context("nobody listens")?,
+        }
+    };
+    let words = vec![0; 64 << 10];
+    loop {
+        stream.write_all(&words)?;
+    }
+}
+
+fn drain_udp(socket: &UdpSocket) -> Result<()> {
+    let mut word = [0; 2048];
+    loop {
+        socket.recv_from(&mut word)?;
+    }
+}
+
+fn drain_tcp(port: &str) -> Result<()> {
+    let (mut stream, _) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port.parse()?))?.accept()?;
+    let mut words = vec![0; 64 << 10];
+    while stream.read(&mut words)? > 0 {}
+    Ok(())
 }
 
 /// Says at the end how many were sent.

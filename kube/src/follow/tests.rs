@@ -1,0 +1,163 @@
+//! What an apiserver may answer, and what is told of it. Time is paused: pauses cost nothing.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+
+use super::{Follower, RESUMES_MAX, Seen};
+use crate::fake::{Asked, Fake, apiserver};
+use crate::objects::{self, Pod};
+
+fn object(name: &str, version: u64) -> Value {
+    let version = version.to_string();
+    json!({ "metadata": { "namespace": "shop", "name": name, "resourceVersion": version } })
+}
+
+/// A page of a list, and where the next one is.
+fn page(names: &[&str], version: u64, next: &str) -> (u16, Vec<Value>) {
+    let items: Vec<Value> = names.iter().map(|name| object(name, version)).collect();
+    let metadata = json!({ "resourceVersion": version.to_string(), "continue": next });
+    (
+        200,
+        vec![json!({ "apiVersion": "v1", "kind": "PodList", "metadata": metadata,
+                       "items": items })],
+    )
+}
+
+fn event(kind: &str, object: Value) -> Value {
+    json!({ "type": kind, "object": object })
+}
+
+fn status(code: u16) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+            "message": "no", "reason": "Expired", "code": code })
+}
+
+fn failed(code: u16) -> (u16, Vec<Value>) {
+    (code, vec![status(code)])
+}
+
+/// What was told in one line each, and what the apiserver was asked; the watch that comes next may
+/// be asked for already.
+struct Told {
+    lines: Vec<String>,
+    asked: Vec<String>,
+}
+
+/// Follows pods until so many things were told, or this was asked.
+async fn follow(answers: Vec<(u16, Vec<Value>)>, count: usize, relist: &Arc<Notify>) -> Told {
+    let (client, asked) = apiserver(answers);
+    let (out, mut seen) = mpsc::channel(8);
+    let wrap: fn(Seen<Pod>) -> String = line;
+    let api = kube::Api::all(client);
+    let (store, relist) = (Fake::new(), relist.clone());
+    let follower = Follower { api, labels: None, store, relist, out, wrap };
+    let lines = async {
+        let mut lines = Vec::new();
+        while lines.len() < count {
+            lines.push(seen.recv().await.unwrap());
+        }
+        lines
+    };
+    tokio::select! {
+        () = follower.run() => panic!("nobody stopped listening"),
+        lines = lines => Told { lines, asked: parts(&asked) },
+    }
+}
+
+fn line(seen: Seen<Pod>) -> String {
+    let name = |pod: &Pod| objects::name(&pod.metadata).to_owned();
+    match seen {
+        Seen::List(list) => {
+            let names: Vec<String> = list.items.iter().map(name).collect();
+            format!("list {} at {}", names.join(" "), list.resource_version)
+        }
+        Seen::Put(pod) => format!("put {}", name(&pod)),
+        Seen::Gone(pod) => format!("gone {}", name(&pod)),
+    }
+}
+
+/// Of each request what differs.
+fn parts(asked: &Asked) -> Vec<String> {
+    let of_request = |text: &String| {
+        let query = text.split_once('?').map_or("", |(_, query)| query);
+        let told = |part: &&str| {
+            let (key, value) = part.split_once('=').unwrap_or_default();
+            ["watch", "continue", "resourceVersion"].contains(&key) && !value.is_empty()
+        };
+        query.split('&').filter(told).collect::<Vec<_>>().join("&")
+    };
+    asked.all().iter().map(of_request).collect()
+}
+
+async fn told(answers: Vec<(u16, Vec<Value>)>, count: usize) -> Told {
+    follow(answers, count, &Arc::default()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_several_pages_is_told_once_and_whole() {
+    let told = told(vec![page(&["a", "b"], 5, "more"), page(&["c"], 5, "")], 1).await;
+    assert_eq!(told.lines, ["list a b c at 5"]);
+    assert_eq!(told.asked[..2], ["", "continue=more"]);
+}
+
+/// Half a list would be the end of whatever is in the other half.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_breaks_off_is_not_told() {
+    for code in [410, 500, 503] {
+        let answers = vec![page(&["a"], 5, "more"), failed(code), page(&["a", "b"], 6, "")];
+        let told = told(answers, 1).await;
+        assert_eq!(told.lines, ["list a b at 6"], "{code}");
+        assert_eq!(told.asked[..3], ["", "continue=more", ""], "from the beginning again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_goes_on_where_it_was() {
+    let bookmark = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": {
+        "resourceVersion": "9", "annotations": {} } });
+    let answers = vec![
+        page(&["a"], 5, ""),
+        (200, vec![event("ADDED", object("b", 6)), event("MODIFIED", object("a", 7))]),
+        (200, vec![event("DELETED", object("b", 8)), event("BOOKMARK", bookmark)]),
+        (200, vec![event("ADDED", object("c", 10))]),
+    ];
+    let told = told(answers, 5).await;
+    assert_eq!(told.lines, ["list a at 5", "put b", "put a", "gone b", "put c"]);
+    let watch = |version: u64| format!("watch=true&resourceVersion={version}");
+    assert_eq!(told.asked[..4], [String::new(), watch(5), watch(7), watch(9)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_not_known_any_more_is_made_good_by_a_list() {
+    for expired in [failed(410), (200, vec![event("ERROR", status(410))])] {
+        let told = told(vec![page(&["a"], 5, ""), expired, page(&["b"], 90, "")], 2).await;
+        assert_eq!(told.lines, ["list a at 5", "list b at 90"]);
+    }
+}
+
+/// An apiserver that was restored does not know the future that it is asked for, and does not say
+/// 410 to that.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_cannot_be_resumed_for_long_is_made_good_by_a_list() {
+    let resumes = usize::try_from(RESUMES_MAX).unwrap() + 1;
+    let mut answers = vec![page(&["a"], 500, "")];
+    answers.extend((0..resumes).map(|_| failed(504)));
+    answers.push(page(&["a"], 20, ""));
+    let told = told(answers, 2).await;
+    assert_eq!(told.lines, ["list a at 500", "list a at 20"]);
+    assert_eq!(
+        told.asked.iter().filter(|it| it.starts_with("watch=true&resourceVersion=500")).count(),
+        resumes
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_asked_for_is_made_although_the_watch_goes_on() {
+    let relist = Arc::new(Notify::new());
+    relist.notify_one();
+    let answers = vec![page(&["a"], 5, ""), (200, Vec::new()), page(&["a"], 6, "")];
+    let told = follow(answers, 2, &relist).await;
+    assert_eq!(told.lines, ["list a at 5", "list a at 6"]);
+}

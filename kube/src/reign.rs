@@ -1,0 +1,253 @@
+//! What a leader does, from its election to its end.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use atoll_model::{Object, ObjectKey, Operation, PodList, Uid};
+use futures::future::{FutureExt as _, LocalBoxFuture, join_all};
+use futures::stream::StreamExt as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+
+use crate::connect::{self, Connect};
+use crate::crd;
+use crate::follow::{Follower, Seen};
+use crate::intake::Intake;
+use crate::objects::{Node, Pod, StatefulSet};
+use crate::publish::Publisher;
+use crate::store::{Store, StoreGone};
+
+#[cfg(test)]
+mod tests;
+
+/// Between attempts to reach an apiserver that is not there.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// What was seen and not yet looked at.
+const QUEUE: usize = 64;
+
+/// `IP` objects that Atoll writes; those of users say `true`, or nothing.
+const OUR_IPS: &str = "ovn.kubernetes.io/ip_reserved=false";
+
+/// Something that was seen, by its kind.
+enum Event {
+    Namespaces(Seen<PartialObjectMeta<Namespace>>),
+    Nodes(Seen<Node>),
+    Sets(Seen<StatefulSet>),
+    Pods(Seen<Pod>),
+    Manifests(Seen<DynamicObject>),
+    Ips(Seen<DynamicObject>),
+}
+
+/// Brings Kubernetes and the store together whenever this member leads; returns when the store is
+/// gone.
+///
+/// Needs a runtime of its own thread: reading a page of a list takes milliseconds.
+pub async fn run<S: Store>(mut store: S, connect: Connect) -> StoreGone {
+    loop {
+        let Some(term) = store.term() else {
+            match store.term_changed().await {
+                Ok(()) => continue,
+                Err(gone) => return gone,
+            }
+        };
+        let own = store.clone();
+        if let Err(gone) = while_leading(&mut store, term, reign(own, &connect, term)).await {
+            return gone;
+        }
+        tracing::info!(term, "Kubernetes is another member's now");
+    }
+}
+
+/// Does `work` as long as this member leads in `term`; then it is dropped, and whatever was under
+/// way with it, unanswered.
+async fn while_leading<S: Store>(
+    store: &mut S,
+    term: u64,
+    work: impl Future<Output = Result<Infallible, StoreGone>>,
+) -> Result<(), StoreGone> {
+    let deposed = async {
+        while store.term() == Some(term) {
+            store.term_changed().await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        ended = deposed => ended,
+        ended = work => ended.map(|never| match never {}),
+    }
+}
+
+async fn reign<S: Store>(
+    mut store: S,
+    connect: &Connect,
+    term: u64,
+) -> Result<Infallible, StoreGone> {
+    let mut complained = false;
+    let (client, apiserver) = loop {
+        match begin(&store, connect).await {
+            Ok(begun) => break begun,
+            Err(error) if complained => tracing::debug!(error, "Kubernetes is not reached"),
+            Err(error) => {
+                complained = true;
+                tracing::warn!(error, "Kubernetes is not reached; trying again");
+            }
+        }
+        tokio::time::sleep(RECONNECT).await;
+    };
+    await_belief(&mut store, term, &apiserver).await?;
+    tracing::info!(term, %apiserver, "Kubernetes is this member's");
+    rule(store, term, client, apiserver).await
+}
+
+/// A client, and whose it is; and everything that was acknowledged before is in the state.
+async fn begin<S: Store>(store: &S, connect: &Connect) -> Result<(Client, Uid), String> {
+    let chain = |error: connect::ConnectError| {
+        let source = std::error::Error::source(&error).map(|it| format!(": {it}"));
+        format!("{error}{}", source.unwrap_or_default())
+    };
+    let client = connect.client().await.map_err(chain)?;
+    let apiserver = tokio::time::timeout(Duration::from_secs(10), connect::identity(&client));
+    let apiserver = apiserver.await.map_err(|_| "the apiserver does not answer in time")?;
+    let apiserver = apiserver.map_err(chain)?;
+    store.settle().await?;
+    Ok((client, apiserver))
+}
+
+/// Returns when the store believes this apiserver: the first one that comes, or the one that an
+/// operator named. The objects of a second cluster must not be taken in.
+async fn await_belief<S: Store>(
+    store: &mut S,
+    term: u64,
+    apiserver: &Uid,
+) -> Result<(), StoreGone> {
+    let mut told = false;
+    loop {
+        let known = match store.get(&ObjectKey::Janitor) {
+            Some(Object::Janitor(known)) => Some(known.apiserver.clone()),
+            _ => None,
+        };
+        match known {
+            Some(known) if known == *apiserver => return Ok(()),
+            Some(known) if !told => {
+                told = true;
+                tracing::error!(
+                    %apiserver, %known,
+                    "the store belongs to the apiserver of another cluster: nothing of this one is \
+                     taken in. If it is the right one, `atollctl janitor resume`"
+                );
+                store.propose(term, vec![first_list(store, apiserver)]).await;
+            }
+            Some(_) => {}
+            None => drop(store.propose(term, vec![first_list(store, apiserver)]).await),
+        }
+        // A refusal (the cluster is not set up yet) is met with another try.
+        let patience = tokio::time::timeout(RECONNECT, store.changed());
+        if let Ok(Err(gone)) = patience.await {
+            return Err(gone);
+        }
+    }
+}
+
+/// Says which apiserver it is, and of no pod that it is absent.
+fn first_list<S: Store>(store: &S, apiserver: &Uid) -> Operation {
+    let (began, began_ms) = store.applied();
+    let list = PodList { apiserver: apiserver.clone(), resource_version: 0, began, began_ms };
+    Operation::ObserveAbsence { list, absent: Vec::new() }
+}
+
+async fn rule<S: Store>(
+    mut store: S,
+    term: u64,
+    client: Client,
+    apiserver: Uid,
+) -> Result<Infallible, StoreGone> {
+    let (out, mut seen) = mpsc::channel(QUEUE);
+    let mut intake = Intake::new(store.clone(), term, apiserver);
+    let mut publisher = Publisher::new(store.clone(), client.clone());
+    let mut followers = join_all(followers(&store, &client, &intake, &out)).fuse();
+    loop {
+        intake.ask_for_lists();
+        intake.propose();
+        for (key, refused) in std::mem::take(&mut intake.verdicts) {
+            publisher.verdict(key, refused);
+        }
+        for (key, why) in std::mem::take(&mut intake.warnings) {
+            publisher.warn(key, why);
+        }
+        publisher.write();
+        let next = intake.next().into_iter().chain(publisher.next()).min();
+        let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        tokio::select! {
+            Some(event) = seen.recv() => take_in(event, &mut intake, &mut publisher),
+            Some(answered) = intake.proposals.next() => intake.answered(answered),
+            Some(written) = publisher.writes.next() => publisher.written(written),
+            changed = store.changed() => {
+                changed?;
+                if publisher.store_changed() {
+                    intake.qos_changed();
+                }
+            }
+            _ = &mut followers => {}
+            () = tokio::time::sleep_until(next.into()) => {}
+        }
+    }
+}
+
+fn take_in<S: Store>(event: Event, intake: &mut Intake<S>, publisher: &mut Publisher<S>) {
+    match event {
+        Event::Namespaces(seen) => intake.namespaces(seen),
+        Event::Nodes(seen) => {
+            publisher.saw_nodes(&seen);
+            intake.nodes(seen);
+        }
+        Event::Sets(seen) => intake.sets(seen),
+        Event::Pods(seen) => {
+            publisher.saw_pods(&seen);
+            intake.pods(seen);
+        }
+        Event::Manifests(seen) => {
+            publisher.saw_manifests(&seen);
+            intake.manifests(seen);
+        }
+        Event::Ips(seen) => publisher.saw_ips(seen),
+    }
+}
+
+/// One for each kind.
+fn followers<S: Store>(
+    store: &S,
+    client: &Client,
+    intake: &Intake<S>,
+    out: &mpsc::Sender<Event>,
+) -> Vec<LocalBoxFuture<'static, ()>> {
+    let never = std::sync::Arc::default;
+    let relists = &intake.relists;
+    macro_rules! follow {
+        ($api:expr, $labels:expr, $relist:expr, $wrap:expr) => {
+            Follower {
+                api: $api,
+                labels: $labels,
+                store: store.clone(),
+                relist: $relist,
+                out: out.clone(),
+                wrap: $wrap,
+            }
+            .run()
+            .boxed_local()
+        };
+    }
+    let all = |resource| Api::<DynamicObject>::all_with(client.clone(), &resource);
+    vec![
+        follow!(Api::all(client.clone()), None, relists.namespaces.clone(), Event::Namespaces),
+        follow!(Api::all(client.clone()), None, relists.nodes.clone(), Event::Nodes),
+        follow!(Api::all(client.clone()), None, relists.sets.clone(), Event::Sets),
+        follow!(Api::all(client.clone()), None, relists.pods.clone(), Event::Pods),
+        follow!(all(crd::subnets()), None, never(), Event::Manifests),
+        follow!(all(crd::qos_specs()), None, never(), Event::Manifests),
+        follow!(all(crd::ips()), Some(OUR_IPS), never(), Event::Ips),
+    ]
+}

@@ -1,0 +1,117 @@
+//! The certificates of a lab's Kubernetes: an authority of its own, which knows nothing of Atoll.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
+use serde_json::json;
+
+/// Whoever may do everything.
+pub(super) const ADMIN: &str = "admin";
+/// kube-controller-manager, by the name for which Kubernetes has a role.
+pub(super) const CONTROLLERS: &str = "system:kube-controller-manager";
+/// As [`CONTROLLERS`].
+pub(super) const SCHEDULER: &str = "system:kube-scheduler";
+/// Members of Atoll, by the name for which `deploy/kubernetes/rbac.yaml` has a role.
+pub(super) const MEMBERS: &str = "atolld";
+
+/// The group of those who may do everything.
+const MASTERS: &str = "system:masters";
+
+/// The first address of the services' range: in the cluster, the apiserver is there.
+const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
+/// A file of the control plane in `dir`.
+pub(super) fn file(dir: &Path, name: &str) -> PathBuf {
+    dir.join("pki").join(name)
+}
+
+/// With what `user` speaks to the apiserver.
+pub(super) fn kubeconfig(dir: &Path, user: &str) -> PathBuf {
+    file(dir, &format!("{}.kubeconfig", base(user)))
+}
+
+/// Makes the authority and all certificates, and a kubeconfig for each user.
+pub(super) fn set_up(dir: &Path, address: Ipv4Addr) -> Result<()> {
+    fs::create_dir_all(file(dir, "")).context("cannot make the directory of certificates")?;
+    let authority = authority()?;
+    write(dir, "ca.crt", &authority.pem())?;
+
+    let mut serving = named("kubernetes", None);
+    serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    serving.subject_alt_names = [address, SERVICE, Ipv4Addr::LOCALHOST]
+        .map(|it| SanType::IpAddress(IpAddr::V4(it)))
+        .to_vec();
+    issue(dir, &authority, "serving", serving)?;
+
+    let accounts = KeyPair::generate()?;
+    write(dir, "sa.key", &accounts.serialize_pem())?;
+    write(dir, "sa.pub", &accounts.public_key_pem())?;
+
+    for (user, group) in
+        [(ADMIN, Some(MASTERS)), (CONTROLLERS, None), (SCHEDULER, None), (MEMBERS, None)]
+    {
+        let mut client = named(user, group);
+        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        issue(dir, &authority, base(user), client)?;
+        let path = |name: &str| file(dir, name).display().to_string();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{ "name": "lab", "cluster": {
+                "server": format!("https://{address}:6443"),
+                "certificate-authority": path("ca.crt"),
+            } }],
+            "users": [{ "name": user, "user": {
+                "client-certificate": path(&format!("{}.crt", base(user))),
+                "client-key": path(&format!("{}.key", base(user))),
+            } }],
+            "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": user } }],
+        });
+        fs::write(kubeconfig(dir, user), config.to_string())?;
+    }
+    Ok(())
+}
+
+/// A user's name as a file's.
+fn base(user: &str) -> &str {
+    user.rsplit(':').next().unwrap_or(user)
+}
+
+fn authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
+    let mut params = named("kubernetes-ca", None);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
+fn named(name: &str, group: Option<&str>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    if let Some(group) = group {
+        params.distinguished_name.push(DnType::OrganizationName, group);
+    }
+    params
+}
+
+fn issue(
+    dir: &Path,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    name: &str,
+    params: CertificateParams,
+) -> Result<()> {
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, authority)?;
+    write(dir, &format!("{name}.crt"), &certificate.pem())?;
+    write(dir, &format!("{name}.key"), &key.serialize_pem())
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
+    let path = file(dir, name);
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
