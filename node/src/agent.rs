@@ -36,6 +36,10 @@ const BURY_OVS: Duration = Duration::from_secs(3);
 /// How long a call to the store may take; the loops come back by themselves.
 const CALL: Duration = Duration::from_secs(5);
 
+/// How long a fresh agent waits for a member before it changes the node by what is on the disk, which
+/// may be older than what is in force: a subnet of the last half second would go for a moment.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
 /// Runs the agent until `cancel`. Stopping changes nothing on the node: pods go on talking.
 ///
 /// # Errors
@@ -72,7 +76,8 @@ pub async fn run(
     let server = Server::bind(&config.cni_socket, Limits::default()).await?;
 
     let tasks = TaskTracker::new();
-    tasks.spawn(follow::run(client.clone(), views, cancel.clone()));
+    let (heard, first_word) = watch::channel(false);
+    tasks.spawn(follow::run(client.clone(), views, heard, cancel.clone()));
     tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
     tasks.spawn(queue.drain(client.clone(), config.node.clone(), cancel.clone()));
     let (node, records) = (config.node.clone(), attached);
@@ -84,9 +89,12 @@ pub async fn run(
     let (node, far) = (config.node.clone(), progress.clone());
     tasks.spawn(far.tell(client.clone(), node, neighbours, cancel.clone()));
     let (switch, views, far) = (ovs.clone(), view.clone(), progress.clone());
-    tasks.spawn(connections::keep(config.clone(), switch, views, far, cancel.clone()));
-    tasks.spawn(mirror::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone()));
-    tasks.spawn(leg::keep(config.clone(), client, ovs, view, progress, cancel.clone()));
+    let ended = connections::keep(config.clone(), switch, views, far, cancel.clone());
+    tasks.spawn(after(first_word.clone(), ended));
+    let copies = mirror::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone());
+    tasks.spawn(after(first_word.clone(), copies));
+    let kept = leg::keep(config.clone(), client, ovs, view, progress, cancel.clone());
+    tasks.spawn(after(first_word, kept));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {
         tasks.spawn(bury_rest(config.clone(), attacher.clone(), cancel.clone()));
@@ -96,6 +104,13 @@ pub async fn run(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// Changes the node once a member has been heard, or was waited for.
+async fn after(mut heard: watch::Receiver<bool>, changes: impl Future<Output = ()>) {
+    // Who cannot be heard any more is not waited for either.
+    let _ = tokio::time::timeout(FIRST_WORD, heard.wait_for(|is_heard| *is_heard)).await;
+    changes.await;
 }
 
 /// Carries out what could not be carried out at the start, until all is done or `cancel`.

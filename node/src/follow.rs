@@ -17,8 +17,14 @@ use crate::view::View;
 /// How much later than another member the watched one may tell of a successor.
 const LATER: Duration = Duration::from_millis(500);
 
-/// Follows the store until `cancel`; `views` starts with the cached view.
-pub async fn run(client: Client, views: watch::Sender<View>, cancel: CancellationToken) {
+/// Follows the store until `cancel`; `views` starts with the cached view. `heard` says whether a member
+/// has told by now what is so.
+pub async fn run(
+    client: Client,
+    views: watch::Sender<View>,
+    heard: watch::Sender<bool>,
+    cancel: CancellationToken,
+) {
     // Always a full state first: it is one message for one node, and what the cache missed while
     // the agent was down does not depend on how far the members have compacted.
     let mut watch = client.watch(None);
@@ -65,6 +71,7 @@ pub async fn run(client: Client, views: watch::Sender<View>, cancel: Cancellatio
                     continue;
                 }
                 tracing::info!(%revision, "following the store");
+                heard.send_replace(true);
                 (quiet, turned_away) = (false, None);
             }
             WatchEvent::Changes(set) => {

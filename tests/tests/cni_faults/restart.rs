@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::kubelet::{Call, on_node};
 use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Place, Pod, PodOptions};
+use atoll_tests::people::atollctl;
 use atoll_tests::probe::Flow;
 use atoll_tests::report::{Report, Target};
 use atoll_tests::wait::wait_until;
@@ -50,6 +51,9 @@ async fn an_agent_that_starts_again_on_a_full_node_changes_nothing() {
 
 async fn starts_again(lab: &Lab, pods: &[Pod], report: &mut Report) -> Result<()> {
     until_well(lab).await?;
+    // What the first agent had still to do is nobody's change.
+    let said = atollctl(lab, &["ovn", "rollout", "--wait", "30"], "").await?;
+    ensure!(said.status == 0, "{}", said.err);
     let before = packet_filter(lab).await?;
     let monitors = WATCHED.map(|(table, columns)| Monitor::start(lab, table, columns));
     let monitors = monitors.into_iter().collect::<Result<Vec<_>>>()?;
