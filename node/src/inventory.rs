@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::attached::{Attached, live_port, told};
+use crate::grievance::Grievance;
 use crate::ovs::port::Plugged;
 use crate::ovs::{Ovs, port};
 use crate::view::View;
@@ -56,19 +57,15 @@ pub struct Teller {
 
 /// Answers until `cancel`.
 pub async fn keep(teller: Teller, mut views: watch::Receiver<View>, cancel: CancellationToken) {
-    let (mut told, mut last_error) = (None, String::new());
+    // A store that is away for an hour is no news every two seconds.
+    let (mut told, mut grievance) = (None, Grievance::default());
     loop {
         let view = views.borrow_and_update().clone();
         let mut pause = None;
         if let Some(question) = question(&view, &teller.node, told.as_ref()) {
             pause = question.is_open.then_some(AGAIN);
             if let Err(error) = teller.answer(&question, &view, &mut told).await {
-                let error = format!("{error:#}");
-                // Once: a store that is away for an hour is no news every two seconds.
-                if error != last_error {
-                    tracing::warn!(error, "the inventory was not told; it is tried again");
-                    last_error = error;
-                }
+                grievance.tell("the inventory was not told; it is tried again", &error);
                 pause = Some(AGAIN);
             }
         }

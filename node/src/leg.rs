@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::applied::Progress;
 use crate::config::Config;
 use crate::firewall::{self, Firewall};
+use crate::grievance::Grievance;
 use crate::link::{self, InterfaceSpec, Mac, Namespace, Route};
 use crate::ovs::certificate::Certificate;
 use crate::ovs::chassis;
@@ -60,7 +61,7 @@ pub async fn keep(
     let (firewall, verified) = (Firewall::new(), Instant::now());
     let awaited = None;
     let mut keeper = Keeper { config, client, progress, firewall, verified, awaited };
-    let mut last_error = String::new();
+    let mut grievance = Grievance::default();
     loop {
         let session = tokio::select! {
             session = ovs.session(OVS_TIMEOUT) => session,
@@ -72,7 +73,7 @@ pub async fn keep(
         loop {
             let view = views.borrow_and_update().clone();
             let outcome = keeper.pass(&view, &session).await;
-            let pause = keeper.pause_after(&outcome, &mut last_error);
+            let pause = pause_after(&outcome, &mut grievance);
             tokio::select! {
                 changed = views.changed() => if changed.is_err() { return },
                 changed = monitor.changed() => if changed.is_err() { break },
@@ -96,25 +97,21 @@ struct Keeper {
     awaited: Option<(String, Instant)>,
 }
 
-impl Keeper {
-    /// How long to wait for a change; an error is told once, not at every pass.
-    fn pause_after(&self, outcome: &anyhow::Result<bool>, last_error: &mut String) -> Duration {
-        match outcome {
-            Ok(done) => {
-                last_error.clear();
-                if *done { PERIOD } else { SOON }
-            }
-            Err(error) => {
-                let text = format!("{error:#}");
-                if text != *last_error {
-                    tracing::warn!(error = text, "the node's leg is not as it should be");
-                    *last_error = text;
-                }
-                PERIOD / 10
-            }
+/// How long to wait for a change.
+fn pause_after(outcome: &anyhow::Result<bool>, grievance: &mut Grievance) -> Duration {
+    match outcome {
+        Ok(done) => {
+            grievance.clear();
+            if *done { PERIOD } else { SOON }
+        }
+        Err(error) => {
+            grievance.tell("the node's leg is not as it should be", error);
+            PERIOD / 10
         }
     }
+}
 
+impl Keeper {
     /// One pass. True when nothing is left to do; false when Open vSwitch is still at work.
     async fn pass(&mut self, view: &View, session: &Session) -> anyhow::Result<bool> {
         let replica = session.monitor.replica();

@@ -36,6 +36,7 @@ pub mod config;
 pub mod attached;
 pub mod cache;
 pub mod follow;
+mod grievance;
 pub mod inventory;
 pub mod neighbours;
 pub mod queue;

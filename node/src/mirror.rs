@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::grievance::Grievance;
 use crate::link::{self, Namespace};
 use crate::ovs::mirror::{Copied, MIRROR0, MTU, made, plan};
 use crate::ovs::{Ovs, Session, port, transact};
@@ -39,7 +40,7 @@ pub async fn keep(
     mut views: watch::Receiver<View>,
     cancel: CancellationToken,
 ) {
-    let mut last_error = String::new();
+    let mut grievance = Grievance::default();
     loop {
         let session = tokio::select! {
             session = ovs.session(OVS_TIMEOUT) => session,
@@ -52,11 +53,11 @@ pub async fn keep(
             let view = views.borrow_and_update().clone();
             let pause = match pass(&view, &config.node, &session).await {
                 Ok(is_done) => {
-                    last_error.clear();
+                    grievance.clear();
                     if is_done { PERIOD } else { SOON }
                 }
                 Err(error) => {
-                    tell(&error, &mut last_error);
+                    grievance.tell("frames are not copied as they should be", &error);
                     PERIOD / 10
                 }
             };
@@ -67,15 +68,6 @@ pub async fn keep(
                 () = cancel.cancelled() => return,
             }
         }
-    }
-}
-
-/// An error is told once, not at every pass.
-fn tell(error: &anyhow::Error, last_error: &mut String) {
-    let text = format!("{error:#}");
-    if text != *last_error {
-        tracing::warn!(error = text, "frames are not copied as they should be");
-        *last_error = text;
     }
 }
 

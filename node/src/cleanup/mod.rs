@@ -14,6 +14,7 @@ mod files;
 mod ovs;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -100,7 +101,10 @@ impl Found {
     async fn look(config: &Config, session: &Session, files: &Files) -> anyhow::Result<Self> {
         let replica = session.monitor.replica();
         let plugged = port::all_plugged(&replica);
-        let recorded = Attached::sandboxes_in(&files.attached).unwrap_or_default();
+        let recorded = match Attached::sandboxes_in(&files.attached) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            recorded => recorded.context("cannot read the records of what is plugged in")?,
+        };
         let present = link::list(&Namespace::Own).await?;
         let links = present.iter().filter_map(|link| {
             let is_plugged = plugged.iter().any(|it| it.interface == link.name);

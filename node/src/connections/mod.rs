@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::applied::Progress;
 use crate::config::Config;
+use crate::grievance::Grievance;
 use crate::ovs::{Ovs, Session};
 use crate::view::View;
 use border::{Border, borders, pods};
@@ -106,14 +107,15 @@ struct Keeper {
     settled: Instant,
     /// When to look next.
     due: Instant,
-    last_error: String,
+    grievance: Grievance,
 }
 
 impl Keeper {
     fn new(config: Arc<Config>, views: watch::Receiver<View>, progress: Progress) -> Self {
         let (settled, due) = (Instant::now(), Instant::now());
-        let (borders, drawn, flows, last_error) = (BTreeMap::new(), None, None, String::new());
-        Self { config, views, progress, borders, drawn, flows, settled, due, last_error }
+        let (borders, drawn, flows, grievance) =
+            (BTreeMap::new(), None, None, Grievance::default());
+        Self { config, views, progress, borders, drawn, flows, settled, due, grievance }
     }
 
     /// Follows as long as Open vSwitch's database is connected.
@@ -178,16 +180,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// An error is told once, not at every look.
     fn tell(&mut self, looked: Result<(), LookError>) {
-        let text = match looked {
-            Ok(()) => String::new(),
-            Err(error) => format!("{:#}", anyhow::Error::from(error)),
-        };
-        if !text.is_empty() && text != self.last_error {
-            tracing::warn!(error = text, "connections across borders cannot be ended");
+        match looked {
+            Ok(()) => self.grievance.clear(),
+            Err(error) => {
+                self.grievance.tell("connections across borders cannot be ended", &error.into());
+            }
         }
-        self.last_error = text;
     }
 }
 
