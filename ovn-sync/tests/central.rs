@@ -13,23 +13,22 @@ mod lost;
 mod orders;
 #[path = "central/secured.rs"]
 mod secured;
+#[path = "central/silence.rs"]
+mod silence;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atoll_ovn_plan::Table;
 use atoll_ovn_sync::{Central, CentralOptions, CentralRole, CentralStatus, CentralTls, Projector};
-use atoll_ovsdb::{Client, Endpoint, Operation, Options, Row};
+use atoll_ovsdb::Endpoint;
 use common::{
     DEADLINE, Store, become_rows, delete_pod, eventually, is_listening, own_port, put_pod_as,
     put_subnet, rows_at, run, sbctl,
 };
-
-/// Rows of a transaction that keeps `ovsdb-server` busy for some seconds.
-const WORK: usize = 1_000_000;
 
 /// A supervised central and the projection into it, as a member has them.
 struct Member {
@@ -354,66 +353,6 @@ async fn a_port_that_is_taken_is_an_error_that_passes() {
     assert!(!status.serving && !status.healthy, "{status:?}");
     drop(taken);
     member.reaches("serving", |status| status.serving && status.healthy).await;
-    member.end().await;
-}
-
-/// A database that accepts connections and does nothing is no use to anybody.
-#[tokio::test]
-async fn a_wedged_database_is_found_by_a_write() {
-    let store = Store::with_pods();
-    let member = Member::serving(&store).await;
-    for name in ["nb", "sb"] {
-        let stopped = pid(&member.file(&format!("{name}.pid"))).unwrap();
-        signal(stopped, "STOP");
-        member.reaches("unhealthy", |status| !status.healthy).await;
-        signal(stopped, "CONT");
-        member.reaches("healthy", |status| status.healthy && status.serving).await;
-    }
-    member.end().await;
-}
-
-/// The command is carried out when the server goes on, and nobody hears of it.
-#[tokio::test]
-async fn a_database_that_was_closed_without_an_answer_is_opened_again() {
-    let store = Store::with_pods();
-    let member = Member::serving(&store).await;
-    let address = member.sb_address();
-    let server = pid(&member.file("sb.pid")).unwrap();
-    signal(server, "STOP");
-    member.central.set_role(CentralRole::Idle);
-    // Also the command to close it was given by then.
-    member.reaches("unhealthy", |status| !status.healthy).await;
-    signal(server, "CONT");
-    eventually("closed", async || (!is_listening(address)).then_some(())).await;
-    member.central.set_role(CentralRole::Active);
-    member.reaches("serving", |status| status.serving && status.healthy).await;
-    assert!(is_listening(address));
-    member.end().await;
-}
-
-/// What many nodes and northd have to write takes a database longer than any answer may. Nobody else
-/// would be done sooner.
-#[tokio::test]
-async fn a_database_that_is_at_work_is_not_given_up() {
-    let store = Store::with_pods();
-    let member = Member::serving(&store).await;
-    let remote = Endpoint::Unix(member.file("sb.sock"));
-    let patient = Options { call_timeout: DEADLINE, ..Options::default() };
-    let client = Client::connect_with(&remote, &patient).await.unwrap();
-    let rows = vec![Operation::insert("HA_Chassis", Row::new()); WORK];
-    let mut status = member.central.status();
-    let begun = Instant::now();
-    let work = tokio::spawn(async move { client.transact("OVN_Southbound", &rows).await });
-    let fell = async {
-        // Said once, whatever comes after.
-        status.wait_for(|status| !status.healthy).await.map(|status| status.clone()).unwrap()
-    };
-    tokio::select! {
-        done = work => drop(done.unwrap().unwrap()),
-        status = fell => panic!("{status:?}"),
-    }
-    // Longer than two questions may take.
-    assert!(begun.elapsed() > Duration::from_secs(5), "{:?} of work", begun.elapsed());
     member.end().await;
 }
 

@@ -89,6 +89,17 @@ pub(super) enum ServerError {
     Write(#[from] TransactError),
 }
 
+impl ServerError {
+    /// Nothing was heard: it may be done later.
+    fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Control(ControlError::Unreachable { .. })
+                | Self::Write(TransactError::OutcomeUnknown(_))
+        )
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) kind: Kind,
@@ -102,8 +113,10 @@ pub(super) struct Server {
     client: Option<Client>,
     /// The server ended before it took a connection: perhaps it cannot read its file.
     suspicious: bool,
-    /// It was seen to be reached from the network.
+    /// It was seen to be reached from the network, or is too much at work to be seen.
     open: bool,
+    /// It is counted as open and was not seen to be: that is made up for once it answers.
+    unseen: bool,
     /// It may listen there: it was told to, and not seen to have stopped.
     listens: bool,
     open_after: Instant,
@@ -145,6 +158,7 @@ impl Server {
             client: None,
             suspicious: false,
             open: false,
+            unseen: false,
             listens: false,
             open_after: Instant::now(),
             copies: None,
@@ -188,7 +202,7 @@ impl Server {
         // What nodes were served from, they may meet again.
         self.whole |= self.open;
         self.client = None;
-        (self.open, self.listens) = (false, false);
+        (self.open, self.unseen, self.listens) = (false, false, false);
         self.door = None;
         self.copies = None;
         self.copying = false;
@@ -230,25 +244,52 @@ impl Server {
 
     /// Opens it to the network.
     pub(super) async fn open(&mut self) -> Result<(), ServerError> {
-        let Some(client) = self.client.as_ref().filter(|_| !self.open) else { return Ok(()) };
-        if Instant::now() < self.open_after {
+        if !self.is_up() || self.open || Instant::now() < self.open_after {
             return Ok(());
         }
         self.open_after = Instant::now() + OPEN_RETRY;
-        if self.kind.connections.is_some() {
-            southbound::listen(client, &self.network).await?;
+        self.tell().await
+    }
+
+    /// Tells it to listen, which it may have been told before.
+    async fn tell(&mut self) -> Result<(), ServerError> {
+        let (told, is_at_work) = Pulse::during(self.process.id(), self.listen()).await;
+        if told.as_ref().is_err_and(ServerError::is_silence) && self.is_excused(is_at_work) {
+            self.count_as_open();
+            return Ok(());
         }
-        // Whatever becomes of the command, as with that of a copy.
-        self.listens = true;
-        self.listen().await?;
-        // The server says nothing if it cannot listen, and does not try again by itself.
-        if !self.network.is_reached(self.kind.database).await {
+        told?;
+        self.look().await
+    }
+
+    /// Looks whether it is reached, as the server says nothing if it cannot listen and does not try
+    /// again by itself. All nodes come at the moment when it opens: it may be at work for them.
+    async fn look(&mut self) -> Result<(), ServerError> {
+        let reached = self.network.is_reached(self.kind.database);
+        let (is_reached, is_at_work) = Pulse::during(self.process.id(), reached).await;
+        if !is_reached && self.is_excused(is_at_work) {
+            self.count_as_open();
+            return Ok(());
+        }
+        (self.open, self.unseen) = (is_reached, false);
+        if !is_reached {
             self.listen_no_more().await?;
             return Err(ServerError::NotListening { address: self.network.endpoint() });
         }
         tracing::info!(database = self.kind.database, at = self.endpoint(), "open to the network");
-        self.open = true;
         Ok(())
+    }
+
+    /// Whoever is made active instead would have the same to do, and begins at nothing.
+    fn count_as_open(&mut self) {
+        if !self.unseen {
+            tracing::info!(database = self.kind.database, "opened, at work and not yet reached");
+        }
+        (self.open, self.unseen) = (true, true);
+    }
+
+    fn is_excused(&self, is_at_work: bool) -> bool {
+        self.pulse.is_excused(Instant::now(), is_at_work)
     }
 
     /// Closes it to the network; nodes that are connected are cut off.
@@ -256,7 +297,7 @@ impl Server {
         self.open_after = Instant::now();
         // If it cannot be closed now, it still has to be opened anew: the command may be carried out
         // although its answer is lost.
-        self.open = false;
+        (self.open, self.unseen) = (false, false);
         if self.listens {
             self.listen_no_more().await?;
             tracing::info!(database = self.kind.database, "closed to the network");
@@ -317,7 +358,13 @@ impl Server {
     }
 
     async fn listen(&mut self) -> Result<(), ServerError> {
+        if let (Some(_), Some(client)) = (self.kind.connections, &self.client) {
+            southbound::listen(client, &self.network).await?;
+        }
+        // Whatever becomes of the command, as with that of a copy.
+        self.listens = true;
         match (self.kind.connections, self.network.tls()) {
+            (None, Some(_)) if self.door.is_some() => Ok(()),
             (None, Some(tls)) => {
                 let address = self.network.address();
                 let opened = Door::open(address, &tls.northbound, self.socket.clone()).await;
@@ -388,7 +435,10 @@ impl Server {
             self.client = None;
         }
         written?;
-        self.keep_listening().await
+        match self.unseen {
+            true => self.tell().await,
+            false => self.keep_listening().await,
+        }
     }
 
     /// What an answer, or none, says about whether it writes.
@@ -399,7 +449,7 @@ impl Server {
         // Answers that came too late.
         let heard = self.client.as_ref().map(Client::heard);
         heard.into_iter().for_each(|at| self.pulse.beats(at));
-        let is_excused = is_silent && self.pulse.is_excused(Instant::now(), is_at_work);
+        let is_excused = is_silent && self.is_excused(is_at_work);
         self.writes = is_well || (self.writes && is_excused);
     }
 

@@ -218,6 +218,8 @@ impl Supervisor {
             // If it cannot be, that is tried again below; northd need not wait for it.
             let opened = self.sb.open().await;
             self.trouble.note("southbound database", opened);
+            // What comes next asks it too, and it may be at work for all the nodes.
+            self.publish();
         }
         let (Some(nb), Some(sb)) = (self.nb.client(), self.sb.client()) else { return Ok(()) };
         let (nb, sb) = (nb.clone(), sb.clone());
