@@ -21,7 +21,7 @@ use crate::inventory::Teller;
 use crate::neighbours::Neighbours;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, connections, follow, inventory, leg, mirror};
+use crate::{cache, connections, follow, inventory, leg, mirror, southbound};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -65,17 +65,20 @@ pub async fn run(
     let ovs = Ovs::start(&config.ovs_db, cancel.clone());
     let attached = Attached::open(&config.state_dir.join("attached"))
         .context("cannot open the records of what is plugged in")?;
+    let (southbound, asking) = southbound::watch(config.ovn_run_dir.clone(), cancel.clone());
     let attacher = Arc::new(Attacher {
         config: config.clone(),
         views: view.clone(),
         ovs: ovs.clone(),
         queue: queue.clone(),
         attached: attached.clone(),
+        southbound,
     });
     // Bound before tombstones are read: a plugin either reaches us or has left one by now.
     let server = Server::bind(&config.cni_socket, Limits::default()).await?;
 
     let tasks = TaskTracker::new();
+    tasks.spawn(asking);
     let (heard, first_word) = watch::channel(false);
     tasks.spawn(follow::run(client.clone(), views, heard, cancel.clone()));
     tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
@@ -161,4 +164,35 @@ async fn bury(dir: &Path, attacher: &Attacher) -> bool {
         }
     }
     is_done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_changed_before_a_member_was_heard_or_waited_for() {
+        let begun = Instant::now();
+        let (tell, heard) = watch::channel(false);
+        let when = async { begun.elapsed() };
+        let (tell, changed) = tokio::join!(
+            async {
+                tokio::time::sleep(FIRST_WORD / 2).await;
+                tell.send_replace(true);
+                tell
+            },
+            async {
+                after(heard.clone(), async {}).await;
+                when.await
+            },
+        );
+        assert_eq!(changed, FIRST_WORD / 2);
+        let since = begun.elapsed();
+        after(heard, async {}).await;
+        assert_eq!(begun.elapsed(), since, "heard before");
+        let silent = tell.subscribe();
+        tell.send_replace(false);
+        after(silent, async {}).await;
+        assert_eq!(begun.elapsed(), since + FIRST_WORD);
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
 use atoll_model::{Allocation, Lineage, Pod, PodKey, PortName, Sandbox, Subnet, Uid, WaitReason};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ use crate::ovs::{Ovs, Session, transact};
 use crate::queue::{Happened, Queue, Report};
 use crate::step::{Step, reached};
 use crate::view::View;
-use crate::{check, detach, held, status};
+use crate::{check, detach, held, southbound, status};
 
 /// How long an ADD waits for its pod to be announced: kubelet may be ahead of the store by a watch
 /// round trip, and asks again later anyway.
@@ -47,6 +48,8 @@ pub struct Attacher {
     pub queue: Queue,
     /// What is plugged in.
     pub attached: Attached,
+    /// Whether new ports can be installed.
+    pub(crate) southbound: southbound::Told,
 }
 
 /// What the store decided for a pod.
@@ -231,11 +234,13 @@ impl Attacher {
 
     fn not_installed(&self, error: &port::InstallError) -> CniError {
         let node = self.views.borrow().node(&self.config.node).cloned();
-        let hint = match node {
-            Some(node) if node.chassis.is_none() => {
-                "this node is not registered with the store yet: are the members reachable?"
+        let missing = *self.southbound.borrow();
+        let hint = match (node, missing) {
+            (Some(node), _) if node.chassis.is_none() => {
+                "this node is not registered with the store yet: are the members reachable?".into()
             }
-            _ => "the southbound may be away, or the port's chassis another; see `atollctl status`",
+            (_, Some(missing)) => missing.describe(OffsetDateTime::now_utc()),
+            _ => "the port's chassis may be another one; see `atollctl status`".to_owned(),
         };
         later(format!("{error}; {hint}"))
     }

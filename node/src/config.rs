@@ -25,6 +25,8 @@ struct Raw {
     tombstones: PathBuf,
     #[serde(default = "default_ovs_db")]
     ovs_db: PathBuf,
+    #[serde(default = "default_ovn_run_dir")]
+    ovn_run_dir: PathBuf,
     encap_ip: IpAddr,
     #[serde(default = "default_datapath")]
     datapath_type: String,
@@ -56,6 +58,10 @@ fn default_ovs_db() -> PathBuf {
     "/run/openvswitch/db.sock".into()
 }
 
+fn default_ovn_run_dir() -> PathBuf {
+    "/run/ovn".into()
+}
+
 fn default_datapath() -> String {
     "system".to_owned()
 }
@@ -79,6 +85,8 @@ pub struct Config {
     pub tombstones: PathBuf,
     /// Open vSwitch's database socket.
     pub ovs_db: PathBuf,
+    /// Where `ovn-controller` has its pid file and its control socket.
+    pub ovn_run_dir: PathBuf,
     /// This node's tunnel endpoint.
     pub encap_ip: IpAddr,
     /// `system` (kernel) or `netdev` (userspace).
@@ -165,6 +173,7 @@ impl Config {
             cni_socket: raw.cni_socket,
             tombstones: raw.tombstones,
             ovs_db: raw.ovs_db,
+            ovn_run_dir: raw.ovn_run_dir,
             encap_ip: raw.encap_ip,
             datapath_type: raw.datapath_type,
             mtu: raw.mtu,

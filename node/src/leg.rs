@@ -19,21 +19,13 @@ use crate::applied::Progress;
 use crate::config::Config;
 use crate::firewall::{self, Firewall};
 use crate::grievance::Grievance;
+use crate::keep::{self, Concern};
 use crate::link::{self, InterfaceSpec, Mac, Namespace, Route};
 use crate::ovs::certificate::Certificate;
 use crate::ovs::chassis;
 use crate::ovs::settings::{self, Leg, OVN0, Settings};
 use crate::ovs::{Ovs, Session, transact};
 use crate::view::View;
-
-/// A lost notification or a hand edit is repaired after this long.
-const PERIOD: Duration = Duration::from_secs(10);
-
-/// Changes within this time are taken together; nobody waits for a pass of the leg.
-const BATCH: Duration = Duration::from_millis(20);
-
-/// Open vSwitch needs a moment to make `ovn0` after it was asked for.
-const SOON: Duration = Duration::from_millis(50);
 
 /// The packet filter is read back this often: that starts processes, so it must not depend on how
 /// often pods come and go.
@@ -46,44 +38,19 @@ const NEXT_SOUTHBOUND: Duration = Duration::from_secs(3);
 /// How long one try to reach it takes.
 const REACH: Duration = Duration::from_millis(200);
 
-/// How long a pass waits for Open vSwitch.
-const OVS_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Keeps the node's leg until `cancel`.
 pub async fn keep(
     config: Arc<Config>,
     client: Client,
     ovs: Ovs,
-    mut views: watch::Receiver<View>,
+    views: watch::Receiver<View>,
     progress: Progress,
     cancel: CancellationToken,
 ) {
     let (firewall, verified) = (Firewall::new(), Instant::now());
-    let awaited = None;
-    let mut keeper = Keeper { config, client, progress, firewall, verified, awaited };
-    let mut grievance = Grievance::default();
-    loop {
-        let session = tokio::select! {
-            session = ovs.session(OVS_TIMEOUT) => session,
-            () = cancel.cancelled() => return,
-        };
-        // `Ovs` itself says that there is none; the timeout only lets this loop notice `cancel`.
-        let Ok(session) = session else { continue };
-        let mut monitor = session.monitor.clone();
-        loop {
-            let view = views.borrow_and_update().clone();
-            let outcome = keeper.pass(&view, &session).await;
-            let pause = pause_after(&outcome, &mut grievance);
-            tokio::select! {
-                changed = views.changed() => if changed.is_err() { return },
-                changed = monitor.changed() => if changed.is_err() { break },
-                () = tokio::time::sleep(pause) => {}
-                () = cancel.cancelled() => return,
-            }
-            // A burst of pods is one pass.
-            tokio::time::sleep(BATCH).await;
-        }
-    }
+    let (awaited, grievance) = (None, Grievance::default());
+    let keeper = Keeper { config, client, progress, firewall, verified, awaited, grievance };
+    keep::keep(keeper, ovs, views, cancel).await;
 }
 
 struct Keeper {
@@ -95,45 +62,26 @@ struct Keeper {
     verified: Instant,
     /// The southbound that is about to serve, and since when it is waited for.
     awaited: Option<(String, Instant)>,
+    grievance: Grievance,
 }
 
-/// How long to wait for a change.
-fn pause_after(outcome: &anyhow::Result<bool>, grievance: &mut Grievance) -> Duration {
-    match outcome {
-        Ok(done) => {
-            grievance.clear();
-            if *done { PERIOD } else { SOON }
-        }
-        Err(error) => {
-            grievance.tell("the node's leg is not as it should be", error);
-            PERIOD / 10
-        }
+impl Concern for Keeper {
+    /// Nobody waits for a pass of the leg, and a burst of pods is one.
+    const BATCH: Duration = Duration::from_millis(20);
+
+    async fn pass(&mut self, view: &View, session: &Session) -> Duration {
+        let outcome = self.reconcile(view, session).await;
+        keep::pause_after(&outcome, &mut self.grievance, "the node's leg is not as it should be")
     }
 }
 
 impl Keeper {
     /// One pass. True when nothing is left to do; false when Open vSwitch is still at work.
-    async fn pass(&mut self, view: &View, session: &Session) -> anyhow::Result<bool> {
+    async fn reconcile(&mut self, view: &View, session: &Session) -> anyhow::Result<bool> {
         let replica = session.monitor.replica();
-        let own = ChassisName::new(self.config.node.as_str())?;
-        let (set, known) = (settings::chassis(&replica), self.registered(view));
-        let chassis = chassis::choose(own, set, known, self.config.tls.is_some());
-        let port = PortName::of_node(&self.config.node);
-        let allocation = view.allocation(&port).cloned();
-        let leg = allocation.as_ref().map(|allocation| Leg {
-            port,
-            mac: allocation.mac,
-            mtu: self.config.mtu,
-        });
         let (remote, is_reached) = self.southbound(view, settings::remote(&replica)).await;
-        let desired = Settings {
-            chassis: chassis.clone(),
-            hostname: self.config.node.to_string(),
-            remote,
-            encap: self.config.encap_ip,
-            datapath_type: self.config.datapath_type.clone(),
-            leg,
-        };
+        let desired = desired(&self.config, view, &replica, remote)?;
+        let chassis = desired.chassis.clone();
         let mut plan = settings::plan(&desired, &replica);
         let (shown, is_shown) = match self.certificate(&replica) {
             Ok(shown) => (shown, Ok(())),
@@ -144,8 +92,9 @@ impl Keeper {
             tracing::info!(changes = plan.len(), remote = ?desired.remote, "setting Open vSwitch up");
             transact(session, &plan).await?;
         }
+        let allocation = view.allocation(&PortName::of_node(&self.config.node));
         let configured = match (allocation, view.join_subnet()) {
-            (Some(allocation), Some(join)) => self.configure(view, &allocation, join).await,
+            (Some(allocation), Some(join)) => self.configure(view, allocation, join).await,
             _ => Ok(true),
         };
         // Last: a store that is away must not keep the node from its own leg.
@@ -153,14 +102,10 @@ impl Keeper {
         let is_done = configured? && is_reached;
         is_shown?;
         if self.config.tls.is_some() {
-            chassis::check(&self.config.node, known.flatten().filter(|it| **it == chassis))?;
+            let known = registered(&self.config.node, view).flatten();
+            chassis::check(&self.config.node, known.filter(|it| **it == chassis))?;
         }
         Ok(is_done)
-    }
-
-    /// What the store knows of this node's chassis; `None` if it does not know the node.
-    fn registered<'a>(&self, view: &'a View) -> Option<Option<&'a ChassisName>> {
-        view.node(&self.config.node).map(|node| node.chassis.as_ref())
     }
 
     /// What makes Open vSwitch show the certificate for the southbound.
@@ -256,6 +201,32 @@ impl Keeper {
     }
 }
 
+/// What the store knows of this node's chassis; `None` if it does not know the node.
+fn registered<'a>(node: &NodeName, view: &'a View) -> Option<Option<&'a ChassisName>> {
+    view.node(node).map(|node| node.chassis.as_ref())
+}
+
+/// What Open vSwitch should say of this node, with `remote` for the southbound.
+pub(crate) fn desired(
+    config: &Config,
+    view: &View,
+    replica: &Replica,
+    remote: Option<String>,
+) -> anyhow::Result<Settings> {
+    let own = ChassisName::new(config.node.as_str())?;
+    let (set, known) = (settings::chassis(replica), registered(&config.node, view));
+    let port = PortName::of_node(&config.node);
+    let leg = view.allocation(&port).map(|it| it.mac);
+    Ok(Settings {
+        chassis: chassis::choose(own, set, known, config.tls.is_some()),
+        hostname: config.node.to_string(),
+        remote,
+        encap: config.encap_ip,
+        datapath_type: config.datapath_type.clone(),
+        leg: leg.map(|mac| Leg { port, mac, mtu: config.mtu }),
+    })
+}
+
 /// Whether somebody listens at one of several OVSDB remotes, which have commas between them; one that
 /// cannot be asked counts as answering.
 pub(crate) async fn answers(remotes: &str) -> bool {
@@ -268,7 +239,10 @@ pub(crate) async fn answers(remotes: &str) -> bool {
     futures::future::join_all(remotes.split(',').map(reach)).await.contains(&true)
 }
 
-fn with_prefixes(addresses: Addresses, subnet: &Subnet) -> anyhow::Result<Vec<IpNetwork>> {
+pub(crate) fn with_prefixes(
+    addresses: Addresses,
+    subnet: &Subnet,
+) -> anyhow::Result<Vec<IpNetwork>> {
     let mut networks = Vec::new();
     for net in &subnet.spec.nets {
         if let Some(address) = addresses.get(net.cidr.family()) {
@@ -279,7 +253,7 @@ fn with_prefixes(addresses: Addresses, subnet: &Subnet) -> anyhow::Result<Vec<Ip
 }
 
 /// A route to every other subnet through the router's leg on the join switch.
-fn routes(view: &View, join: &Subnet) -> anyhow::Result<Vec<Route>> {
+pub(crate) fn routes(view: &View, join: &Subnet) -> anyhow::Result<Vec<Route>> {
     let mut routes = Vec::new();
     for subnet in view.subnets().filter(|subnet| subnet.spec.name != join.spec.name) {
         for net in &subnet.spec.nets {
@@ -292,7 +266,7 @@ fn routes(view: &View, join: &Subnet) -> anyhow::Result<Vec<Route>> {
     Ok(routes)
 }
 
-fn packet_filter(view: &View, me: &NodeName) -> anyhow::Result<firewall::Desired> {
+pub(crate) fn packet_filter(view: &View, me: &NodeName) -> anyhow::Result<firewall::Desired> {
     let mut desired = firewall::Desired::default();
     let network = |cidr: &Cidr| IpNetwork::new(cidr.first(), cidr.prefix());
     let join: Vec<Cidr> = view.join_subnet().into_iter().flat_map(|join| cidrs(join)).collect();

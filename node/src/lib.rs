@@ -14,12 +14,15 @@
 //! * [`attach`], [`detach`]: one pod, from the plugin's call to packets, and the way back, in steps
 //!   at each of which the agent may die ([`step`]); [`check`]: whether it is still so;
 //!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
+//! * `southbound`: since when a new pod could not be installed;
+//! * `keep`: the loop that each of the following has;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
 //! * [`ovs`]: this node's Open vSwitch;
 //! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
 //! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
 //! * [`connections`]: what a private subnet does not allow any more is ended;
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
+//! * [`belief`]: what the node believes, and whether it holds;
 //! * [`cleanup`]: nothing of all this is left;
 //! * [`cni`]: the socket on which the CNI plugin asks.
 //!
@@ -38,6 +41,7 @@ pub mod cache;
 pub mod follow;
 mod grievance;
 pub mod inventory;
+mod keep;
 pub mod neighbours;
 pub mod queue;
 pub mod view;
@@ -49,9 +53,11 @@ pub mod detach;
 pub mod held;
 pub mod leg;
 pub mod mirror;
+mod southbound;
 pub mod status;
 pub mod step;
 
+pub mod belief;
 pub mod cleanup;
 pub mod cni;
 pub mod firewall;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use atoll_api::Credentials;
+use atoll_node::belief::{self, Format};
 use atoll_node::config::{Config, ConfigError};
 use atoll_node::{agent, cleanup};
 use clap::{Args, Parser, Subcommand};
@@ -41,6 +42,24 @@ enum Command {
     /// node. A row linux-noop in Open vSwitch's table QoS may be ovn-controller's or an operator's,
     /// and stays.
     Cleanup(Cleanup),
+    /// What this node believes, and whether it holds: the store's word, southbound, Open vSwitch,
+    /// ovn0, packet filter, mirror, pods. Changes nothing; the agent need not run.
+    ///
+    /// Exit status: 0 if all of it holds, 1 if something does not or cannot be looked at.
+    Status(Status),
+}
+
+#[derive(Debug, Args)]
+struct Status {
+    /// The agent's configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How it is printed.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+    /// As the agent has it.
+    #[arg(long)]
+    insecure_dev: bool,
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +96,11 @@ fn main() -> ExitCode {
             let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
             let options = cleanup::Options { dry_run: it.dry_run, force: it.force };
             finish(async { cleanup::command(&config, options).await })
+        }
+        Some(Command::Status(it)) => {
+            let loaded = Config::load(&it.config, it.insecure_dev);
+            let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
+            finish(async { belief::command(&config, it.output).await })
         }
         None => {
             let path = arguments.config.unwrap_or_default();

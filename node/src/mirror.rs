@@ -19,55 +19,35 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::grievance::Grievance;
+use crate::keep::{self, Concern};
 use crate::link::{self, Namespace};
 use crate::ovs::mirror::{Copied, MIRROR0, MTU, made, plan};
 use crate::ovs::{Ovs, Session, port, transact};
 use crate::view::View;
 
-/// A lost notification or a hand edit is repaired after this long.
-const PERIOD: Duration = Duration::from_secs(10);
-
-/// Open vSwitch needs a moment to make `mirror0` after it was asked for.
-const SOON: Duration = Duration::from_millis(50);
-
-/// How long a pass waits for Open vSwitch.
-const OVS_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Keeps the copies until `cancel`; then they stay as they are.
 pub async fn keep(
     config: Arc<Config>,
     ovs: Ovs,
-    mut views: watch::Receiver<View>,
+    views: watch::Receiver<View>,
     cancel: CancellationToken,
 ) {
-    let mut grievance = Grievance::default();
-    loop {
-        let session = tokio::select! {
-            session = ovs.session(OVS_TIMEOUT) => session,
-            () = cancel.cancelled() => return,
-        };
-        // `Ovs` itself says that there is none; the timeout only lets this loop notice `cancel`.
-        let Ok(session) = session else { continue };
-        let mut monitor = session.monitor.clone();
-        loop {
-            let view = views.borrow_and_update().clone();
-            let pause = match pass(&view, &config.node, &session).await {
-                Ok(is_done) => {
-                    grievance.clear();
-                    if is_done { PERIOD } else { SOON }
-                }
-                Err(error) => {
-                    grievance.tell("frames are not copied as they should be", &error);
-                    PERIOD / 10
-                }
-            };
-            tokio::select! {
-                changed = views.changed() => if changed.is_err() { return },
-                changed = monitor.changed() => if changed.is_err() { break },
-                () = tokio::time::sleep(pause) => {}
-                () = cancel.cancelled() => return,
-            }
-        }
+    let copies = Copies { config, grievance: Grievance::default() };
+    keep::keep(copies, ovs, views, cancel).await;
+}
+
+struct Copies {
+    config: Arc<Config>,
+    grievance: Grievance,
+}
+
+impl Concern for Copies {
+    const BATCH: Duration = Duration::ZERO;
+
+    async fn pass(&mut self, view: &View, session: &Session) -> Duration {
+        let outcome = pass(view, &self.config.node, session).await;
+        let trouble = "frames are not copied as they should be";
+        keep::pause_after(&outcome, &mut self.grievance, trouble)
     }
 }
 
@@ -95,7 +75,7 @@ async fn pass(view: &View, node: &NodeName, session: &Session) -> anyhow::Result
 }
 
 /// What is copied here; `None` if neither the node nor a pod on it is mirrored.
-fn copied(view: &View, node: &NodeName, replica: &Replica) -> Option<Copied> {
+pub(crate) fn copied(view: &View, node: &NodeName, replica: &Replica) -> Option<Copied> {
     if view.is_mirrored(&MirrorTarget::Node(node.clone())) {
         return Some(Copied::All);
     }

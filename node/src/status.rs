@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use atoll_cni_wire::{CniError, Code};
 use atoll_model::NodeName;
+use time::OffsetDateTime;
 
 use crate::attach::Attacher;
 use crate::leg;
 use crate::ovs::settings;
 use crate::ovs::{DATABASE, OvsError, Session};
+use crate::southbound::Missing;
 use crate::view::View;
 
 /// How long Open vSwitch has for each of two steps; the southbound has its own time. All of it
@@ -30,7 +32,8 @@ pub(crate) async fn status(attacher: &Attacher) -> Result<(), CniError> {
         Err(_) => return Err(CniError::new(Code::LIMITED_CONNECTIVITY, OVS_SILENT)),
     }
     known(&attacher.views.borrow(), &attacher.config.node)?;
-    southbound(&session).await
+    let missing = *attacher.southbound.borrow();
+    southbound(&session, missing).await
 }
 
 const OVS_SILENT: &str =
@@ -67,13 +70,16 @@ fn known(view: &View, name: &NodeName) -> Result<(), CniError> {
 }
 
 /// Whether `ovn-controller` can have a southbound: one listens where it was sent.
-async fn southbound(session: &Session) -> Result<(), CniError> {
+async fn southbound(session: &Session, missing: Option<Missing>) -> Result<(), CniError> {
     let why = match settings::remote(&session.monitor.replica()) {
         Some(remote) if leg::answers(&remote).await => return Ok(()),
-        Some(remote) => format!(
-            "no southbound answers at {remote}, and without one no new port is installed; see \
-             `atollctl ovn status`"
-        ),
+        Some(remote) => {
+            let since = missing.map(|it| format!(": {}", it.describe(OffsetDateTime::now_utc())));
+            let since = since.as_deref().unwrap_or("; see `atollctl ovn status`");
+            format!(
+                "no southbound answers at {remote}, and without one no new port is installed{since}"
+            )
+        }
         None => "ovn-controller was not told of a southbound yet; see `atollctl ovn status`".into(),
     };
     Err(CniError::new(Code::NOT_AVAILABLE, why))

@@ -10,7 +10,7 @@ use crate::config::Config;
 
 /// What is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Files {
+pub(crate) struct Files {
     /// The directory of the records.
     pub(super) attached: PathBuf,
     found: Vec<PathBuf>,
@@ -21,7 +21,7 @@ pub(super) struct Files {
 
 impl Files {
     /// What a configuration's agent may have made.
-    pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
         let state = &config.state_dir;
         let [attached, queue] = ["attached", "queue"].map(|name| state.join(name));
         let mut found = Vec::new();
@@ -49,7 +49,7 @@ impl Files {
     }
 
     /// How many of them are to be told to the store.
-    pub(super) fn untold(&self) -> usize {
+    pub(crate) fn untold(&self) -> usize {
         self.untold
     }
 

@@ -28,7 +28,7 @@ use crate::firewall::{self, Firewall};
 use crate::link::{self, Namespace, host_ifname, host_mac};
 use crate::ovs::settings::OVN0;
 use crate::ovs::{Ovs, Session, port, transact};
-use files::Files;
+pub(crate) use files::Files;
 
 /// How long to wait for Open vSwitch's database.
 const OVS: Duration = Duration::from_secs(5);

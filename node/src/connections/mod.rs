@@ -18,8 +18,7 @@ mod bridge;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,13 +32,12 @@ use tokio_util::sync::CancellationToken;
 use crate::applied::Progress;
 use crate::config::Config;
 use crate::grievance::Grievance;
+use crate::keep::{self, Concern, PERIOD};
+use crate::ovs::daemon::{self, DaemonError};
 use crate::ovs::{Ovs, Session};
 use crate::view::View;
 use border::{Border, borders, pods};
 use table::Tracked;
-
-/// Between looks without any sign of change.
-const PERIOD: Duration = Duration::from_secs(10);
 
 /// Between looks after the rules have changed, ...
 const SOON: Duration = Duration::from_millis(200);
@@ -47,18 +45,11 @@ const SOON: Duration = Duration::from_millis(200);
 /// ... for as long as `ovn-controller` may take to make flows of them on a busy node.
 const SETTLING: Duration = Duration::from_secs(15);
 
-/// How long to wait for Open vSwitch's database.
-const OVS_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A look that failed.
 #[derive(Debug, thiserror::Error)]
 enum LookError {
-    #[error("ovs-vswitchd cannot be found: {}", .path.display())]
-    Daemon {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
     #[error("ovs-vswitchd does not tell, or does not forget, connections")]
     Control(#[from] ControlError),
 }
@@ -71,31 +62,11 @@ pub async fn keep(
     progress: Progress,
     cancel: CancellationToken,
 ) {
-    let mut keeper = Keeper::new(config, views, progress);
-    loop {
-        let session = tokio::select! {
-            session = ovs.session(OVS_TIMEOUT) => session,
-            () = cancel.cancelled() => return,
-        };
-        // `Ovs` itself says that there is none; the timeout only lets this loop notice `cancel`.
-        let Ok(session) = session else { continue };
-        tokio::select! {
-            ended = keeper.follow(&session) => if ended == Ended::Views { return },
-            () = cancel.cancelled() => return,
-        }
-    }
-}
-
-/// Why a session is not followed any more.
-#[derive(Debug, PartialEq, Eq)]
-enum Ended {
-    Session,
-    Views,
+    keep::keep(Keeper::new(config, progress), ovs, views, cancel).await;
 }
 
 struct Keeper {
     config: Arc<Config>,
-    views: watch::Receiver<View>,
     progress: Progress,
     borders: BTreeMap<SubnetName, Border>,
     /// The revision of the rules that these were drawn by; `None` before the first.
@@ -110,38 +81,36 @@ struct Keeper {
     grievance: Grievance,
 }
 
+impl Concern for Keeper {
+    const BATCH: Duration = Duration::ZERO;
+
+    fn begin(&mut self) {
+        // What it had installed while nobody looked has to be found out.
+        self.flows = None;
+    }
+
+    async fn pass(&mut self, view: &View, session: &Session) -> Duration {
+        let replica = session.monitor.replica();
+        let flows = bridge::rules(&replica);
+        self.notice(view, flows);
+        // Pods come and go far more often than rules change.
+        if Instant::now() >= self.due {
+            let looked = self.look(view, &replica, flows).await;
+            let is_behind = looked.is_err() || flows < view.subnets_changed();
+            self.tell(looked);
+            let is_settling = is_behind && Instant::now() < self.settled;
+            self.due = Instant::now() + if is_settling { SOON } else { PERIOD };
+        }
+        self.due.saturating_duration_since(Instant::now())
+    }
+}
+
 impl Keeper {
-    fn new(config: Arc<Config>, views: watch::Receiver<View>, progress: Progress) -> Self {
+    fn new(config: Arc<Config>, progress: Progress) -> Self {
         let (settled, due) = (Instant::now(), Instant::now());
         let (borders, drawn, flows, grievance) =
             (BTreeMap::new(), None, None, Grievance::default());
-        Self { config, views, progress, borders, drawn, flows, settled, due, grievance }
-    }
-
-    /// Follows as long as Open vSwitch's database is connected.
-    async fn follow(&mut self, session: &Session) -> Ended {
-        let mut monitor = session.monitor.clone();
-        // What it had installed while nobody looked has to be found out.
-        self.flows = None;
-        loop {
-            let view = self.views.borrow_and_update().clone();
-            let replica = monitor.replica();
-            let flows = bridge::rules(&replica);
-            self.notice(&view, flows);
-            // Pods come and go far more often than rules change.
-            if Instant::now() >= self.due {
-                let looked = self.look(&view, &replica, flows).await;
-                let is_behind = looked.is_err() || flows < view.subnets_changed();
-                self.tell(looked);
-                let is_settling = is_behind && Instant::now() < self.settled;
-                self.due = Instant::now() + if is_settling { SOON } else { PERIOD };
-            }
-            tokio::select! {
-                () = tokio::time::sleep_until(self.due) => {}
-                changed = self.views.changed() => if changed.is_err() { return Ended::Views },
-                changed = monitor.changed() => if changed.is_err() { return Ended::Session },
-            }
-        }
+        Self { config, progress, borders, drawn, flows, settled, due, grievance }
     }
 
     /// A look is due at once when rules have changed here or in the switch.
@@ -167,7 +136,8 @@ impl Keeper {
     ) -> Result<(), LookError> {
         let is_news = self.flows != Some(flows);
         let guarded = guarded(&self.borders, pods(view, &self.config.node));
-        let control = control(&self.config.ovs_db).await?;
+        let beside = self.config.ovs_db.parent().unwrap_or(Path::new("/"));
+        let control = daemon::control(beside, "ovs-vswitchd").await?;
         let zones = bridge::zones(replica);
         end(&control, &guarded, &zones).await?;
         if is_news {
@@ -249,12 +219,4 @@ fn forbidden(dump: &str, addresses: &Addresses, border: &Border) -> BTreeSet<Tra
         _ => false,
     };
     table::parse(dump).into_iter().filter(is_forbidden).collect()
-}
-
-/// The control socket of `ovs-vswitchd`, beside its database's socket.
-async fn control(ovs_db: &Path) -> Result<PathBuf, LookError> {
-    let pid_file = ovs_db.with_file_name("ovs-vswitchd.pid");
-    let read = tokio::fs::read_to_string(&pid_file).await;
-    let pid = read.map_err(|source| LookError::Daemon { path: pid_file.clone(), source })?;
-    Ok(ovs_db.with_file_name(format!("ovs-vswitchd.{}.ctl", pid.trim())))
 }

@@ -156,6 +156,18 @@ fn has(family: Family) -> bool {
     }
 }
 
+/// What is not as `desired`, as lines for the restore programs. Changes nothing.
+///
+/// # Errors
+///
+/// [`FirewallError`].
+pub async fn differences(desired: &Desired) -> Result<Vec<String>, FirewallError> {
+    let plan = Plan::new(desired, &observe().await?);
+    let chains = plan.chains.iter().map(|(_, text)| text);
+    let lines = std::iter::once(&plan.sets).chain(chains).flat_map(|text| text.lines());
+    Ok(lines.map(ToOwned::to_owned).collect())
+}
+
 async fn enforce(desired: &Desired, observed: &Observed) -> Result<bool, FirewallError> {
     let plan = Plan::new(desired, observed);
     if plan.is_empty() {

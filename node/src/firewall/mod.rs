@@ -47,7 +47,7 @@ mod plan;
 mod sets;
 mod tracked;
 
-pub use apply::{Firewall, observe};
+pub use apply::{Firewall, differences, observe};
 pub use command::FirewallError;
 pub use desired::{Desired, Family};
 pub use observed::Observed;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
+use rtnetlink::Handle;
 
 use super::{
     AddressError, Link, LinkError, Namespace, NamespaceError, Route, RouteError,
@@ -50,15 +51,39 @@ pub async fn look(netns: PathBuf, ifname: &str, host_ifname: &str) -> Result<See
     Namespace::At(netns)
         .run(async move |sockets| {
             let host = find_on(&sockets.outside, &host_ifname).await?;
-            let pod = find_on(&sockets.inside, &ifname).await?;
-            let Some(index) = pod.as_ref().map(|pod| pod.index) else {
-                return Ok(Seen { host, ..Seen::default() });
-            };
-            let addresses = addresses_on(&sockets.inside, index).await?;
-            let routes = routes_on(&sockets.inside, index).await?;
+            let SeenLink { link: pod, addresses, routes } =
+                seen_on(&sockets.inside, &ifname).await?;
             Ok(Seen { host, pod, addresses, routes })
         })
         .await
+}
+
+/// What there is of an interface of the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenLink {
+    /// The interface, if there is one.
+    pub link: Option<Link>,
+    /// Its global addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// All routes through it.
+    pub routes: Vec<Route>,
+}
+
+/// Looks at an interface, its addresses and routes. Changes nothing.
+///
+/// # Errors
+///
+/// [`LookError`]; a link that is not there is not an error.
+pub async fn seen(namespace: &Namespace, name: &str) -> Result<SeenLink, LookError> {
+    let name = name.to_owned();
+    namespace.run(async move |sockets| seen_on(&sockets.inside, &name).await).await
+}
+
+async fn seen_on(handle: &Handle, name: &str) -> Result<SeenLink, LookError> {
+    let Some(link) = find_on(handle, name).await? else { return Ok(SeenLink::default()) };
+    let addresses = addresses_on(handle, link.index).await?;
+    let routes = routes_on(handle, link.index).await?;
+    Ok(SeenLink { link: Some(link), addresses, routes })
 }
 
 impl Seen {

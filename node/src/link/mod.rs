@@ -39,7 +39,7 @@ pub use ethtool::OffloadError;
 pub use host::{host_ifname, host_mac};
 pub use interface::{ConfigureError, Configured, InterfaceSpec, configure, raise_silent};
 pub use links::{Link, LinkError, delete, find, list};
-pub use look::{LookError, Seen, look};
+pub use look::{LookError, Seen, SeenLink, look, seen};
 pub use mac::{Mac, ParseMacError};
 pub use namespace::{Namespace, NamespaceError, Sockets};
 pub use netlink::NetlinkError;

@@ -3,6 +3,7 @@
 //! * [`Ovs`]: one connection with a live replica, made again whenever it is lost;
 //! * [`certificate`]: what `ovn-controller` shows to the southbound;
 //! * [`chassis`]: what the southbound calls this node;
+//! * [`daemon`]: where a daemon takes commands;
 //! * [`settings`]: what `ovn-controller` reads, the integration bridge and the port `ovn0`;
 //! * [`port`]: a pod's port on the bridge;
 //! * [`mirror`]: `mirror0` and what is copied to it.
@@ -11,6 +12,7 @@
 
 pub mod certificate;
 pub mod chassis;
+pub mod daemon;
 pub mod mirror;
 pub mod port;
 pub mod settings;

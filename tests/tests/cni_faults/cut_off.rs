@@ -95,7 +95,8 @@ async fn without_southbound(lab: &Lab) -> Result<()> {
     let before = settled(lab, 1).await?;
     let fields = json!({ "timeout_ms": WAIT_MS });
     let answer = Call { fields, ..Call::new("ADD", Some(pod)) }.on(lab, 1).await?;
-    answer.refused(TRY_AGAIN_LATER, &["did not install the flows of waits.dual", "southbound"])?;
+    let why = ["did not install the flows of waits.dual", "has had no southbound since 20"];
+    answer.refused(TRY_AGAIN_LATER, &why)?;
     ensure!(answer.took.as_millis() < u128::from(WAIT_MS), "it took {:?}", answer.took);
     // At once: whoever is told that it failed may look.
     let after = held(lab, 1).await?;

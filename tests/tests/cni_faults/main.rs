@@ -9,6 +9,7 @@ mod cut_off;
 mod hostile;
 mod killed;
 mod restart;
+mod status;
 
 use std::time::Duration;
 
