@@ -1,7 +1,8 @@
 //! What is plugged in on this node, and as what: a file for each sandbox.
 //!
 //! Written before an ADD puts anything on the bridge and removed after the last step of a DEL, so
-//! whatever is on the bridge has a record, whenever the agent dies. The store's own word is not enough: a store
+//! whatever is on the bridge has a record, whenever the agent dies. When the machine does, no sandbox
+//! lives on: a record need not be on the disk, and one that a crash has damaged is of nobody. The store's own word is not enough: a store
 //! that was restored from a backup may not know the pod any more, and then has to be told all of it.
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,13 @@ use std::sync::Arc;
 
 use atoll_model::{Allocation, Lineage, LivePod, LivePort, Object, Pod, PodSpec, Sandbox};
 
-use crate::cache::{sweep, write_durably};
+use crate::cache::{sweep, write_durably, write_for_this_boot};
+
+/// Of which boot of the machine the records are.
+const BOOT: &str = ".boot";
+
+/// What the kernel says of that, proc_sys_kernel(5).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The records; cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,12 +41,36 @@ impl Attached {
     ///
     /// The directory cannot be made or read.
     pub fn open(dir: &Path) -> std::io::Result<Self> {
-        std::fs::create_dir_all(dir)?;
-        sweep(dir)?;
-        Ok(Self { dir: dir.into() })
+        Self::open_in(dir, &std::fs::read_to_string(BOOT_ID)?)
     }
 
-    /// Notes that `sandbox` is about to use what `pod` has; it is on disk when this returns.
+    /// The same in a certain boot of the machine.
+    fn open_in(dir: &Path, boot: &str) -> std::io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        sweep(dir)?;
+        let records = Self { dir: dir.into() };
+        if std::fs::read_to_string(dir.join(BOOT)).ok().as_deref() != Some(boot) {
+            records.drop_damaged()?;
+            write_durably(dir, BOOT, boot.as_bytes())?;
+        }
+        Ok(records)
+    }
+
+    /// Removes what an earlier boot has left half written.
+    fn drop_damaged(&self) -> std::io::Result<()> {
+        for sandbox in self.sandboxes()? {
+            let path = self.dir.join(&sandbox);
+            let bytes = std::fs::read(&path)?;
+            if let Err(error) = atoll_api::saved::decode(&bytes) {
+                tracing::warn!(sandbox, %error, "a record of before the machine's start is dropped");
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that `sandbox` is about to use what `pod` has; a later agent knows of it when this
+    /// returns.
     ///
     /// # Errors
     ///
@@ -60,7 +91,7 @@ impl Attached {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
         };
         let (dir, name) = (self.dir.clone(), name.to_owned());
-        tokio::task::spawn_blocking(move || write_durably(&dir, &name, &bytes))
+        tokio::task::spawn_blocking(move || write_for_this_boot(&dir, &name, &bytes))
             .await
             .map_err(std::io::Error::other)?
     }
@@ -212,6 +243,24 @@ mod tests {
         let error = records.add(&odd, &lineage, &pod, &[]).await.unwrap_err().to_string();
         assert!(error.contains("is not a container id"), "{error}");
         assert_eq!(records.all().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_of_the_machine_has_damaged_is_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Attached::open_in(dir.path(), "one").unwrap();
+        let lineage = Lineage::new(ClusterId(1), Revision(9));
+        let pod = Arc::new(pod("a/p", "u1"));
+        records.add(&"s1".parse().unwrap(), &lineage, &pod, &[]).await.unwrap();
+        std::fs::write(dir.path().join("s2"), b"").unwrap();
+        let same = Attached::open_in(dir.path(), "one").unwrap();
+        assert!(same.all().is_err(), "in the same boot it is not passed over");
+        let next = Attached::open_in(dir.path(), "two").unwrap();
+        assert_eq!(next.all().unwrap().len(), 1);
+        assert_eq!(next.sandboxes().unwrap(), ["s1"]);
+        std::fs::write(dir.path().join("s2"), b"").unwrap();
+        let again = Attached::open_in(dir.path(), "two").unwrap();
+        assert_eq!(again.sandboxes().unwrap().len(), 2, "that boot is known now");
     }
 
     #[tokio::test]

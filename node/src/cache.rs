@@ -70,19 +70,38 @@ fn save(dir: &Path, view: &View) -> std::io::Result<()> {
     write_durably(dir, FILE, &bytes)
 }
 
-/// Replaces `dir/name` by `bytes`: after a crash there is the old file or the new one.
+/// Replaces `dir/name` by `bytes`: also after the machine's end there is the old file or the new one.
 ///
 /// # Errors
 ///
 /// Whatever the filesystem says; the old file is then still there.
 pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let temporary = dir.join(format!(".{name}.new"));
-    let mut file = std::fs::File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, dir.join(name))?;
+    let aside = write_aside(dir, name, bytes)?;
+    aside.sync_all()?;
+    std::fs::rename(path_aside(dir, name), dir.join(name))?;
     std::fs::File::open(dir)?.sync_all()
+}
+
+/// The same without waiting for the disk, for what means nothing to another boot of the machine: the
+/// process may die at any moment, and after the machine's own end there may be anything.
+///
+/// # Errors
+///
+/// As [`write_durably`].
+pub(crate) fn write_for_this_boot(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    write_aside(dir, name, bytes)?;
+    std::fs::rename(path_aside(dir, name), dir.join(name))
+}
+
+fn write_aside(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<std::fs::File> {
+    std::fs::create_dir_all(dir)?;
+    let mut file = std::fs::File::create(path_aside(dir, name))?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+fn path_aside(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!(".{name}.new"))
 }
 
 /// Removes what writes left behind that a crash cut short. Only while nothing is being written.

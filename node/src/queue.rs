@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{sweep, write_durably};
+use crate::cache::{sweep, write_durably, write_for_this_boot};
 
 /// Pause after a report that no member took.
 const RETRY: Duration = Duration::from_millis(500);
@@ -29,6 +29,13 @@ pub enum Happened {
     /// It was unplugged.
     Unplugged,
 }
+
+/// Reports of this time are told together: a full node's pods come at once, and each telling is an
+/// entry of the store's log, on the disks of all members.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How many are told together.
+const TOGETHER: usize = 64;
 
 /// One report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +89,8 @@ impl Queue {
         Ok(Self { dir: dir.to_owned(), next, wake })
     }
 
-    /// Puts a report on disk; it is told to the store from now on, whatever happens.
+    /// Puts a report on disk; it is told to the store from now on, whatever happens to this process,
+    /// and that something was unplugged, whatever happens to the machine.
     ///
     /// # Errors
     ///
@@ -91,7 +99,12 @@ impl Queue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (dir, name) = (self.dir.clone(), format!("{number:020}"));
         let bytes = serde_json::to_vec(&report)?;
-        tokio::task::spawn_blocking(move || write_durably(&dir, &name, &bytes))
+        let write = match report.happened {
+            // After the machine's end nothing is plugged in, and what unplugs it says so.
+            Happened::Plugged => write_for_this_boot,
+            Happened::Unplugged => write_durably,
+        };
+        tokio::task::spawn_blocking(move || write(&dir, &name, &bytes))
             .await
             .map_err(std::io::Error::other)??;
         self.wake.notify_one();
@@ -120,6 +133,7 @@ impl Queue {
         loop {
             let tell = async {
                 self.wake.notified().await;
+                tokio::time::sleep(GATHER).await;
                 while !self.tell_all(&client, &node).await {
                     tokio::time::sleep(RETRY).await;
                 }
@@ -140,17 +154,55 @@ impl Queue {
                 return false;
             }
         };
-        for (_, path) in waiting {
-            if !tell(client, node, &path).await {
-                return false;
-            }
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "a told report cannot be removed");
+        for some in waiting.chunks(TOGETHER) {
+            let paths = some.iter().map(|(_, path)| path.as_path());
+            if !tell_some(client, node, &paths.collect::<Vec<_>>()).await {
                 return false;
             }
         }
         true
     }
+}
+
+/// In one transaction, or else one by one, so that one that the store does not take holds up no other.
+async fn tell_some(client: &Client, node: &NodeName, paths: &[&Path]) -> bool {
+    let operation = |path: &&Path| {
+        let report: Report = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        report.operation(node).ok()
+    };
+    let operations: Option<Vec<Operation>> = paths.iter().map(operation).collect();
+    let told = match operations.filter(|operations| operations.len() > 1) {
+        Some(operations) => client.txn(Vec::new(), operations).await,
+        None => return tell_each(client, node, paths).await,
+    };
+    match told {
+        Ok(Outcome::Applied { .. }) => paths.iter().all(|path| removed(path)),
+        Ok(Outcome::Refused { .. }) | Err(ClientError::Invalid(_)) => {
+            tell_each(client, node, paths).await
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the store cannot be told yet");
+            false
+        }
+    }
+}
+
+async fn tell_each(client: &Client, node: &NodeName, paths: &[&Path]) -> bool {
+    for path in paths {
+        if !(tell(client, node, path).await && removed(path)) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A report that was told is not needed any more.
+fn removed(path: &Path) -> bool {
+    let removed = std::fs::remove_file(path);
+    if let Err(error) = &removed {
+        tracing::warn!(path = %path.display(), %error, "a told report cannot be removed");
+    }
+    removed.is_ok()
 }
 
 /// True if the store knows, or never needs to.

@@ -23,6 +23,9 @@ const V6: (&str, &str) = ("64", "fd00:1::1");
 
 const SOON: Duration = Duration::from_secs(60);
 
+/// Before anything is measured: kernel, northd and store are still at work on pods that went.
+const REST: Duration = Duration::from_secs(3);
+
 /// Times of many calls.
 #[derive(Debug, Default)]
 pub(crate) struct Times(Vec<Duration>);
@@ -90,6 +93,7 @@ impl<'a> Node<'a> {
 
     /// Attaches all pods, and takes them away again: how long each ADD took.
     async fn all(&self, socket: &Path, in_flight: usize) -> Result<Vec<Duration>> {
+        tokio::time::sleep(REST).await;
         let (socket, pods) = (socket.to_owned(), self.pods.clone());
         let work = move || {
             let took = ask_all(&socket, &Command::Add, &pods, in_flight)?;
