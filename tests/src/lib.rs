@@ -9,6 +9,7 @@
 //! * [`flow`]: how much of what pods send arrives.
 //! * [`histories`]: do the answers that clients got under faults fit one order?
 //! * [`intruders`]: who comes to databases over the network, and how far.
+//! * [`kubectl`]: what the apiserver of a lab says, and pods that it knows of.
 //! * [`kubelet`]: what a container runtime does around the CNI plugin, one step at a time.
 //! * [`mod@bench`]: members and etcd side by side, under the same load.
 //! * [`outside`]: frames, as somebody outside sees them.
@@ -30,6 +31,7 @@ pub mod certificates;
 pub mod flow;
 pub mod histories;
 pub mod intruders;
+pub mod kubectl;
 pub mod kubelet;
 pub mod lab;
 pub mod outside;

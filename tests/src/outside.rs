@@ -5,11 +5,30 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
-use crate::lab::{Lab, run};
+use crate::lab::{Lab, Space, run};
 use crate::talk::Talker;
 
 /// The outside host's own addresses that are on no network of a node.
 pub const FAR_AWAY: [&str; 2] = ["203.0.113.1", "fd99::1"];
+
+/// Addresses of a node that may be designated for those who leave by it.
+pub const DESIGNATED: [&str; 2] = ["172.31.0.150", "fd31::150"];
+
+/// Gives a node the addresses [`DESIGNATED`].
+///
+/// # Errors
+///
+/// `ip`'s.
+pub async fn designate(node: &Space) -> Result<()> {
+    for (address, length) in DESIGNATED.iter().zip(["24", "64"]) {
+        let address = format!("{address}/{length}");
+        let mut add = node.command("ip");
+        add.args(["address", "add", &address, "dev", "eth0", "nodad"]);
+        // Or the kernel would take it for the node's own, which it is not.
+        run(add.args(["preferred_lft", "0"])).await?;
+    }
+    Ok(())
+}
 
 /// Frames that come in on the outside host, since its start; ends with its value.
 #[derive(Debug)]

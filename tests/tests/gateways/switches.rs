@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::lab::{Lab, run};
-use atoll_tests::outside::Frame;
+use atoll_tests::lab::Lab;
+use atoll_tests::outside::{DESIGNATED, Frame, designate};
 use atoll_tests::report::{Report, Target};
 use atoll_tests::talk::now;
 use atoll_tests::wait::{pass, wait_until};
 
 use crate::field::{NATTED, Outside, all_heard};
-
-/// An address of node 2 that is designated for one of the ways.
-const DESIGNATED: [&str; 2] = ["172.31.0.150", "fd31::150"];
 
 /// A way to leave.
 struct Way {
@@ -65,14 +62,7 @@ struct Stay {
 
 pub(crate) async fn campaign(lab: &Lab, switches: u32, report: &mut Report) -> Result<()> {
     let outside = Outside::start(lab).await?;
-    let node = lab.node(2)?.space()?;
-    for (address, length) in DESIGNATED.iter().zip(["24", "64"]) {
-        let address = format!("{address}/{length}");
-        let mut add = node.command("ip");
-        add.args(["address", "add", &address, "dev", "eth0", "nodad"]);
-        // Or the kernel would take it for the node's own, which it is not.
-        run(add.args(["preferred_lft", "0"])).await?;
-    }
+    designate(&lab.node(2)?.space()?).await?;
     NATTED.set(lab, WAYS[0].spec).await?;
     let mut talkers = Vec::new();
     for node in 1..=crate::NODES {

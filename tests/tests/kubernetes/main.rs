@@ -13,13 +13,14 @@ mod waits;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use atoll_tests::kubectl::{addresses, annotation, namespace, object, pod_manifest, pod_with};
 use atoll_tests::lab::{Kubernetes, Lab, Options, ScopedLab, run};
 use atoll_tests::people::{atollctl, get};
 use atoll_tests::wait::wait_until;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use seen::{annotation, object, pod_manifest, refused, says};
+use seen::{refused, says};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -36,29 +37,6 @@ fn subnet(name: &str, cidr: &str) -> String {
         "spec": { "cidrBlock": cidr, "namespaces": [name] },
     })
     .to_string()
-}
-
-/// Makes a namespace, and waits until pods can be made in it.
-async fn namespace(kubernetes: &Kubernetes, name: &str) -> Result<()> {
-    let metadata = json!({ "name": name, "labels": { "team": name } });
-    let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
-    kubernetes.apply(&object.to_string()).await?;
-    wait_until(SOON, "its service account", async || {
-        let mut get = kubernetes.kubectl();
-        run(get.args(["--namespace", name, "get", "serviceaccount", "default"])).await
-    })
-    .await
-    .map(drop)
-}
-
-/// Waits until a pod carries its addresses, and returns them.
-async fn addresses(kubernetes: &Kubernetes, namespace: &str, name: &str) -> Result<String> {
-    wait_until(SOON, &format!("the annotations of {namespace}/{name}"), async || {
-        let pod = object(kubernetes, "pod", Some(namespace), name).await?;
-        ensure!(annotation(&pod, "allocated") == "true", "{}", pod["metadata"]["annotations"]);
-        Ok(annotation(&pod, "ip_address").to_owned())
-    })
-    .await
 }
 
 /// What the store says of each pod's addresses: `namespace/name` and `v4,v6`.
@@ -129,7 +107,7 @@ async fn there_and_back(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
     });
     kubernetes.apply(&pod_manifest("shop", "fixed", "n2", fixed).to_string()).await?;
     let host = json!({ "hostNetwork": true });
-    kubernetes.apply(&seen::pod_with("shop", "host", "n1", json!({}), &host).to_string()).await?;
+    kubernetes.apply(&pod_with("shop", "host", "n1", json!({}), &host).to_string()).await?;
 
     let web = addresses(kubernetes, "shop", "web").await?;
     ensure!(web.starts_with("10.50.") && web.contains(",fd00:50::"), "{web}");

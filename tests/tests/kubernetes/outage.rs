@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use atoll_tests::kubectl::pod_manifest;
 use atoll_tests::lab::{FaultTarget, FaultVerb, Kubernetes, Lab};
 use atoll_tests::people::atollctl;
 use atoll_tests::wait::wait_until;
 use serde_json::json;
 
-use super::seen::pod_manifest;
 use super::{SOON, addresses, delete_pod, lab, namespace, stored, subnet};
 
 /// Two lists a minute apart, and a word of the node.

@@ -3,13 +3,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::flow::{Flow, OPEN, is_at};
-use atoll_tests::lab::{Kubernetes, Lab, Place, Pod, PodOptions, run};
+use atoll_tests::kubectl::{bare, plugged_in};
+use atoll_tests::lab::{Kubernetes, Lab, Place, Pod, run};
 use atoll_tests::probe::ping;
 use atoll_tests::wait::wait_until;
-use serde_json::json;
 
-use super::seen::{object, pod_manifest};
-use super::{SOON, addresses, lab, namespace, subnet};
+use super::{SOON, lab, namespace, subnet};
 
 const PORT: u16 = 9_000;
 
@@ -19,28 +18,10 @@ async fn pods_of_kubernetes_reach_each_other_at_the_rates_that_are_annotated() {
     let kubernetes = lab.kubernetes().unwrap();
     kubernetes.apply(&subnet("shop", "10.50.0.0/16,fd00:50::/64")).await.unwrap();
     namespace(&kubernetes, "shop").await.unwrap();
-    let web = plugged_in(&lab, &kubernetes, "web", 1).await.unwrap();
-    let db = plugged_in(&lab, &kubernetes, "db", 2).await.unwrap();
+    let web = plugged_in(&lab, &kubernetes, "shop", "web", 1).await.unwrap();
+    let db = plugged_in(&lab, &kubernetes, "shop", "db", 2).await.unwrap();
     reach(&lab, &web, &db).await.unwrap();
     rates(&lab, &kubernetes, &web, &db).await.unwrap();
-}
-
-/// Made with kubectl, and plugged in with what it got.
-async fn plugged_in(lab: &Lab, kubernetes: &Kubernetes, name: &str, node: u8) -> Result<Pod> {
-    let manifest = pod_manifest("shop", name, &format!("n{node}"), json!({}));
-    kubernetes.apply(&manifest.to_string()).await?;
-    let shown = addresses(kubernetes, "shop", name).await?;
-    let object = object(kubernetes, "pod", Some("shop"), name).await?;
-    let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-    let options = PodOptions { uid, ..PodOptions::new(format!("shop/{name}").parse()?, node) };
-    let pod = lab.run_pod(options).await?;
-    ensure!(bare(&pod).join(",") == shown, "{:?} and not {shown}", pod.addresses);
-    Ok(pod)
-}
-
-/// A pod's addresses without the lengths of their prefixes.
-fn bare(pod: &Pod) -> Vec<&str> {
-    pod.addresses.iter().map(|it| it.split('/').next().unwrap_or_default()).collect()
 }
 
 async fn reach(lab: &Lab, from: &Pod, to: &Pod) -> Result<()> {

@@ -2,28 +2,7 @@
 
 use anyhow::{Result, bail};
 use atoll_tests::lab::{Kubernetes, run};
-use serde_json::{Value, json};
-
-/// One object.
-pub(crate) async fn object(
-    kubernetes: &Kubernetes,
-    kind: &str,
-    namespace: Option<&str>,
-    name: &str,
-) -> Result<Value> {
-    let mut get = kubernetes.kubectl();
-    if let Some(namespace) = namespace {
-        get.args(["--namespace", namespace]);
-    }
-    let text = run(get.args(["get", kind, name, "-o", "json"])).await?;
-    Ok(serde_json::from_str(&text)?)
-}
-
-/// Atoll's annotation of a pod; empty if it has none.
-pub(crate) fn annotation<'a>(pod: &'a Value, short: &str) -> &'a str {
-    let annotations = &pod["metadata"]["annotations"];
-    annotations[format!("ovn.kubernetes.io/{short}")].as_str().unwrap_or_default()
-}
+use serde_json::Value;
 
 /// Whether a condition's message holds a text.
 pub(crate) fn says(condition: &Value, text: &str) -> bool {
@@ -51,32 +30,4 @@ pub(crate) async fn refused(kubernetes: &Kubernetes, object: &Value) -> Result<S
         Ok(said) => bail!("it was taken: {said}"),
         Err(error) => Ok(format!("{error:#}")),
     }
-}
-
-/// A pod that is bound to a node.
-pub(crate) fn pod_manifest(namespace: &str, name: &str, node: &str, annotations: Value) -> Value {
-    pod_with(namespace, name, node, annotations, &json!({}))
-}
-
-/// As [`pod_manifest`], with more in its spec.
-pub(crate) fn pod_with(
-    namespace: &str,
-    name: &str,
-    node: &str,
-    annotations: Value,
-    more: &Value,
-) -> Value {
-    let mut spec = json!({
-        "nodeName": node,
-        "automountServiceAccountToken": false,
-        "terminationGracePeriodSeconds": 0,
-        // Nobody's heart beats on these nodes.
-        "tolerations": [{ "operator": "Exists" }],
-        "containers": [{ "name": "c", "image": "none" }],
-    });
-    for (key, value) in more.as_object().into_iter().flatten() {
-        spec[key] = value.clone();
-    }
-    let metadata = json!({ "namespace": namespace, "name": name, "annotations": annotations });
-    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })
 }

@@ -1,11 +1,11 @@
 //! StatefulSets, whose pods keep their addresses.
 
 use anyhow::{Result, ensure};
+use atoll_tests::kubectl::{object, pod_manifest};
 use atoll_tests::lab::{Kubernetes, Lab, run};
 use atoll_tests::wait::wait_until;
 use serde_json::json;
 
-use super::seen::{object, pod_manifest};
 use super::{SOON, addresses, delete_pod, stored};
 
 /// The next pod of an ordinal has the addresses of the last one; above the replicas nothing is

@@ -1,11 +1,12 @@
 //! What is refused or waits says why.
 
 use anyhow::{Result, ensure};
+use atoll_tests::kubectl::pod_manifest;
 use atoll_tests::lab::Kubernetes;
 use atoll_tests::wait::wait_until;
 use serde_json::json;
 
-use super::seen::{events, pod_manifest};
+use super::seen::events;
 use super::{SOON, addresses, delete_pod, subnet};
 
 /// Waits until an event says so.
