@@ -7,7 +7,7 @@ declare -A PACKAGE_OF=(
   [ovsdb-server]=openvswitch-common [ovsdb-tool]=openvswitch-common [ovs-vsctl]=openvswitch-common
   [ovs-vswitchd]=openvswitch-switch [ovn-northd]=ovn-central [ovn-nbctl]=ovn-common
   [ovn-controller]=ovn-host [ip]=iproute2 [ping]=iputils-ping [iptables-restore]=iptables
-  [curl]=curl [ipset]=ipset [ethtool]=ethtool [tcpdump]=tcpdump [unshare]=util-linux [setpriv]=util-linux
+  [curl]=curl [nft]=nftables [ipset]=ipset [ethtool]=ethtool [tcpdump]=tcpdump [unshare]=util-linux [setpriv]=util-linux
   [busybox]=busybox [nsenter]=util-linux [sysctl]=procps [cc]=gcc [strace]=strace [mkfs.ext4]=e2fsprogs [perl]=perl-base
 )
 export PATH="$PATH:/usr/sbin:/sbin"

@@ -1,6 +1,6 @@
 // A Kubernetes control plane as its authors release it, built from its Go modules: etcd,
-// kube-apiserver, kube-controller-manager, kube-scheduler and kubectl in one program, which is
-// called as "kubernetes COMPONENT [flags]".
+// kube-apiserver, kube-controller-manager, kube-scheduler and kubectl, and the nodes' kube-proxy, in one
+// program, which is called as "kubernetes COMPONENT [flags]".
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	kcm "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 )
 
@@ -25,6 +26,7 @@ var components = map[string]func() int{
 	"kube-apiserver":          run(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": run(kcm.NewControllerManagerCommand),
 	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
+	"kube-proxy":              run(proxy.NewProxyCommand),
 	"kubectl":                 run(kubectl.NewDefaultKubectlCommand),
 }
 
@@ -40,6 +42,6 @@ func main() {
 		}
 	}
 	fmt.Fprintln(os.Stderr,
-		"usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubectl [flags]")
+		"usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubectl [flags]")
 	os.Exit(2)
 }

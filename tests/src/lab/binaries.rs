@@ -40,12 +40,18 @@ pub(super) fn check_machine(bare: bool) -> Result<()> {
     }
     let member_tools: &[_] = if bare { &[] } else { &MEMBER_TOOLS };
     for (tool, package) in TOOLS.iter().chain(member_tools) {
-        if !in_path(tool) {
-            bail!("'{tool}' is not in PATH: apt-get install {package}");
-        }
+        need(tool, package)?;
     }
     if !Path::new(VSWITCH_SCHEMA).is_file() {
         bail!("{VSWITCH_SCHEMA} is missing: apt-get install openvswitch-switch");
+    }
+    Ok(())
+}
+
+/// Refuses a machine without a tool, naming its Debian package.
+pub(super) fn need(tool: &str, package: &str) -> Result<()> {
+    if !in_path(tool) {
+        bail!("'{tool}' is not in PATH: apt-get install {package}");
     }
     Ok(())
 }

@@ -197,7 +197,7 @@ impl Kubernetes {
             ("bind-address", KUBERNETES.to_string()),
             ("advertise-address", KUBERNETES.to_string()),
             ("etcd-servers", "http://127.0.0.1:2379".to_owned()),
-            ("service-cluster-ip-range", "10.96.0.0/16".to_owned()),
+            ("service-cluster-ip-range", "10.96.0.0/16,fd00:96::/108".to_owned()),
             ("authorization-mode", "Node,RBAC".to_owned()),
             ("client-ca-file", pki("ca.crt")),
             ("tls-cert-file", pki("serving.crt")),

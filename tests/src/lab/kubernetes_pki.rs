@@ -17,6 +17,8 @@ pub(super) const ADMIN: &str = "admin";
 pub(super) const CONTROLLERS: &str = "system:kube-controller-manager";
 /// As [`CONTROLLERS`].
 pub(super) const SCHEDULER: &str = "system:kube-scheduler";
+/// Each node's kube-proxy; as [`CONTROLLERS`].
+pub(super) const PROXY: &str = "system:kube-proxy";
 /// Members of Atoll, by the name for which `deploy/kubernetes/rbac.yaml` has a role.
 pub(super) const MEMBERS: &str = "atolld";
 
@@ -53,9 +55,8 @@ pub(super) fn set_up(dir: &Path, address: Ipv4Addr) -> Result<()> {
     write(dir, "sa.key", &accounts.serialize_pem())?;
     write(dir, "sa.pub", &accounts.public_key_pem())?;
 
-    for (user, group) in
-        [(ADMIN, Some(MASTERS)), (CONTROLLERS, None), (SCHEDULER, None), (MEMBERS, None)]
-    {
+    let others = [CONTROLLERS, SCHEDULER, PROXY, MEMBERS].map(|user| (user, None));
+    for (user, group) in [(ADMIN, Some(MASTERS))].into_iter().chain(others) {
         let mut client = named(user, group);
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         issue(dir, &authority, base(user), client)?;

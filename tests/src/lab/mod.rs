@@ -24,7 +24,8 @@
 //!
 //! Every process has a certificate of the lab's own authority; nothing speaks plaintext.
 //!
-//! With `--kubernetes` there is `PREFIX-k8s` as well: a real control plane, without kubelets.
+//! With `--kubernetes` there is `PREFIX-k8s` as well: a real control plane, without kubelets; with
+//! `--kube-proxy` a real kube-proxy on each node.
 //!
 //! Deliberately absent: kubelets, QoS of the underlay, and any knowledge of how Atoll works
 //! inside. The lab speaks to it as an operator does ([`store`]) and as kubelet does ([`Lab::run_pod`]).
@@ -37,6 +38,7 @@ mod error;
 mod fabric;
 mod fault;
 mod files;
+mod kube_proxy;
 mod kubernetes;
 mod kubernetes_pki;
 mod member;
@@ -67,6 +69,7 @@ pub use down::{Removed, down};
 pub use env::CentralDatabases;
 pub use error::{Refused, Usage};
 pub use fault::{FaultTarget, FaultVerb};
+pub use kube_proxy::ProxyMode;
 pub use kubernetes::Kubernetes;
 pub use member::Member;
 pub(crate) use member::RaftConfig;

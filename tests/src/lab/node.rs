@@ -15,6 +15,7 @@ use super::binaries::VSWITCH_SCHEMA;
 use super::cni;
 use super::fabric::set_cable;
 use super::files::remove_if_there;
+use super::kube_proxy::ProxyMode;
 use super::member::wait_for_socket;
 use super::names::{API_PORT, LabName, Underlay, V4_LEN, member_address, tunnel_address};
 use super::options::CentralMode;
@@ -42,6 +43,7 @@ pub struct Node {
     binaries: PathBuf,
     members: u8,
     central: CentralMode,
+    kube_proxy: Option<ProxyMode>,
 }
 
 impl Node {
@@ -53,6 +55,7 @@ impl Node {
             binaries: state.binaries.clone(),
             members: state.members,
             central: state.central,
+            kube_proxy: state.kube_proxy,
         }
     }
 
@@ -84,6 +87,19 @@ impl Node {
     /// If the node's mount namespace is gone, because something killed what held it.
     pub fn space(&self) -> Result<Space> {
         Ok(Space::with_mounts_of(&self.namespace(), self.holder_pid()?))
+    }
+
+    pub(super) fn lab_dir(&self) -> &Path {
+        &self.lab_dir
+    }
+
+    pub(super) fn binaries(&self) -> &Path {
+        &self.binaries
+    }
+
+    /// How its kube-proxy translates, if it has one.
+    pub(super) fn proxy_mode(&self) -> Option<ProxyMode> {
+        self.kube_proxy
     }
 
     /// The namespaces of a pod on this node.
@@ -230,6 +246,7 @@ impl Node {
         }
         self.set_cables(true).await?;
         self.start_infrastructure().await?;
+        self.start_kube_proxy().await?;
         if with_agent { self.start_agent().await } else { Ok(()) }
     }
 
@@ -247,8 +264,8 @@ impl Node {
     }
 
     /// All daemons, those first that depend on the others.
-    fn daemons(&self) -> [Daemon; 4] {
-        [self.agent(), self.controller(), self.vswitchd(), self.ovsdb()]
+    fn daemons(&self) -> [Daemon; 5] {
+        [self.kube_proxy(), self.agent(), self.controller(), self.vswitchd(), self.ovsdb()]
     }
 
     /// Makes the directories that become the node's own, and what is installed in them.
@@ -349,7 +366,7 @@ impl Node {
         })
     }
 
-    fn daemon(&self, program: &'static str, pid_file: &str) -> Daemon {
+    pub(super) fn daemon(&self, program: &'static str, pid_file: &str) -> Daemon {
         Daemon::new(program, self.dir().join(pid_file), &self.namespace())
     }
 }

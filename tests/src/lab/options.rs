@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::error::Usage;
+use super::kube_proxy::ProxyMode;
 use super::names::LabName;
 
 /// Most nodes of one lab: `.101` to `.164`; each costs about 41 MB for OVS and ovn-controller.
@@ -45,6 +46,8 @@ pub struct Options {
     pub central: CentralMode,
     /// It has a Kubernetes control plane, from which members learn of nodes, namespaces and pods.
     pub kubernetes: bool,
+    /// With Kubernetes: each node has a kube-proxy, which works so.
+    pub kube_proxy: Option<ProxyMode>,
     /// An empty or absent directory; `None` for a fresh one.
     pub dir: Option<PathBuf>,
     /// Leave everything as it is if `up` fails, for a look at it.
@@ -65,6 +68,7 @@ impl Options {
             nodes: 2,
             central,
             kubernetes: false,
+            kube_proxy: None,
             dir: None,
             keep: false,
             bare: false,
@@ -79,6 +83,9 @@ impl Options {
         }
         if self.bare && self.kubernetes {
             return Err(Usage("a bare lab has nobody who would speak to Kubernetes".into()).into());
+        }
+        if self.kube_proxy.is_some() && !self.kubernetes {
+            return Err(Usage("kube-proxy needs an apiserver: --kubernetes".into()).into());
         }
         if self.nodes > NODES_MAX {
             return Err(Usage(format!("{} nodes: at most {NODES_MAX}", self.nodes)).into());
@@ -131,5 +138,14 @@ mod tests {
         assert!(options.check().is_ok());
         options.members = 2;
         assert!(options.check().is_err());
+    }
+
+    #[test]
+    fn kube_proxy_without_kubernetes_is_refused() {
+        let kube_proxy = Some(ProxyMode::Iptables);
+        let mut options = Options { kube_proxy, ..Options::new("atoll".parse().unwrap()) };
+        assert!(options.check().is_err());
+        options.kubernetes = true;
+        assert!(options.check().is_ok());
     }
 }

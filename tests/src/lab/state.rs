@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::error::Refused;
 use super::files;
+use super::kube_proxy::ProxyMode;
 use super::names::LabName;
 use super::options::CentralMode;
 
@@ -36,6 +37,9 @@ pub(super) struct State {
     /// Whether it has a Kubernetes control plane.
     #[serde(default)]
     pub(super) kubernetes: bool,
+    /// How the nodes' kube-proxies work, if it has any.
+    #[serde(default)]
+    pub(super) kube_proxy: Option<ProxyMode>,
     pub(super) bare: bool,
     #[serde(default)]
     pub(super) agents_later: bool,
@@ -125,6 +129,7 @@ mod tests {
             nodes: 2,
             central: CentralMode::Warm,
             kubernetes: false,
+            kube_proxy: None,
             bare: false,
             agents_later: false,
             binaries: PathBuf::from("/usr/bin"),

@@ -50,6 +50,9 @@ impl Reservation {
         if options.kubernetes {
             kubernetes::check(&binaries)?;
         }
+        if let Some(mode) = options.kube_proxy {
+            mode.check()?;
+        }
         let id = Uuid::new_v4();
         let (dir, made_dir) = choose_dir(options.dir, &options.name, id)?;
         let state = State {
@@ -61,6 +64,7 @@ impl Reservation {
             nodes: options.nodes,
             central: options.central,
             kubernetes: options.kubernetes,
+            kube_proxy: options.kube_proxy,
             bare: options.bare,
             agents_later: options.agents_later,
             binaries,
@@ -140,7 +144,8 @@ impl Lab {
             let name = node.name();
             kubernetes.put_node(&node).await.with_context(|| format!("cannot make {name}"))?;
             // Its agent waits until the members have heard of it.
-            return node.start_agent().await.with_context(|| format!("the agent of {name}"));
+            node.start_agent().await.with_context(|| format!("the agent of {name}"))?;
+            return node.start_kube_proxy().await.with_context(|| format!("on {name}"));
         }
         let (index, name) = (node.index(), node.name());
         let spec = NodeSpec {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use atoll_tests::lab::{
-    CentralMode, FaultTarget, FaultVerb, LabName, Options, Place, PodName, PodOptions,
+    CentralMode, FaultTarget, FaultVerb, LabName, Options, Place, PodName, PodOptions, ProxyMode,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -104,6 +104,9 @@ pub(crate) struct Up {
     /// With a real Kubernetes control plane; its nodes have no kubelets.
     #[arg(long)]
     kubernetes: bool,
+    /// With Kubernetes: a kube-proxy on each node.
+    #[arg(long, value_enum, value_name = "MODE", requires = "kubernetes")]
+    kube_proxy: Option<ProxyMode>,
     /// An empty or absent directory for the lab's files; without it, a fresh one.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -117,8 +120,9 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn options(self, name: LabName) -> Options {
-        let Self { members, nodes, central, kubernetes, dir, keep, bare } = self;
-        Options { members, nodes, central, kubernetes, dir, keep, bare, ..Options::new(name) }
+        let Self { members, nodes, central, kubernetes, kube_proxy, dir, keep, bare } = self;
+        let sizes = Options { members, nodes, central, ..Options::new(name) };
+        Options { kubernetes, kube_proxy, dir, keep, bare, ..sizes }
     }
 }
 
@@ -249,6 +253,7 @@ mod tests {
         for line in [
             "atoll-lab",
             "atoll-lab up --name Up",
+            "atoll-lab up --kube-proxy iptables",
             "atoll-lab exec outside",
             "atoll-lab exec nowhere -- true",
             "atoll-lab pod run web --node 1",
