@@ -22,14 +22,19 @@ const REDIAL: Duration = Duration::from_millis(300);
 const WORD: &[u8; 4] = b"word";
 
 pub(crate) fn echo(addresses: &[&str]) -> Result<()> {
+    listen(addresses, echo_udp, echo_tcp)
+}
+
+/// Does so with what comes to each address, for ever.
+pub(crate) fn listen(addresses: &[&str], udp: fn(&UdpSocket), tcp: fn(&TcpListener)) -> Result<()> {
     let mut ears = Vec::new();
     for address in addresses {
         let address: SocketAddr = address.parse()?;
         // Bound to the one address: answers have to come from it.
         let datagrams = UdpSocket::bind(address).context("cannot listen")?;
         let streams = TcpListener::bind(address).context("cannot listen")?;
-        ears.push(thread::spawn(move || echo_udp(&datagrams)));
-        ears.push(thread::spawn(move || echo_tcp(&streams)));
+        ears.push(thread::spawn(move || udp(&datagrams)));
+        ears.push(thread::spawn(move || tcp(&streams)));
     }
     ears.into_iter().for_each(|ear| drop(ear.join()));
     Ok(())

@@ -7,6 +7,11 @@
 //! atoll-talk flood ADDRESS:PORT RATE SECONDS BYTES
 //! atoll-talk hear PORT                    a line with the time for each datagram
 //! atoll-talk echo ADDRESS:PORT ...        answers datagrams and streams with what they say
+//! atoll-talk seen ADDRESS:PORT ...        answers both with the address that they come from; a line
+//!                                         for each datagram that says what none said before
+//! atoll-talk ask WHO SECONDS TARGET ...   asks udp/ADDRESS:PORT, tcp/... and icmp/ADDRESS at once;
+//!                                         a line for each with what it answered in that time.
+//!                                         Datagrams say WHO and TARGET
 //! atoll-talk knock ADDRESS:PORT           a new stream every 50 ms; a line for each that is answered
 //! atoll-talk call udp|tcp ADDRESS:PORT    says a word every 20 ms; a line for each that is answered
 //! atoll-talk redial ADDRESS:PORT          as call tcp, and begins anew whenever that ends
@@ -18,6 +23,7 @@
 //!
 //! Times are milliseconds since 1970.
 
+mod ask;
 mod capture;
 mod echo;
 
@@ -42,6 +48,10 @@ fn main() -> Result<()> {
         }
         ["hear", port] => hear(&bound(port)?),
         ["echo", ref at @ ..] => echo::echo(at),
+        ["seen", ref at @ ..] => echo::listen(at, ask::seen_udp, ask::seen_tcp),
+        ["ask", who, seconds, ref targets @ ..] => {
+            ask::ask(who, Duration::from_secs(seconds.parse()?), targets)
+        }
         ["knock", at] => echo::knock(at.parse()?),
         ["call", "udp", to] => echo::call_udp(to.parse()?),
         ["call", "tcp", to] => echo::call_tcp(to.parse()?),
