@@ -77,6 +77,8 @@ pub(super) struct Ovn {
     router_mac: Option<String>,
     /// The store's revision that last changed the subnet.
     revision: Option<i64>,
+    /// Under which addresses its pods appear outside, whichever gateway serves.
+    seen_outside: Option<String>,
 }
 
 /// A /64 has more addresses than 64 bits count: larger numbers are texts.

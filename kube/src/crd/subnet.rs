@@ -66,9 +66,10 @@ pub(super) struct SubnetSpec {
     exclude_ips: Option<Vec<String>>,
     /// Always ovn.
     provider: Option<String>,
-    /// Where traffic leaves the cluster; always distributed.
+    /// Where traffic leaves the cluster: distributed, by each pod's own node, or centralized.
     gateway_type: Option<String>,
-    /// Not implemented.
+    /// The nodes by which it leaves if that is centralized, the preferred one first; behind a
+    /// colon the addresses under which its pods appear there.
     gateway_node: Option<String>,
     /// Not implemented.
     gateway_node_selectors: Option<Vec<LabelSelector>>,
@@ -131,7 +132,7 @@ pub(super) struct SubnetSpec {
     ipv6_ra_configs: Option<String>,
     /// Not implemented.
     enable_lb: Option<bool>,
-    /// Not implemented.
+    /// By all of these nodes at once.
     enable_ecmp: Option<bool>,
     /// Not implemented.
     enable_multicast_snoop: Option<bool>,

@@ -74,8 +74,9 @@ async fn refusals(kubernetes: &Kubernetes) -> Result<()> {
     };
     let said = refused(kubernetes, &with("vlan", json!("v1"))).await?;
     ensure!(said.contains("spec.vlan is not implemented; leave it out"), "{said}");
-    let said = refused(kubernetes, &with("gatewayType", json!("centralized"))).await?;
-    ensure!(said.contains("spec.gatewayType is not implemented"), "{said}");
+    let selectors = json!([{ "matchLabels": { "gateway": "yes" } }]);
+    let said = refused(kubernetes, &with("gatewayNodeSelectors", selectors)).await?;
+    ensure!(said.contains("spec.gatewayNodeSelectors is not implemented"), "{said}");
     let said = refused(kubernetes, &with("gatway", json!("10.60.0.1"))).await?;
     ensure!(said.contains("unknown field \"spec.gatway\""), "{said}");
     let said = refused(kubernetes, &with("cidrBlock", json!(""))).await?;

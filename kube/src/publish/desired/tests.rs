@@ -129,6 +129,27 @@ fn a_refusal_is_said_whether_or_not_there_is_a_subnet() {
     assert_eq!(going["conditions"][0]["reason"], "Deleting");
 }
 
+/// The apiserver takes nothing of a status with a field that the schema does not declare.
+#[test]
+fn all_that_is_said_of_a_subnet_is_in_the_schema() {
+    let status = subnet_status(Some(&subnet()), Some(&usage("5")), Some("no"), Some(4)).unwrap();
+    let schema = serde_json::to_value(&crate::crd::definitions()[0]).unwrap();
+    let schema =
+        &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+    declared("status", &status, schema);
+}
+
+fn declared(at: &str, said: &Value, schema: &Value) {
+    for (key, value) in said.as_object().into_iter().flatten() {
+        let schema = &schema["properties"][key];
+        assert!(schema.is_object(), "{at}.{key} is not declared");
+        declared(&format!("{at}.{key}"), value, schema);
+    }
+    for item in said.as_array().into_iter().flatten() {
+        declared(at, item, &schema["items"]);
+    }
+}
+
 #[test]
 fn counts_that_kubernetes_would_round_are_texts() {
     let count = |available: &str| {
