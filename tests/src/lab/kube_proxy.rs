@@ -19,10 +19,10 @@ use super::process::Daemon;
 use super::shell::run;
 use crate::wait::wait_until;
 
-/// How long it may take until it has written its first rules.
+/// How long it may take until it answers.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where it says whether it has.
+/// Where it answers. Its first rules may come a moment later.
 const HEALTH: &str = "127.0.0.1:10256";
 
 /// What kube-proxy writes its rules with.
@@ -60,7 +60,7 @@ impl Node {
         self.daemon("kube-proxy", "kube-proxy.pid")
     }
 
-    /// Starts kube-proxy unless it runs or the lab has none, and waits for its first rules.
+    /// Starts kube-proxy unless it runs or the lab has none, and waits until it answers.
     pub(super) async fn start_kube_proxy(&self) -> Result<()> {
         let Some(mode) = self.proxy_mode() else { return Ok(()) };
         let proxy = self.kube_proxy();
@@ -73,7 +73,7 @@ impl Node {
             let argv: Vec<_> = words.into_iter().chain([config.as_os_str()]).collect();
             proxy.write_pid(self.space()?.spawn_daemon(&argv, &Vec::new(), &log)?)?;
         }
-        wait_until(START_DEADLINE, "the first rules of kube-proxy", async || {
+        wait_until(START_DEADLINE, "an answer of kube-proxy", async || {
             if proxy.pid().is_none() {
                 bail!("it has ended: see {}", log.display());
             }
