@@ -132,6 +132,7 @@ impl Keeper {
             remote,
             encap: self.config.encap_ip,
             datapath_type: self.config.datapath_type.clone(),
+            is_marked: self.config.tunnel.is_some(),
             leg,
         };
         let mut plan = settings::plan(&desired, &replica);

@@ -16,16 +16,17 @@
 //!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
 //! * [`ovs`]: this node's Open vSwitch;
-//! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
+//! * [`link`]: links, addresses, routes, offloads, queueing and sysctls, natively over netlink;
 //! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
 //! * [`connections`]: what a private subnet does not allow any more is ended;
+//! * [`priority`]: what important pods send leaves first;
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`cleanup`]: nothing of all this is left;
 //! * [`cni`]: the socket on which the CNI plugin asks.
 //!
 //! Invariants:
 //! * nothing that is not marked as ours is changed: names of links, protocol number of routes,
-//!   names of sets and chains;
+//!   names of sets and chains, number of a queueing discipline;
 //! * every operation may be repeated: it finds what is there and changes only what differs;
 //! * no process is started for a pod.
 
@@ -49,6 +50,7 @@ pub mod detach;
 pub mod held;
 pub mod leg;
 pub mod mirror;
+pub mod priority;
 pub mod status;
 pub mod step;
 

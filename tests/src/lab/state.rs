@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) bare: bool,
     #[serde(default)]
     pub(super) agents_later: bool,
+    #[serde(default)]
+    pub(super) tunnel_mbit: Option<u32>,
     /// Where Atoll's programs are.
     pub(super) binaries: PathBuf,
 }
@@ -127,6 +129,7 @@ mod tests {
             kubernetes: false,
             bare: false,
             agents_later: false,
+            tunnel_mbit: None,
             binaries: PathBuf::from("/usr/bin"),
         }
     }

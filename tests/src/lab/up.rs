@@ -63,6 +63,7 @@ impl Reservation {
             kubernetes: options.kubernetes,
             bare: options.bare,
             agents_later: options.agents_later,
+            tunnel_mbit: options.tunnel_mbit,
             binaries,
         };
         state.create()?;
