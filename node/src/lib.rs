@@ -14,6 +14,7 @@
 //! * [`attach`], [`detach`]: one pod, from the plugin's call to packets, and the way back, in steps
 //!   at each of which the agent may die ([`step`]); [`check`]: whether it is still so;
 //!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
+//! * [`over`]: pods that the store has given up are unplugged, asked for or not;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
 //! * [`ovs`]: this node's Open vSwitch;
 //! * [`link`]: links, addresses, routes, offloads, queueing and sysctls, natively over netlink;
@@ -50,6 +51,7 @@ pub mod detach;
 pub mod held;
 pub mod leg;
 pub mod mirror;
+pub mod over;
 pub mod priority;
 pub mod status;
 pub mod step;
