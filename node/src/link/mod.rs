@@ -6,7 +6,7 @@
 //!
 //! Two halves:
 //! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
-//!   shows it;
+//!   shows it, and [`announce`] tells its neighbours;
 //! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that
 //!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be;
 //!   [`share`] has marked packets leave an interface first.
@@ -20,10 +20,10 @@
 //! * of queueing disciplines, only the one with our number is touched;
 //! * a failed [`attach`] leaves no new link behind.
 //!
-//! Deliberately absent: processes, ioctls, gratuitous ARP (OVN answers for its
-//! ports), everything about Open vSwitch.
+//! Deliberately absent: processes, ioctls, everything about Open vSwitch.
 
 mod addresses;
+mod announce;
 mod ethtool;
 mod host;
 mod interface;
@@ -38,6 +38,7 @@ mod shares;
 mod sysctl;
 
 pub use addresses::AddressError;
+pub use announce::announce;
 pub use ethtool::OffloadError;
 pub use host::{host_ifname, host_mac};
 pub use interface::{ConfigureError, Configured, InterfaceSpec, configure, raise_silent};
