@@ -69,7 +69,7 @@ central-failover: install build ## The report central-failover: 20 kills, freeze
 	ATOLL_FAILOVER_ROUNDS=$${ATOLL_FAILOVER_ROUNDS:-20} \
 		$(CARGO) test -p atoll-tests --test central_failover -- --nocapture
 
-qos: install build ## The report qos: how fast pods send and receive at the rates that are set, 1 to 200 Mbit/s, UDP and TCP; 8 minutes.
+qos: install build ## The report qos: how fast pods send and receive at the rates that are set, 1 to 200 Mbit/s, UDP and TCP, and who goes first; 10 minutes.
 	ATOLL_QOS_TABLE=1 $(CARGO) test -p atoll-tests --test qos -- --nocapture
 
 mirror: install build ## The report mirror: frames on mirror0 and frames sent, on and off 50 times, after restarts. ATOLL_MIRROR_TOGGLES.

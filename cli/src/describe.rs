@@ -208,6 +208,7 @@ fn qos(it: &Qos) -> Value {
     json!({
         "ingress": rate(spec.rates.ingress),
         "egress": rate(spec.rates.egress),
+        "important": spec.important,
         "priority": spec.priority,
         "pods": texts(&spec.pods),
         "namespaces": texts(&spec.namespaces),

@@ -64,6 +64,7 @@ const QOS: &[Column] = &[
     column("NAME", &["/metadata/name"]),
     column("INGRESS", &["/spec/ingress/rate"]),
     column("EGRESS", &["/spec/egress/rate"]),
+    column("IMPORTANT", &["/spec/important"]),
     column("PRIORITY", &["/spec/priority"]),
     column("PODS", &["/spec/pods"]),
     column("NAMESPACES", &["/spec/namespaces"]),

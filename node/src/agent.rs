@@ -21,7 +21,7 @@ use crate::inventory::Teller;
 use crate::neighbours::Neighbours;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, connections, follow, inventory, leg, mirror, southbound};
+use crate::{cache, connections, follow, inventory, leg, mirror, over, priority, southbound};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -94,6 +94,8 @@ pub async fn run(
     let (switch, views, far) = (ovs.clone(), view.clone(), progress.clone());
     let ended = connections::keep(config.clone(), switch, views, far, cancel.clone());
     tasks.spawn(after(first_word.clone(), ended));
+    tasks.spawn(over::keep(attacher.clone(), view.clone(), cancel.clone()));
+    tasks.spawn(priority::keep(config.clone(), cancel.clone()));
     let copies = mirror::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone());
     tasks.spawn(after(first_word.clone(), copies));
     let kept = leg::keep(config.clone(), client, ovs, view, progress, cancel.clone());

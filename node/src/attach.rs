@@ -224,10 +224,15 @@ impl Attacher {
             uid: spec.uid.to_string(),
             sandbox: spec.sandbox.to_string(),
         };
-        self.queue
-            .push(report)
-            .await
-            .map_err(|error| failed("the report to the store cannot be kept", error))?;
+        // At the same time: the disk takes longer.
+        let announced = link::announce(&request.netns, &request.ifname);
+        let (reported, announced) = tokio::join!(self.queue.push(report), announced);
+        reported.map_err(|error| failed("the report to the store cannot be kept", error))?;
+        if let Err(error) = announced {
+            // Neighbours find out by themselves, some seconds later.
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(pod = %decided.pod.spec.key, error, "neighbours were not told of the pod");
+        }
         reached(Step::Reported);
         Ok(added)
     }

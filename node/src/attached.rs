@@ -136,6 +136,12 @@ impl Attached {
         live(Sandbox::new(sandbox).ok()?, &objects)
     }
 
+    /// The state by which a sandbox was plugged in, if its record can be read.
+    pub async fn lineage(&self, sandbox: &str) -> Option<Lineage> {
+        let bytes = tokio::fs::read(self.dir.join(file_name(sandbox)?)).await.ok()?;
+        atoll_api::saved::decode(&bytes).ok().map(|(lineage, _)| lineage)
+    }
+
     /// Every pod that has a record, in the order of their sandboxes.
     ///
     /// # Errors
@@ -235,6 +241,8 @@ mod tests {
         let mut names = records.sandboxes().unwrap();
         names.sort();
         assert_eq!(names, ["s1", "s2"]);
+        assert_eq!(records.lineage("s1").await.as_ref(), Some(&lineage));
+        assert_eq!(records.lineage("s3").await, None);
         assert_eq!((&again[0].spec, &again[0].ports), (&pod.spec, &vec![live_port(&allocation)]));
         for sandbox in ["s1", "s1", "s9", "../etc/passwd", "..", ""] {
             records.remove(sandbox).await.unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use atoll_api::tls::{CredentialsError, OthersTls};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
 use atoll_cni_wire::{SOCKET_DEFAULT, TOMBSTONE_DIR_DEFAULT};
-use atoll_model::NodeName;
+use atoll_model::{NodeName, limits};
 use serde::Deserialize;
 
 /// Geneve adds 58 bytes to a 1500-byte underlay's packets; 1400 leaves room for IPv6 and IPsec.
@@ -32,8 +32,16 @@ struct Raw {
     datapath_type: String,
     #[serde(default = "default_mtu")]
     mtu: u16,
+    tunnel: Option<RawTunnel>,
     tls: Option<CertificateFiles>,
     southbound_tls: Option<OthersTls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTunnel {
+    interface: String,
+    rate_mbit: u32,
 }
 
 const NO_TLS: &str = "is missing: an agent shows its node's certificate. Make one with `atolld pki \
@@ -93,11 +101,42 @@ pub struct Config {
     pub datapath_type: String,
     /// MTU of pods in bytes, unless their subnet says otherwise.
     pub mtu: u16,
+    /// Where what important pods send leaves first; nowhere unless it is asked for.
+    pub tunnel: Option<Tunnel>,
     /// This node's certificate; `None` with `--insecure-dev`, and then every endpoint is loopback.
     pub tls: Option<CertificateFiles>,
     /// What `ovn-controller` shows to the southbound, and whose certificates it takes: the same unless
     /// the southbound is of an ovn-central that somebody else runs.
     pub southbound: Option<CertificateFiles>,
+}
+
+/// The interface by which the node's tunnels leave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Its name. It is the one that frames leave by: where Open vSwitch's userspace has the node's
+    /// uplink in a bridge, that port and not the bridge.
+    pub interface: String,
+    /// What it carries, in Mbit/s. More than leaves it in truth, and queues are somewhere else.
+    pub rate_mbit: u32,
+}
+
+/// The longest name of an interface.
+const INTERFACE_LEN_MAX: usize = 15;
+
+impl Tunnel {
+    fn parse(raw: RawTunnel) -> Result<Self, ConfigError> {
+        let RawTunnel { interface, rate_mbit } = raw;
+        let value = |key, rule: String| ConfigError::Value { key, rule };
+        if interface.is_empty() || interface.len() > INTERFACE_LEN_MAX || interface.contains('/') {
+            let rule = format!("{interface:?} is not the name of an interface");
+            return Err(value("tunnel.interface", rule));
+        }
+        if rate_mbit == 0 || rate_mbit > limits::RATE_MBIT_MAX {
+            let rule = format!("{rate_mbit} is not from 1 to {}", limits::RATE_MBIT_MAX);
+            return Err(value("tunnel.rate_mbit", rule));
+        }
+        Ok(Self { interface, rate_mbit })
+    }
 }
 
 impl Config {
@@ -177,6 +216,7 @@ impl Config {
             encap_ip: raw.encap_ip,
             datapath_type: raw.datapath_type,
             mtu: raw.mtu,
+            tunnel: raw.tunnel.map(Tunnel::parse).transpose()?,
             tls: raw.tls,
             southbound,
         })
@@ -258,7 +298,11 @@ mod tests {
         assert!(message("\"n1\"", "\"N 1\"").starts_with("node: node name"));
         assert!(message("node =", "mtu = 500\nnode =").starts_with("mtu"));
         assert!(message("node =", "datapath_type = \"x\"\nnode =").starts_with("datapath_type"));
+        let tunnel = |lines: &str| message("[tls]", &format!("[tunnel]\n{lines}\n[tls]"));
+        assert!(tunnel("interface = \"e/1\"\nrate_mbit = 1").starts_with("tunnel.interface"));
+        assert!(tunnel("interface = \"eth1\"\nrate_mbit = 0").starts_with("tunnel.rate_mbit"));
     }
+
     /// Plaintext must be asked for, and stays on the machine.
     #[test]
     fn plaintext_is_for_loopback_only() {

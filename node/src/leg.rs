@@ -223,6 +223,7 @@ pub(crate) fn desired(
         remote,
         encap: config.encap_ip,
         datapath_type: config.datapath_type.clone(),
+        is_marked: config.tunnel.is_some(),
         leg: leg.map(|mac| Leg { port, mac, mtu: config.mtu }),
     })
 }

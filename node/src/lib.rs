@@ -16,11 +16,13 @@
 //!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
 //! * `southbound`: since when a new pod could not be installed;
 //! * `keep`: the loop that each of the following has;
+//! * [`over`]: pods that the store has given up are unplugged, asked for or not;
 //! * [`leg`]: the node itself: Open vSwitch's settings, `ovn0`, routes, packet filter;
 //! * [`ovs`]: this node's Open vSwitch;
-//! * [`link`]: links, addresses, routes, offloads and sysctls, natively over netlink;
+//! * [`link`]: links, addresses, routes, offloads, queueing and sysctls, natively over netlink;
 //! * [`firewall`]: ipsets and iptables chains for traffic that leaves the pod network;
 //! * [`connections`]: what a private subnet does not allow any more is ended;
+//! * [`priority`]: what important pods send leaves first;
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`belief`]: what the node believes, and whether it holds;
 //! * [`cleanup`]: nothing of all this is left;
@@ -28,7 +30,7 @@
 //!
 //! Invariants:
 //! * nothing that is not marked as ours is changed: names of links, protocol number of routes,
-//!   names of sets and chains;
+//!   names of sets and chains, number of a queueing discipline;
 //! * every operation may be repeated: it finds what is there and changes only what differs;
 //! * no process is started for a pod.
 
@@ -53,6 +55,8 @@ pub mod detach;
 pub mod held;
 pub mod leg;
 pub mod mirror;
+pub mod over;
+pub mod priority;
 mod southbound;
 pub mod status;
 pub mod step;

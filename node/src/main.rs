@@ -34,8 +34,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Removes from this node whatever an agent made: links, routes, rules, sets, rows of Open
-    /// vSwitch, files. Stop the agent and ovn-controller first.
+    /// Removes from this node whatever an agent made: links, routes, rules, sets, queueing, rows of
+    /// Open vSwitch, files. Stop the agent and ovn-controller first.
     ///
     /// Packets are still forwarded then (net.ipv4.ip_forward and its like): others may need it. The
     /// plugin and its network list belong to whoever installed them; the store still knows the

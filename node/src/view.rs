@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use atoll_model::lineage::LineageError;
 use atoll_model::{
-    Allocation, Binding, Central, ChangeSet, ClusterId, Lineage, MirrorTarget, Node, NodeName,
-    Object, ObjectKey, Owner, Pod, PodKey, PortName, Reconciling, Revision, Settings, Sighting,
-    Subnet, SubnetName, Uid,
+    Allocation, Binding, Central, ChangeSet, ClusterId, Draining, Lineage, MirrorTarget, Node,
+    NodeName, Object, ObjectKey, Owner, Pod, PodKey, PortName, Reconciling, Revision, Settings,
+    Sighting, Subnet, SubnetName, Uid,
 };
 
 /// The objects that one node needs, at one revision. Cheap to clone.
@@ -131,6 +131,14 @@ impl View {
     pub fn sightings(&self) -> impl Iterator<Item = &Arc<Sighting>> {
         self.objects.values().filter_map(|object| match object {
             Object::Sighting(sighting) => Some(sighting),
+            _ => None,
+        })
+    }
+
+    /// Pods that are over, as long as this node has not said that they are unplugged.
+    pub fn drainings(&self) -> impl Iterator<Item = &Arc<Draining>> {
+        self.objects.values().filter_map(|object| match object {
+            Object::Draining(draining) => Some(draining),
             _ => None,
         })
     }
@@ -321,8 +329,7 @@ pub(crate) mod samples {
 mod tests {
     use super::*;
     use atoll_model::{
-        Actor, Addresses, Change, Draining, MemberId, MemberName, Namespace, NamespaceName,
-        PodSpec, Sandbox,
+        Actor, Addresses, Change, MemberId, MemberName, Namespace, NamespaceName, PodSpec, Sandbox,
     };
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {

@@ -422,3 +422,31 @@ fn a_strict_reverse_path_filter_of_the_node_does_not_reach_our_interface() {
         assert_eq!(set.trim(), expected, "all = {all}");
     }
 }
+
+// A neighbour that talked to an earlier owner of the address sends to that one's MAC for some
+// seconds, or until it hears better.
+#[test]
+fn neighbours_that_know_an_earlier_owner_of_an_address_hear_of_the_new_one() {
+    let (node, pod) = (Net::new(), Net::new());
+    node.as_node(async || link::attach(&pod_link(&pod)).await).unwrap();
+    node.sh(&format!("ip addr add 10.16.0.9/16 dev {HOST}"));
+    node.sh(&format!("ip addr add fd00:10:16::9/64 dev {HOST} nodad"));
+    let known = |address: &str| {
+        let shown = node.ip(&format!("neigh show {address} dev {HOST}"));
+        shown[0]["lladdr"].as_str().unwrap_or_default().to_owned()
+    };
+    let addresses = ["10.16.0.5", "fd00:10:16::5"];
+    for address in addresses {
+        let earlier = "lladdr 0a:00:00:00:00:99 nud stale";
+        node.sh(&format!("ip neigh replace {address} dev {HOST} {earlier}"));
+        assert_eq!(known(address), "0a:00:00:00:00:99");
+    }
+    let netns = pod.path();
+    node.as_node(async || link::announce(&netns, "eth0").await).unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while addresses.iter().any(|address| known(address) != "0a:00:00:00:00:05") {
+        assert!(std::time::Instant::now() < until, "{:?}", addresses.map(known));
+    }
+    let absent = node.as_node(async || link::announce(&netns, "eth1").await);
+    assert!(matches!(absent, Err(AttachError::Vanished { .. })), "{absent:?}");
+}

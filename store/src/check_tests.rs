@@ -297,6 +297,7 @@ fn rich() -> State {
     it.apply(Operation::PutQos(QosSpec {
         name: "q".parse().unwrap(),
         rates,
+        important: false,
         priority: 1,
         pods,
         namespaces: Vec::new(),

@@ -68,6 +68,7 @@ fn a_changed_field_of_a_qos_spec_or_a_mirror_changes_the_digest() {
     let spec = QosSpec {
         name: "x".parse().unwrap(),
         rates: rates(1, None),
+        important: false,
         priority: 1,
         pods: vec![pod("a/p")],
         namespaces: Vec::new(),
@@ -82,7 +83,7 @@ fn a_changed_field_of_a_qos_spec_or_a_mirror_changes_the_digest() {
         changed!(qos, Qos:
             |it| it.spec.rates = rates(2, None),
             |it| it.spec.rates = Rates { ingress: None, egress: rates(1, None).ingress },
-            |it| it.spec.priority += 1, |it| it.spec.pods.clear(),
+            |it| it.spec.important = true, |it| it.spec.priority += 1, |it| it.spec.pods.clear(),
             |it| it.spec.namespaces = vec![ns("a")], |it| it.spec.subnets = vec!["a".parse().unwrap()],
             |it| it.spec.selectors = vec![PodSelector { namespace: None, labels: LabelSelector::default() }],
             |it| it.spec.selectors = vec![PodSelector { namespace: Some(ns("a")), labels: LabelSelector::default() }],

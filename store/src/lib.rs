@@ -108,5 +108,5 @@ pub use apply::Applied;
 pub use dump::RestoreError;
 pub use gateway::SeenOutside;
 pub use plan::{Plan, plan};
-pub use qos::{Limit, Limits, effective_limits};
+pub use qos::{Limit, Limits, effective_limits, knows_important};
 pub use state::{FamilyUsage, State, Usage};

@@ -1,4 +1,4 @@
-//! How fast pods may send and receive.
+//! How fast pods may send and receive, and whose traffic goes first.
 //!
 //! Each direction of a pod is decided for itself. The first of these that has a rate for it wins:
 //!
@@ -8,8 +8,9 @@
 //! 4. a spec that names the subnet of its address;
 //! 5. a spec that selects it by its labels.
 //!
-//! Of two specs in the same place the higher priority wins, then the lower name. Nothing is stored
-//! of the result: it is looked up.
+//! Of two specs in the same place the higher priority wins, then the lower name. A pod is important
+//! if any spec that means it says so: only specs do, which operators make, and no pod can say it of
+//! itself. Nothing is stored of the result: it is looked up.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -55,10 +56,12 @@ pub struct Limits {
     pub ingress: Option<Limit>,
     /// What it sends.
     pub egress: Option<Limit>,
+    /// The spec by which what it sends goes first; none if it waits its turn.
+    pub important: Option<QosName>,
 }
 
 /// What limits a pod; nothing if it is not known. O(log n) for each spec that means it, and
-/// O(specs with selectors) while a direction is still open.
+/// O(specs with selectors) while something is still open.
 #[must_use]
 pub fn effective_limits(state: &State, key: &PodKey) -> Limits {
     let mut limits = Limits::default();
@@ -76,23 +79,34 @@ pub fn effective_limits(state: &State, key: &PodKey) -> Limits {
     for target in targets.into_iter().flatten() {
         let ranked = state.indexes.qos_by_target.get(&target).into_iter().flatten();
         for spec in ranked.filter_map(|(_, name)| state.qos(name)).map(|qos| &qos.spec) {
-            if limits.ingress.is_some() && limits.egress.is_some() {
-                return limits;
-            }
-            if target != Target::Selected || selects(spec, pod) {
+            if limits.is_open_to(spec) && (target != Target::Selected || selects(spec, pod)) {
                 limits.fill(&spec.rates, Some(&spec.name));
+                let by = spec.important.then(|| spec.name.clone());
+                limits.important = limits.important.take().or(by);
             }
         }
     }
     limits
 }
 
+/// Whether any pod may be important.
+#[must_use]
+pub fn knows_important(state: &State) -> bool {
+    state.qos_specs().any(|qos| qos.spec.important)
+}
+
 impl Limits {
-    /// Decides what is still open.
+    /// Whether the spec could decide something.
+    fn is_open_to(&self, spec: &QosSpec) -> bool {
+        let is_limited = self.ingress.is_some() && self.egress.is_some();
+        !is_limited || (spec.important && self.important.is_none())
+    }
+
+    /// Decides which rates are still open.
     fn fill(&mut self, rates: &Rates, by: Option<&QosName>) {
         let limit =
             |rate: Rate| Limit { mbit: rate.mbit, burst_mbit: rate.burst(), by: by.cloned() };
-        let Self { ingress, egress } = self;
+        let Self { ingress, egress, .. } = self;
         *ingress = ingress.take().or(rates.ingress.map(limit));
         *egress = egress.take().or(rates.egress.map(limit));
     }
@@ -156,8 +170,10 @@ impl Transaction {
 
 fn check(spec: &QosSpec) -> Result<(), Refusal> {
     let invalid = |rule: String| Err(Refusal::QosInvalid { name: spec.name.clone(), rule });
-    if spec.rates == Rates::default() {
-        return invalid("it limits neither direction; set a rate, or delete it".into());
+    if spec.rates == Rates::default() && !spec.important {
+        let rule = "it limits neither direction and makes nobody important; set a rate or \
+                    `important`, or delete it";
+        return invalid(rule.into());
     }
     if let Err(rule) = check_rates(&spec.rates) {
         return invalid(rule);

@@ -12,6 +12,7 @@ fn spec(name: &str, mbit: u32) -> QosSpec {
     QosSpec {
         name: name.parse().unwrap(),
         rates: Rates { ingress: rate(mbit), egress: rate(mbit) },
+        important: false,
         priority: 0,
         pods: Vec::new(),
         namespaces: Vec::new(),
@@ -112,6 +113,29 @@ fn a_plan_of_a_spec_names_the_pods_whose_limits_change() {
     it.put_pod("b/r", "u3").allocated();
     let put = Operation::PutQos(QosSpec { namespaces: vec![ns("a")], ..spec("x", 5) });
     assert_eq!(plan(&it.state, &txn(vec![put], 0)).pods, [pod("a/q")]);
+}
+
+/// Who is limited by the pod itself may still be important by a spec.
+#[test]
+fn a_pod_is_important_if_any_spec_that_means_it_says_so() {
+    let mut it = Scenario::new();
+    put_pod(&mut it, Rates { ingress: rate(1), egress: rate(1) });
+    put(&mut it, QosSpec { pods: vec![pod("a/p")], priority: 9, ..spec("near", 2) }).done();
+    let by = |it: &Scenario| effective_limits(&it.state, &pod("a/p")).important;
+    assert_eq!((by(&it), knows_important(&it.state)), (None, false));
+    let far = QosSpec {
+        rates: Rates::default(),
+        important: true,
+        namespaces: vec![ns("a")],
+        ..spec("far", 3)
+    };
+    put(&mut it, far.clone()).done();
+    assert_eq!((by(&it), knows_important(&it.state)), (Some(far.name.clone()), true));
+    let match_labels = Labels::from([("app".into(), "db".into())]);
+    let labels = LabelSelector { match_labels, ..LabelSelector::default() };
+    let others = vec![PodSelector { namespace: None, labels }];
+    put(&mut it, QosSpec { namespaces: Vec::new(), selectors: others, ..far }).done();
+    assert_eq!((by(&it), knows_important(&it.state)), (None, true));
 }
 
 #[test]

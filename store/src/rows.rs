@@ -409,7 +409,8 @@ impl Feed {
 
     fn qos(&mut self, it: &Qos) {
         let Qos { spec, created, changed } = it;
-        let QosSpec { name, rates, priority, pods, namespaces, subnets, selectors } = spec;
+        let QosSpec { name, rates, important, priority, pods, namespaces, subnets, selectors } =
+            spec;
         self.text(name.as_str());
         self.rates(rates);
         self.number((*priority).into());
@@ -422,6 +423,10 @@ impl Feed {
         });
         self.revision(*created);
         self.revision(*changed);
+        // Nothing for the others, so that a member of a release without it has the same digest.
+        if *important {
+            self.flag(true);
+        }
     }
 
     fn mirror(&mut self, it: &Mirror) {

@@ -1,15 +1,20 @@
-//! How fast pods send and receive: with real packets, set and changed while they talk. Needs root.
+//! How fast pods send and receive, and who goes first: with real packets, set and changed while they
+//! talk. Needs root.
 //!
 //! With `ATOLL_QOS_TABLE` in the environment, as `make qos` has it, a table of all rates too.
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+#[path = "qos/priority.rs"]
+mod priority;
+#[path = "qos/stream.rs"]
+mod stream;
 #[path = "qos/table.rs"]
 mod table;
 
 use anyhow::{Result, ensure};
 use atoll_tests::flow::{Flow, OPEN, is_at};
-use atoll_tests::lab::{Lab, Options, PodOptions, ScopedLab};
+use atoll_tests::lab::{Lab, LabName, Options, PodOptions, ScopedLab};
 use atoll_tests::people::atollctl;
 use atoll_tests::report::Report;
 use uuid::Uuid;
@@ -17,8 +22,8 @@ use uuid::Uuid;
 const PORT: u16 = 9_000;
 
 #[tokio::test]
-async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
-    let name = format!("q{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap();
+async fn a_pod_sends_and_receives_at_the_rate_that_is_set_and_an_important_one_goes_first() {
+    let name = lab_name().unwrap();
     let lab = ScopedLab::up(Options { members: 1, nodes: 2, ..Options::new(name) }).await.unwrap();
     let mut report = Report::new("qos", "make qos");
     rates(&lab, &mut report).await.unwrap();
@@ -26,9 +31,17 @@ async fn a_pod_sends_and_receives_at_the_rate_that_is_set() {
         Some(_) => table::fill(&lab, &mut report).await,
         None => Ok(()),
     };
+    // Its floods are not to meet those of the next network.
+    drop(lab);
+    let first = priority::show(&mut report).await;
     report.save().unwrap();
     told.unwrap();
+    first.unwrap();
     assert!(report.failures().is_empty(), "{:?}", report.failures());
+}
+
+fn lab_name() -> Result<LabName> {
+    Ok(format!("q{}", &Uuid::new_v4().simple().to_string()[..8]).parse()?)
 }
 
 async fn rates(lab: &Lab, report: &mut Report) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `QosSpec` of `atoll.io/v1`: how fast pods may send and receive.
+//! `QosSpec` of `atoll.io/v1`: how fast pods may send and receive, and whose traffic goes first.
 
 use std::fmt::Display;
 
@@ -33,6 +33,7 @@ struct Written {
 struct Fields {
     ingress: Option<WrittenRate>,
     egress: Option<WrittenRate>,
+    important: bool,
     priority: u32,
     pods: Vec<String>,
     namespaces: Vec<String>,
@@ -71,6 +72,7 @@ pub(super) fn parse(value: &Value) -> Result<Manifest, ManifestError> {
     Ok(Manifest::Qos(QosSpec {
         name,
         rates: Rates { ingress: rate(spec.ingress), egress: rate(spec.egress) },
+        important: spec.important,
         priority: spec.priority,
         pods: reader.all("spec.pods", pods)?,
         namespaces: reader.all("spec.namespaces", namespaces)?,
@@ -123,6 +125,9 @@ pub fn qos_object(qos: &Qos) -> Value {
             written[field] = rate;
         }
     }
+    if spec.important {
+        written["important"] = true.into();
+    }
     let lists = [
         ("pods", texts(&spec.pods)),
         ("namespaces", texts(&spec.namespaces)),
@@ -170,6 +175,7 @@ mod tests {
         let spec = json!({
             "ingress": { "rate": 20, "burst": 5 },
             "egress": { "rate": 10 },
+            "important": true,
             "priority": 3,
             "pods": ["shop/web"],
             "namespaces": ["shop"],

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::status::Condition;
 use super::subnet::LabelSelector;
 
-/// How fast pods may send and receive.
+/// How fast pods may send and receive, and whose traffic goes first.
 #[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "atoll.io",
@@ -16,9 +16,10 @@ use super::subnet::LabelSelector;
     plural = "qosspecs",
     shortname = "qos",
     status = "QosStatus",
-    doc = "Rates for all pods that are named or selected; the pod's own rates win.",
+    doc = "Rates and importance for all pods that are named or selected; the pod's own rates win.",
     printcolumn(name = "Ingress", type_ = "integer", json_path = ".spec.ingress.rate"),
     printcolumn(name = "Egress", type_ = "integer", json_path = ".spec.egress.rate"),
+    printcolumn(name = "Important", type_ = "boolean", json_path = ".spec.important"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority")
 )]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +28,8 @@ pub(super) struct QosSpecSpec {
     ingress: Option<Rate>,
     /// What pods send.
     egress: Option<Rate>,
+    /// What these pods send goes first where a node's tunnel interface has no room for all.
+    important: Option<bool>,
     /// Of two that mean a pod in the same way the higher wins, then the lower name.
     #[schemars(range(min = 0))]
     priority: Option<i32>,

@@ -94,6 +94,8 @@ struct Found {
     /// Each with its hardware address, unless the port says that it is ours.
     links: Vec<(String, Option<link::Mac>)>,
     filter: Vec<String>,
+    /// Interfaces on which important pods go first.
+    shared: Vec<String>,
     files: Files,
 }
 
@@ -122,6 +124,7 @@ impl Found {
             routes: present.iter().find(|link| link.name == OVN0).map(|link| link.index),
             rows: ovs::plan(config.node.as_str(), &replica).into_iter().map(|it| it.0).collect(),
             filter: firewall::observe().await?.names(),
+            shared: link::shared(&Namespace::Own).await?,
             files: files.clone(),
         })
     }
@@ -133,6 +136,7 @@ impl Found {
         self.rows.iter().for_each(|row| say(row));
         self.links.iter().for_each(|(name, _)| say(&format!("link {name}")));
         self.filter.iter().for_each(|name| say(name));
+        self.shared.iter().for_each(|name| say(&format!("queueing discipline of {name}")));
         self.files.all().for_each(|path| say(&format!("file {}", path.display())));
     }
 
@@ -165,6 +169,7 @@ impl Found {
         }
         until_no_leg().await?;
         Firewall::new().cleanup().await?;
+        link::unshare(&Namespace::Own, None).await?;
         self.files.remove()
     }
 }

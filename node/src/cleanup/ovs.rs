@@ -7,6 +7,7 @@
 use atoll_ovsdb::{Condition, Datum, Mutation, Operation, Replica, Row};
 use uuid::Uuid;
 
+use crate::ovs::settings::{TOS, TOS_OURS};
 use crate::ovs::{BRIDGE, VENDOR};
 
 /// Settings that nobody but a pod network has.
@@ -34,8 +35,11 @@ const TUNNEL: &str = "ovn-chassis-id";
 pub(super) fn plan(node: &str, replica: &Replica) -> Vec<(String, Operation)> {
     let mut plan = Vec::new();
     if let Some((root, row)) = replica.rows("Open_vSwitch").next() {
+        let is_marked = id(row, TOS_OURS.0).is_some();
         let is_ours = |(key, value): &(&str, &str)| {
-            SETTINGS.contains(key) || (NAMES.contains(key) && *value == node)
+            SETTINGS.contains(key)
+                || (NAMES.contains(key) && *value == node)
+                || (is_marked && [TOS.0, TOS_OURS.0].contains(key))
         };
         plan.extend(without_keys("Open_vSwitch", ".", root, row, is_ours));
         plan.extend(certificate(root, row, replica));

@@ -62,14 +62,7 @@ pub async fn find(namespace: &Namespace, name: &str) -> Result<Option<Link>, Lin
 ///
 /// [`LinkError`].
 pub async fn list(namespace: &Namespace) -> Result<Vec<Link>, LinkError> {
-    namespace
-        .run(async |sockets| {
-            let messages: Result<Vec<_>, _> =
-                sockets.inside.link().get().execute().try_collect().await;
-            let messages = messages.map_err(LinkError::request("list", "(all)"))?;
-            Ok(messages.iter().map(Link::from_message).collect())
-        })
-        .await
+    namespace.run(async |sockets| list_on(&sockets.inside).await).await
 }
 
 /// Deletes a link by its name; the other end of a veth goes with it. True if there was one.
@@ -140,6 +133,12 @@ pub(super) async fn forbid_arp(handle: &Handle, link: &Link) -> Result<bool, Lin
     let changed = handle.link().change(change.build()).execute().await;
     changed.map_err(LinkError::request("change", &link.name))?;
     Ok(true)
+}
+
+pub(super) async fn list_on(handle: &Handle) -> Result<Vec<Link>, LinkError> {
+    let messages: Result<Vec<_>, _> = handle.link().get().execute().try_collect().await;
+    let messages = messages.map_err(LinkError::request("list", "(all)"))?;
+    Ok(messages.iter().map(Link::from_message).collect())
 }
 
 pub(super) async fn find_on(handle: &Handle, name: &str) -> Result<Option<Link>, LinkError> {

@@ -1,4 +1,4 @@
-//! Links, addresses, routes, offloads and sysctls, natively.
+//! Links, addresses, routes, offloads, queueing disciplines and sysctls, natively.
 //!
 //! Everything here talks to the kernel over netlink from a short-lived thread of its own
 //! ([`Namespace`]), because a network namespace belongs to a *thread*: `setns` on a thread of the
@@ -6,9 +6,10 @@
 //!
 //! Two halves:
 //! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
-//!   shows it;
+//!   shows it, and [`announce`] tells its neighbours;
 //! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that
-//!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be.
+//!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be;
+//!   [`share`] has marked packets leave an interface first.
 //!
 //! Invariants:
 //! * every function is idempotent and changes only what differs;
@@ -16,12 +17,13 @@
 //!   hardware address ([`host_mac`]);
 //! * of routes, only those with [`ROUTE_PROTOCOL`] on the given interface are touched;
 //! * of addresses, only those of global scope on the given interface are touched;
+//! * of queueing disciplines, only the one with our number is touched;
 //! * a failed [`attach`] leaves no new link behind.
 //!
-//! Deliberately absent: processes, ioctls, traffic control, gratuitous ARP (OVN answers for its
-//! ports), everything about Open vSwitch.
+//! Deliberately absent: processes, ioctls, everything about Open vSwitch.
 
 mod addresses;
+mod announce;
 mod ethtool;
 mod host;
 mod interface;
@@ -32,9 +34,11 @@ mod namespace;
 mod netlink;
 mod pod;
 mod routes;
+mod shares;
 mod sysctl;
 
 pub use addresses::AddressError;
+pub use announce::announce;
 pub use ethtool::OffloadError;
 pub use host::{host_ifname, host_mac};
 pub use interface::{ConfigureError, Configured, InterfaceSpec, configure, raise_silent};
@@ -45,4 +49,5 @@ pub use namespace::{Namespace, NamespaceError, Sockets};
 pub use netlink::NetlinkError;
 pub use pod::{AttachError, Attached, PodLink, attach, detach};
 pub use routes::{ROUTE_PROTOCOL, Route, RouteChanges, RouteError, reconcile_routes};
+pub use shares::{ShareError, Shares, share, shared, unshare};
 pub use sysctl::{SysctlError, enable_forwarding, relax_reverse_path_filter};

@@ -103,6 +103,17 @@ pub(super) fn trust_ipv6_addresses(ifname: &str) -> Result<bool, SysctlError> {
     set(&Path::new(IPV6).join("conf").join(ifname).join("accept_dad"), "0")
 }
 
+/// Has the kernel say which addresses an interface has, whenever its hardware address is set. A
+/// kernel without IPv6 has none to tell of.
+pub(super) fn tell_neighbours(ifname: &str) -> Result<(), SysctlError> {
+    set(&Path::new(IPV4).join("conf").join(ifname).join("arp_notify"), "1")?;
+    let v6 = Path::new(IPV6).join("conf").join(ifname).join("ndisc_notify");
+    if v6.exists() {
+        set(&v6, "1")?;
+    }
+    Ok(())
+}
+
 fn get(path: &Path) -> Result<String, SysctlError> {
     let text = fs::read_to_string(path).map_err(SysctlError::at("read", path))?;
     Ok(text.trim().to_owned())

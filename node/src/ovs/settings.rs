@@ -10,6 +10,11 @@ use super::{BRIDGE, VENDOR, set_keys};
 /// The node's leg on the join switch.
 pub const OVN0: &str = "ovn0";
 
+/// Has tunnels take over the mark of what they carry, and what says that we have set it: operators
+/// may have it for reasons of their own.
+pub(crate) const TOS: (&str, &str) = ("ovn-encap-tos", "inherit");
+pub(crate) const TOS_OURS: (&str, &str) = ("atoll-encap-tos", "inherit");
+
 /// What Open vSwitch should say of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -23,6 +28,8 @@ pub struct Settings {
     pub encap: IpAddr,
     /// `system` or `netdev`.
     pub datapath_type: String,
+    /// Tunnels take over the mark of what they carry.
+    pub is_marked: bool,
     /// The node's port, once it has an allocation.
     pub leg: Option<Leg>,
 }
@@ -71,8 +78,11 @@ pub fn plan(desired: &Settings, replica: &Replica) -> Vec<Operation> {
     };
     let pairs: Vec<(&str, &str)> =
         keys.iter().map(|(key, value)| (*key, value.as_str())).filter(differs).collect();
+    let mut mutations = marks(desired.is_marked, row);
     if !pairs.is_empty() {
-        let mutations = set_keys("external_ids", &pairs);
+        mutations.extend(set_keys("external_ids", &pairs));
+    }
+    if !mutations.is_empty() {
         plan.push(Operation::mutate("Open_vSwitch", vec![Condition::uuid(root)], mutations));
     }
     plan.extend(bridge(desired, replica, root));
@@ -80,6 +90,21 @@ pub fn plan(desired: &Settings, replica: &Replica) -> Vec<Operation> {
         plan.extend(leg_port(leg, replica));
     }
     plan
+}
+
+/// Changes of `external_ids` by which tunnels take over marks; it is taken away only if we have set
+/// it.
+fn marks(is_wanted: bool, root: &Row) -> Vec<Mutation> {
+    let is_set = |(key, value): (&str, &str)| {
+        root.get("external_ids").and_then(|ids| ids.get(key)) == Some(value)
+    };
+    match (is_wanted, is_set(TOS), is_set(TOS_OURS)) {
+        (true, false, _) => set_keys("external_ids", &[TOS, TOS_OURS]),
+        (false, _, true) => {
+            vec![Mutation::delete("external_ids", Datum::set([TOS.0, TOS_OURS.0]))]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn has_flows(interface: &Row) -> bool {
@@ -206,6 +231,44 @@ pub(super) fn insert(table: &str, name: &str, row: Row) -> Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn changed(is_marked: bool, ids: &[(&str, &str)]) -> Vec<Operation> {
+        let ids = ids.iter().copied().chain([("system-id", "n1"), ("hostname", "n1")]);
+        let row = row([("external_ids", Datum::map(ids))]);
+        let mut replica = Replica::default();
+        let rows = [(uuid::Uuid::from_u128(1), std::sync::Arc::new(row))].into_iter().collect();
+        replica.tables.insert("Open_vSwitch".into(), std::sync::Arc::new(rows));
+        let desired = Settings {
+            chassis: ChassisName::new("n1").unwrap(),
+            hostname: "n1".into(),
+            remote: None,
+            encap: "10.0.0.1".parse().unwrap(),
+            datapath_type: "system".into(),
+            is_marked,
+            leg: None,
+        };
+        plan(&desired, &replica)
+    }
+
+    #[test]
+    fn tunnels_take_marks_over_if_it_is_asked_for_and_an_operators_word_stays() {
+        let says = |plan: &[Operation], text: &str| format!("{plan:?}").contains(text);
+        let asked = changed(true, &[]);
+        assert!(says(&asked, "ovn-encap-tos") && says(&asked, "atoll-encap-tos"), "{asked:?}");
+        let theirs = [("ovn-encap-tos", "inherit")];
+        let ours = [("ovn-encap-tos", "inherit"), ("atoll-encap-tos", "inherit")];
+        for (is_marked, there, is_changed) in [
+            (true, &theirs[..], false),
+            (true, &ours[..], false),
+            (true, &ours[1..], true),
+            (false, &theirs[..], false),
+            (false, &ours[..], true),
+            (false, &[], false),
+        ] {
+            let plan = changed(is_marked, there);
+            assert_eq!(says(&plan, "encap-tos"), is_changed, "{is_marked} {there:?} {plan:?}");
+        }
+    }
 
     #[test]
     fn a_southbound_with_other_servers_is_left_soon() {

@@ -17,8 +17,8 @@ fn rows_per_operation(table: Table) -> usize {
     match table {
         // Of a subnet: ours, and the user's.
         Table::Acl => limits::ACLS_PER_SUBNET_MAX.saturating_add(5),
-        // A spec may mean all pods, both directions of each.
-        Table::Qos => limits::PODS_MAX.saturating_mul(2),
+        // A spec may mean all pods, both directions of each and its mark.
+        Table::Qos => limits::PODS_MAX.saturating_mul(3),
         // Of a node or subnet: two policies per family.
         _ => 4,
     }

@@ -28,7 +28,7 @@ pub enum Table {
     PortGroup,
     /// Those rules.
     Acl,
-    /// What limits a direction of a pod.
+    /// What limits a direction of a pod, and which packets are important.
     Qos,
     /// The ranges of all subnets, one set per family.
     AddressSet,
@@ -134,7 +134,7 @@ impl Table {
             ],
             Self::PortGroup => &["name", "ports", "acls", "external_ids"],
             Self::Acl => &["direction", "priority", "match", "action", "external_ids"],
-            Self::Qos => &["direction", "priority", "match", "bandwidth", "external_ids"],
+            Self::Qos => &["direction", "priority", "match", "action", "bandwidth", "external_ids"],
             Self::AddressSet => &["name", "addresses", "external_ids"],
         }
     }

@@ -75,12 +75,15 @@ impl Value {
         Self(Repr::Map(pairs))
     }
 
-    /// The map of the given numbers, of which there is at least one.
+    /// The map of the given numbers. An empty one is written as one of texts: nothing tells them
+    /// apart.
     pub fn numbers<K: Into<String>>(pairs: impl IntoIterator<Item = (K, i64)>) -> Self {
         let pairs: BTreeMap<String, i64> =
             pairs.into_iter().map(|(key, number)| (key.into(), number)).collect();
-        debug_assert!(!pairs.is_empty(), "an empty map is one of texts");
-        Self(Repr::Numbers(pairs.into_iter().collect()))
+        match pairs.is_empty() {
+            true => Self(Repr::Map(Vec::new())),
+            false => Self(Repr::Numbers(pairs.into_iter().collect())),
+        }
     }
 
     /// The elements of a set in ascending order; of a map, none.

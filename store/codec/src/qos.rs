@@ -45,6 +45,7 @@ impl From<&model::QosSpec> for proto::QosSpec {
         Self {
             name: spec.name.to_string(),
             rates: Some((&spec.rates).into()),
+            important: spec.important,
             priority: spec.priority,
             pods: spec.pods.iter().map(Into::into).collect(),
             namespaces: spec.namespaces.iter().map(ToString::to_string).collect(),
@@ -67,6 +68,7 @@ impl TryFrom<&proto::QosSpec> for model::QosSpec {
         Ok(Self {
             name: name("qos.name", &spec.name)?,
             rates: need("qos.rates", spec.rates.as_ref())?.into(),
+            important: spec.important,
             priority: spec.priority,
             pods: pods.collect::<Result<_, _>>()?,
             namespaces: names("qos.namespaces", &spec.namespaces)?,

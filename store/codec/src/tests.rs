@@ -201,6 +201,7 @@ fn rates_and_mirrors_come_back_as_they_went() {
     let spec = QosSpec {
         name: QosName::new("gold").unwrap(),
         rates,
+        important: true,
         priority: 3,
         pods: vec![key.clone()],
         namespaces: vec![NamespaceName::new("tenant").unwrap()],

@@ -53,7 +53,9 @@ pub use object::{
 };
 pub use operation::{Actor, Operation, Precondition, Txn};
 pub use outcome::{Outcome, Reply};
-pub use qos::{Mirror, MirrorTarget, PodSelector, PodTraffic, Qos, QosSpec, Rate, Rates};
+pub use qos::{
+    IMPORTANT_DSCP, Mirror, MirrorTarget, PodSelector, PodTraffic, Qos, QosSpec, Rate, Rates,
+};
 pub use refusal::Refusal;
 pub use selector::{LabelRequirement, LabelSelector, LabelTest};
 pub use size::{ClusterSize, ClusterSizeError};

@@ -6,6 +6,11 @@ use crate::{
     LabelSelector, Labels, NamespaceName, NodeName, PodKey, QosName, Revision, SubnetName,
 };
 
+/// What marks the packets of important pods, a value of the field DSCP. It is one of those for
+/// local use (RFC 2474: they end in 11), so that it means nothing to others; its first three bits
+/// are those of AF4x, so that switches which look at no more treat it well.
+pub const IMPORTANT_DSCP: u8 = 35;
+
 /// A rate, from the pod's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate {
@@ -53,13 +58,15 @@ pub struct PodSelector {
     pub labels: LabelSelector,
 }
 
-/// Rates for all pods that are named or selected.
+/// Rates and importance for all pods that are named or selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QosSpec {
     /// Its name.
     pub name: QosName,
     /// The rates.
     pub rates: Rates,
+    /// What these pods send goes first where a node's tunnel interface has no room for all.
+    pub important: bool,
     /// Of two specs that mean a pod in the same way the higher wins, then the lower name.
     pub priority: u32,
     /// Pods by name.

@@ -250,5 +250,7 @@ fn judge_limits(state: &State, pod: &Pod) {
         own.or_else(|| by_spec.next().map(|(rate, spec)| limit(rate, Some(spec))))
     };
     let (ingress, egress) = (expected(|it| it.ingress), expected(|it| it.egress));
-    assert_eq!(effective_limits(state, key), Limits { ingress, egress }, "limits of {key}");
+    let important = specs.iter().find(|(_, _, it)| it.important).map(|(_, _, it)| it.name.clone());
+    let expected = Limits { ingress, egress, important };
+    assert_eq!(effective_limits(state, key), expected, "limits of {key}");
 }

@@ -342,23 +342,26 @@ fn qos() -> impl Strategy<Value = Operation> {
     let spec = (
         select(&["q0", "q1", "q2"][..]).prop_map(|name| name.parse().unwrap()),
         rates(),
-        0..2_u32,
+        (any::<bool>(), 0..2_u32),
         one(),
         prop::option::of(select(&["a", "b"][..]).prop_map(ns)),
         prop::option::of(select(&SUBNETS[..]).prop_map(subnet)),
         prop::option::of((prop::option::of(select(&["a", "b"][..]).prop_map(ns)), selectors())),
     )
-        .prop_map(|(name, rates, priority, pod, namespace, subnet, selected)| QosSpec {
-            name,
-            rates,
-            priority,
-            pods: pod.into_iter().collect(),
-            namespaces: namespace.into_iter().collect(),
-            subnets: subnet.into_iter().collect(),
-            selectors: selected
-                .into_iter()
-                .map(|(namespace, labels)| PodSelector { namespace, labels })
-                .collect(),
+        .prop_map(|(name, rates, (important, priority), pod, namespace, subnet, selected)| {
+            QosSpec {
+                name,
+                rates,
+                important,
+                priority,
+                pods: pod.into_iter().collect(),
+                namespaces: namespace.into_iter().collect(),
+                subnets: subnet.into_iter().collect(),
+                selectors: selected
+                    .into_iter()
+                    .map(|(namespace, labels)| PodSelector { namespace, labels })
+                    .collect(),
+            }
         });
     prop_oneof![
         3 => spec.prop_map(Operation::PutQos),

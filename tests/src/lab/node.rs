@@ -44,6 +44,7 @@ pub struct Node {
     members: u8,
     central: CentralMode,
     kube_proxy: Option<ProxyMode>,
+    tunnel_mbit: Option<u32>,
 }
 
 impl Node {
@@ -56,6 +57,7 @@ impl Node {
             members: state.members,
             central: state.central,
             kube_proxy: state.kube_proxy,
+            tunnel_mbit: state.tunnel_mbit,
         }
     }
 
@@ -349,6 +351,10 @@ impl Node {
             encap_ip: tunnel_address(self.index).to_string(),
             datapath_type: "netdev",
             mtu: POD_MTU,
+            tunnel: self.tunnel_mbit.map(|rate_mbit| TunnelConfig {
+                interface: Underlay::Tunnel.interface(),
+                rate_mbit,
+            }),
             tls: pki::files(&self.lab_dir, &format!("node/{}", self.name())).into(),
             southbound_tls: (self.central == CentralMode::External)
                 .then(|| others_pki::files(&self.lab_dir, &self.name()).into()),
@@ -379,6 +385,13 @@ pub(super) fn node_envs() -> Envs {
     ovs_envs([ovs_run, ovs_log, ovs_lib], [ovn_run, ovn_log, ovn_lib])
 }
 
+/// Where important pods go first.
+#[derive(Serialize)]
+struct TunnelConfig {
+    interface: &'static str,
+    rate_mbit: u32,
+}
+
 /// `atoll-node`'s configuration file.
 #[derive(Serialize)]
 struct AgentConfig {
@@ -390,6 +403,8 @@ struct AgentConfig {
     encap_ip: String,
     datapath_type: &'static str,
     mtu: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<TunnelConfig>,
     tls: TlsConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
     southbound_tls: Option<TlsConfig>,

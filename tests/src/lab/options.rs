@@ -56,6 +56,8 @@ pub struct Options {
     pub bare: bool,
     /// Nodes are announced, and have no agent until somebody starts it.
     pub agents_later: bool,
+    /// Mbit/s of nodes' tunnel interfaces, on which important pods go first.
+    pub tunnel_mbit: Option<u32>,
 }
 
 impl Options {
@@ -73,6 +75,7 @@ impl Options {
             keep: false,
             bare: false,
             agents_later: false,
+            tunnel_mbit: None,
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) bare: bool,
     #[serde(default)]
     pub(super) agents_later: bool,
+    #[serde(default)]
+    pub(super) tunnel_mbit: Option<u32>,
     /// Where Atoll's programs are.
     pub(super) binaries: PathBuf,
 }
@@ -132,6 +134,7 @@ mod tests {
             kube_proxy: None,
             bare: false,
             agents_later: false,
+            tunnel_mbit: None,
             binaries: PathBuf::from("/usr/bin"),
         }
     }

@@ -67,6 +67,7 @@ impl Reservation {
             kube_proxy: options.kube_proxy,
             bare: options.bare,
             agents_later: options.agents_later,
+            tunnel_mbit: options.tunnel_mbit,
             binaries,
         };
         state.create()?;

@@ -20,7 +20,13 @@ type Traces = BTreeMap<&'static str, BTreeSet<String>>;
 #[tokio::test]
 async fn after_a_cleanup_a_node_is_as_it_was_before_an_agent_came() {
     let name = lab_name();
-    let options = Options { members: 1, nodes: 2, agents_later: true, ..Options::new(name) };
+    let options = Options {
+        members: 1,
+        nodes: 2,
+        agents_later: true,
+        tunnel_mbit: Some(10_000),
+        ..Options::new(name)
+    };
     let lab = up_with(options).await;
     lab.node(2).unwrap().start_agent().await.unwrap();
     comes_and_goes(&lab).await.unwrap();
@@ -57,6 +63,7 @@ async fn comes_and_goes(lab: &Lab) -> Result<()> {
         "set atoll-nat-v4",
         "/view",
         "row SSL",
+        "queueing discipline of eth1",
         &link,
     ] {
         ensure!(said.out.contains(what), "nothing of '{what}': {}", said.out);
@@ -125,7 +132,7 @@ fn differences(before: &Traces, after: &Traces) -> Vec<String> {
 
 async fn traces(lab: &Lab) -> Result<Traces> {
     let mut traces = Traces::new();
-    let commands: [(&str, &[&str]); 8] = [
+    let commands: [(&str, &[&str]); 9] = [
         ("links", &["ls", "/sys/class/net"]),
         ("addresses", &["ip", "-br", "address"]),
         ("routes", &["ip", "route", "show", "table", "all"]),
@@ -133,6 +140,7 @@ async fn traces(lab: &Lab) -> Result<Traces> {
         ("IPv4 rules", &["iptables-save"]),
         ("IPv6 rules", &["ip6tables-save"]),
         ("sets", &["ipset", "save"]),
+        ("queueing", &["tc", "qdisc", "show"]),
         ("files", &["find", "/run", "/var/lib", "/etc/cni", "/opt/cni"]),
     ];
     for (kind, line) in commands {

@@ -3,25 +3,16 @@
 
 #![allow(clippy::float_arithmetic, reason = "figures of measurements; no replica computes here")]
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context as _, Result, ensure};
-use atoll_tests::flow::address;
-use atoll_tests::lab::{Lab, Place, Pod, PodOptions, run};
+use anyhow::{Result, ensure};
+use atoll_tests::lab::{Lab, Pod, PodOptions};
 use atoll_tests::report::{Report, Target};
-use atoll_tests::talk::Talker;
 use atoll_tests::wait::pass;
-use serde_json::Value;
 
 use crate::put;
+use crate::stream::{FRAME, Protocol, Stream, WARM_UP, offering};
 
 /// Mbit/s, each changed live to the next one.
 const RATES: [u32; 5] = [1, 10, 50, 100, 200];
-
-/// Of what is offered: it fits into the pods' MTU. The limit counts frames, of which UDP's have so
-/// many bytes.
-const BYTES: u32 = 1_300;
-const FRAME: u32 = BYTES + 8 + 20 + 14;
 
 /// What a pod asks for by its annotations, in Mbit/s.
 const ASKED: u32 = 10;
@@ -41,18 +32,6 @@ const BESIDE: u32 = 5_000_000 / 8 / FRAME;
 
 /// So much of it arrives while others are limited, of what arrives without them.
 const UNAFFECTED: f64 = 0.95;
-
-/// After this the burst is used up, and a change is there.
-const WARM_UP: Duration = Duration::from_secs(2);
-const MEASURED: Duration = Duration::from_secs(5);
-
-const PORT: u16 = 9_100;
-
-#[derive(Debug, Clone, Copy)]
-enum Protocol {
-    Udp,
-    Tcp,
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Direction {
@@ -168,7 +147,7 @@ impl Bench<'_> {
             Direction::Sent => (pod, &self.far),
             Direction::Received => (&self.far, pod),
         };
-        Stream::start(self.lab, protocol, from, to, rate * 1_500_000 / 8 / FRAME)
+        Stream::start(self.lab, protocol, from, to, offering(rate) * 3 / 2)
     }
 
     async fn record(
@@ -190,52 +169,5 @@ impl Bench<'_> {
         };
         ensure!(seen > least, "{case}: {seen} arrive");
         Ok(())
-    }
-}
-
-/// From a pod to another, with what arrives counted as frames by the receiver's interface.
-struct Stream {
-    _pour: Talker,
-    _drain: Talker,
-    lab: Lab,
-    to: Place,
-}
-
-impl Stream {
-    fn start(lab: &Lab, protocol: Protocol, from: &Pod, to: &Pod, offered: u32) -> Result<Self> {
-        let port = PORT.to_string();
-        let target = std::net::SocketAddr::new(address(to)?, PORT).to_string();
-        let (_drain, _pour) = match protocol {
-            Protocol::Udp => {
-                let [rate, bytes] = [offered, BYTES].map(|number| number.to_string());
-                // Longer than the test: it ends with its value.
-                let words = ["flood", &target, &rate, "3600", &bytes];
-                (
-                    Talker::start(lab, to, &["drain", "udp", &port])?,
-                    Talker::start(lab, from, &words)?,
-                )
-            }
-            Protocol::Tcp => (
-                Talker::start(lab, to, &["drain", "tcp", &port])?,
-                Talker::start(lab, from, &["pour", &target])?,
-            ),
-        };
-        Ok(Self { _pour, _drain, lab: lab.clone(), to: Place::Pod(to.name.clone()) })
-    }
-
-    /// Mbit/s that arrive.
-    async fn measure(&self) -> Result<f64> {
-        let (begin, before) = (Instant::now(), self.received().await?);
-        pass(MEASURED).await;
-        let (end, after) = (Instant::now(), self.received().await?);
-        let bits = u32::try_from((after - before) * 8)?;
-        Ok(f64::from(bits) / (end - begin).as_secs_f64() / 1_000_000.0)
-    }
-
-    async fn received(&self) -> Result<u64> {
-        let mut command = self.lab.space(&self.to)?.command("ip");
-        let shown = run(command.args(["-s", "-j", "link", "show", "eth0"])).await?;
-        let shown: Value = serde_json::from_str(&shown)?;
-        shown[0]["stats64"]["rx"]["bytes"].as_u64().context("no count of bytes")
     }
 }

@@ -12,8 +12,8 @@ use atoll_model::{Acl, AclAction, AclDirection, Operation};
 use atoll_store::setup;
 
 use super::tests::{
-    CLUSTER, answers, apply, central, cluster, delete_pod, limited, put_node_at, put_pod,
-    put_subnet, rows, tenant,
+    CLUSTER, answers, apply, central, cluster, delete_pod, important, limited, put_node_at,
+    put_pod, put_subnet, rows, tenant,
 };
 use super::*;
 use crate::{Atom, Row, RowKey};
@@ -154,6 +154,7 @@ fn tenants() -> Vec<Case> {
         ("a5-rules", "rules of a user", pods(), vec![vec![ruled]]),
         ("a1-dhcp", "pods that are answered by DHCP", pods(), vec![vec![answered]]),
         ("a7-qos", "limits asked for by a pod, and by a spec", pods(), limits),
+        ("a7-important", "a pod that goes first", pods(), vec![important("tenant/a")]),
     ]
 }
 

@@ -6,8 +6,8 @@ use atoll_model::{AclAction, AclDirection, Change, InterfaceRequest, Operation, 
 use proptest::prelude::*;
 
 use super::tests::{
-    CLUSTER, answers, apply, central, cluster, delete_pod, limited, put_node_at, put_pod, rows,
-    tenant, try_apply,
+    CLUSTER, answers, apply, central, cluster, delete_pod, important, limited, put_node_at,
+    put_pod, rows, tenant, try_apply,
 };
 use super::*;
 use crate::testing::{blank, commit};
@@ -30,6 +30,7 @@ enum Step {
     DeleteTenant,
     Ready(u8, bool),
     Limit(u8),
+    Important(u8),
     Node(u8),
 }
 
@@ -45,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DeleteTenant),
         2 => (0..3_u8, any::<bool>()).prop_map(|(node, ready)| Step::Ready(node, ready)),
         2 => (0..12_u8).prop_map(Step::Limit),
+        1 => (0..12_u8).prop_map(Step::Important),
         1 => (0..3_u8).prop_map(Step::Node),
     ]
 }
@@ -109,6 +111,7 @@ fn operations(step: &Step) -> Vec<Operation> {
             vec![Operation::NodeReady { node: node(number).parse().unwrap(), ready }]
         }
         Step::Limit(pod) => limited(&key(pod)),
+        Step::Important(pod) => important(&key(pod)),
         Step::Node(number) => vec![put_node_at(&node(number), &["172.30.0.11"])],
     }
 }

@@ -1,6 +1,7 @@
 //! A subnet: its switch, the router's leg in it, and the policies that route to it locally.
 
 use atoll_model::Subnet;
+use atoll_store::knows_important;
 use uuid::Uuid;
 
 use super::Build;
@@ -14,6 +15,7 @@ impl Build<'_> {
     /// What belongs to each subnet, but for the ports of allocations.
     pub(super) fn subnets(&mut self, router: &mut Router) {
         let state = self.state;
+        let is_marked = knows_important(state);
         let keys = port_keys(state.subnets().map(|subnet| &**subnet));
         for subnet in state.subnets() {
             router.ports.push(self.router_port(subnet, keys.get(&subnet.datapath_key).copied()));
@@ -22,11 +24,12 @@ impl Build<'_> {
             self.rules(subnet);
             self.add_answers(subnet);
             let leg = self.router_leg(subnet);
-            self.switch(subnet, leg);
+            let forgeries = is_marked.then(|| self.forgeries(subnet));
+            self.switch(subnet, leg, forgeries.into_iter().flatten());
         }
     }
 
-    fn switch(&mut self, subnet: &Subnet, leg: Uuid) {
+    fn switch(&mut self, subnet: &Subnet, leg: Uuid, rules: impl Iterator<Item = Uuid>) {
         let name = subnet.spec.name.as_str();
         let config = [("requested-tnl-key", subnet.datapath_key.to_string())];
         self.add(
@@ -36,10 +39,15 @@ impl Build<'_> {
                 ("name", Value::one(name)),
                 ("other_config", Value::map(config)),
                 ("ports", Value::one(leg)),
-                ("qos_rules", Value::none()),
+                ("qos_rules", Value::set(rules)),
                 ("external_ids", self.ids(format!("subnet/{name}"), &[])),
             ],
         );
+    }
+
+    /// The switch's side of the router's leg.
+    pub(super) fn router_leg_name(&self, subnet: &Subnet) -> String {
+        format!("{}-{}", subnet.spec.name, self.settings.cluster_router)
     }
 
     fn router_port_name(&self, subnet: &Subnet) -> String {
@@ -69,7 +77,7 @@ impl Build<'_> {
     /// The switch's side of it.
     fn router_leg(&mut self, subnet: &Subnet) -> Uuid {
         let subnet_name = subnet.spec.name.as_str();
-        let name = format!("{subnet_name}-{}", self.settings.cluster_router);
+        let name = self.router_leg_name(subnet);
         let options = [
             ("router-port", self.router_port_name(subnet)),
             ("requested-tnl-key", ROUTER_LEG_KEY.to_string()),

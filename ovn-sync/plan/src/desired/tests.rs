@@ -462,6 +462,7 @@ pub(super) fn limited(key: &str) -> Vec<Operation> {
             ingress: Some(Rate { mbit: 1, burst_mbit: None }),
             egress: Some(Rate { mbit: 5, burst_mbit: Some(2) }),
         },
+        important: false,
         priority: 0,
         pods: Vec::new(),
         namespaces: vec!["tenant".parse().unwrap()],
@@ -469,6 +470,51 @@ pub(super) fn limited(key: &str) -> Vec<Operation> {
         selectors: Vec::new(),
     };
     vec![Operation::PutPod(asks), Operation::PutQos(spec)]
+}
+
+/// A spec that says so of one pod, and limits nothing.
+pub(super) fn important(key: &str) -> Vec<Operation> {
+    let pod = PodKey::parse(key).unwrap();
+    let spec = QosSpec {
+        name: format!("first-{}", pod.name()).parse().unwrap(),
+        rates: Rates::default(),
+        important: true,
+        priority: 0,
+        pods: vec![pod],
+        namespaces: Vec::new(),
+        subnets: Vec::new(),
+        selectors: Vec::new(),
+    };
+    vec![Operation::PutQos(spec)]
+}
+
+/// A pod writes its headers itself, so it could put itself first; and in a second switch the mark of
+/// an important one would look like that.
+#[test]
+fn what_an_important_pod_sends_is_marked_and_nothing_else_is() {
+    let mut state = cluster(&["n1"]);
+    apply(&mut state, vec![tenant(|_| ())]);
+    apply(&mut state, vec![put_pod("tenant/a", "n1"), put_pod("tenant/b", "n1")]);
+    assert!(!rows(&state).keys().any(|(table, _)| *table == Table::Qos));
+    apply(&mut state, important("tenant/a"));
+    let marked = rows(&state);
+    let all = |object: &str| lines(&marked, Table::Qos, object);
+    assert_eq!(all("pod/tenant/a"), ["from-lport | 100 | inport == \"a.tenant\" | dscp=35 | "]);
+    assert_eq!(all("pod/tenant/b"), [""; 0]);
+    for (subnet, leg) in [
+        ("tenant", "tenant-ovn-cluster"),
+        ("ovn-default", "ovn-default-ovn-cluster"),
+        ("join", "join-ovn-cluster"),
+    ] {
+        let expected = [
+            "from-lport | 80 | ip.dscp == 35 | dscp=0 | ".to_owned(),
+            format!("from-lport | 90 | inport == \"{leg}\" && ip.dscp == 35 | dscp=35 | "),
+        ];
+        assert_eq!(all(&format!("subnet/{subnet}")), expected);
+    }
+    let spec = "first-a".parse().unwrap();
+    apply(&mut state, vec![Operation::DeleteQos(spec)]);
+    assert!(!rows(&state).keys().any(|(table, _)| *table == Table::Qos));
 }
 
 #[test]
@@ -481,8 +527,8 @@ fn a_pod_is_limited_as_it_asks_or_as_a_spec_says_each_direction_for_itself() {
     assert_eq!(
         lines(&rows, Table::Qos, "pod/tenant/a"),
         [
-            "from-lport | 100 | inport == \"a.tenant\" | burst=2000 rate=5000",
-            "to-lport | 100 | outport == \"a.tenant\" | burst=8000 rate=10000",
+            "from-lport | 100 | inport == \"a.tenant\" |  | burst=2000 rate=5000",
+            "to-lport | 100 | outport == \"a.tenant\" |  | burst=8000 rate=10000",
         ]
     );
     assert_eq!(lines(&rows, Table::Qos, "pod/default/b"), [""; 0]);

@@ -1,0 +1,126 @@
+//! Pods that are over are unplugged, whoever forgets to ask for it.
+//!
+//! A node that stood still, or was cut off, comes back with pods that the cluster has given up in
+//! the meantime; their names and addresses may be other pods' on other nodes by now, and their
+//! containers talk on until kubelet has looked around.
+//!
+//! Two things say that a pod is over. The store keeps each that was plugged in until its node says
+//! that it is not ([`Draining`](atoll_model::Draining)). And a later state of the same cluster does
+//! not have it: pods leave the store by being ended only, and one that an operator vouches for (a
+//! fence) leaves nothing behind. What is not in another cluster's state, an earlier one, or one
+//! that is still being put together after a restore, says nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_model::{Lineage, PodKey};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::attach::{Attacher, OVS};
+use crate::cni::{Attachments as _, DelRequest};
+use crate::ovs::port::{self, Plugged};
+use crate::view::View;
+
+/// How long one may take; the next pass tries again.
+const TIME: Duration = Duration::from_secs(10);
+
+/// Until what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Unplugs until `cancel`.
+pub async fn keep(
+    attacher: Arc<Attacher>,
+    mut views: watch::Receiver<View>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let view = views.borrow_and_update().clone();
+        let is_done = pass(&attacher, &view).await;
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(AGAIN), if !is_done => {}
+            () = cancel.cancelled() => return,
+        }
+    }
+}
+
+/// False if something has to be tried again.
+async fn pass(attacher: &Attacher, view: &View) -> bool {
+    // `Ovs` itself says that it is away.
+    let Ok(session) = attacher.ovs.session(OVS).await else { return false };
+    let mut is_done = true;
+    for plugged in port::all_plugged(&session.monitor.replica()) {
+        if is_over(attacher, view, &plugged).await {
+            is_done &= unplug(attacher, plugged).await;
+        }
+    }
+    is_done
+}
+
+async fn is_over(attacher: &Attacher, view: &View, plugged: &Plugged) -> bool {
+    if view.drainings().any(|it| it.binding.sandbox.as_str() == plugged.sandbox) {
+        return true;
+    }
+    // The record is read of those only that are missing.
+    is_missing(view, plugged)
+        && attacher.attached.lineage(&plugged.sandbox).await.is_some_and(|at| follows(view, &at))
+}
+
+/// The view does not have this life of the pod.
+fn is_missing(view: &View, plugged: &Plugged) -> bool {
+    let Plugged { namespace, name, uid, .. } = plugged;
+    let Ok(key) = PodKey::parse(&format!("{namespace}/{name}")) else { return false };
+    view.pod(&key).is_none_or(|known| known.spec.uid.as_str() != uid)
+}
+
+/// Whether the view is a state of the same cluster, and not older.
+fn follows(view: &View, at: &Lineage) -> bool {
+    let now = view.lineage().filter(|_| view.reconciling().is_none());
+    now.is_some_and(|now| now.cluster == at.cluster && now.revision >= at.revision)
+}
+
+/// As a DEL of that sandbox, which kubelet may ask for before or after, or at the same time.
+async fn unplug(attacher: &Attacher, plugged: Plugged) -> bool {
+    let Plugged { namespace, name, uid, sandbox, ifname, .. } = plugged;
+    let deadline = Instant::now() + TIME;
+    let request = DelRequest { container_id: sandbox, ifname, netns: None, pod: None, deadline };
+    match attacher.del(request).await {
+        Ok(()) => {
+            tracing::info!("unplugged {namespace}/{name} ({uid}): the store has given it up");
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "{namespace}/{name} ({uid}) is over, and still plugged in");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::{ClusterId, Object, Reconciling, Revision};
+
+    use super::*;
+    use crate::view::samples::pod;
+
+    #[test]
+    fn only_a_later_state_of_the_same_cluster_says_that_a_pod_has_ended() {
+        let lineage = |cluster, revision| Lineage::new(ClusterId(cluster), Revision(revision));
+        let has = |uid| Object::Pod(Arc::new(pod("a/p", uid)));
+        let reconciling = Object::Reconciling(Arc::new(Reconciling { since: Revision(1) }));
+        let plugged = port::samples::plugged("s1");
+        let ended = |now: Lineage, objects: Vec<Object>| {
+            let view = View::restored(now, objects);
+            is_missing(&view, &plugged) && follows(&view, &lineage(1, 5))
+        };
+        assert!(ended(lineage(1, 6), vec![]));
+        assert!(ended(lineage(1, 6), vec![has("u2")]), "another life of it");
+        assert!(!ended(lineage(1, 6), vec![has("u1")]));
+        assert!(!ended(lineage(1, 4), vec![]), "from the cache of before");
+        assert!(!ended(lineage(2, 9), vec![]), "of a restored store");
+        assert!(!ended(lineage(1, 6), vec![reconciling]), "nodes were not heard yet");
+        assert!(!follows(&View::default(), &lineage(1, 5)), "nothing was heard of any store");
+    }
+}
