@@ -11,13 +11,14 @@ mod reign;
 mod shared;
 mod source;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use atoll_api::Credentials;
-use atoll_model::{Central as Role, MemberId, Revision};
+use atoll_model::{Central as Role, ChassisName, MemberId, Revision};
 use atoll_ovn_sync::{
     Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, CentralTls,
     ClusterCentral, ClusterStatus, ForeignSource, ForeignStatus, Guard, Orders, PassStatus,
@@ -33,6 +34,9 @@ use source::StoreSource;
 
 use crate::config::{CentralConfig, ExternalConfig};
 use crate::role::NotFit;
+
+/// Between looks for nodes that were given up.
+const FENCE_EVERY: Duration = Duration::from_millis(500);
 
 /// A handle to this member's central; cheap to clone.
 #[derive(Debug, Clone)]
@@ -130,6 +134,7 @@ impl LocalCentral {
             }))),
         };
         tokio::spawn(local.clone().follow(store.clone(), cancel.clone()));
+        tokio::spawn(local.clone().fence(store.clone(), cancel.clone()));
         let (store, credentials) = (store.clone(), credentials.clone());
         tokio::spawn(local.clone().lead(store, credentials, asked, cancel.clone()));
         Ok(local)
@@ -243,6 +248,28 @@ impl LocalCentral {
         }
     }
 
+    /// Tells the processes which nodes were given up.
+    async fn fence(self, store: Store, cancel: CancellationToken) {
+        let mut published = store.published();
+        loop {
+            let fenced = fenced(&published.borrow_and_update());
+            if let Some(Running { central: Some(central), .. }) =
+                self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+            {
+                central.set_fenced(fenced);
+            }
+            // Every entry of the log is published, and few of them are about nodes.
+            tokio::select! {
+                () = tokio::time::sleep(FENCE_EVERY) => {}
+                () = cancel.cancelled() => return,
+            }
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() { return },
+                () = cancel.cancelled() => return,
+            }
+        }
+    }
+
     /// Hands the role to the processes.
     async fn follow(self, store: Store, cancel: CancellationToken) {
         let mut published = store.published();
@@ -306,6 +333,12 @@ fn tls(credentials: &Credentials) -> std::io::Result<Option<CentralTls>> {
         client: Tls::new(client),
         northbound: Guard::new(northbound),
     }))
+}
+
+/// The chassis of all nodes that are fenced.
+fn fenced(now: &Published) -> BTreeSet<ChassisName> {
+    let fenced = now.state.nodes().filter(|node| node.fenced);
+    fenced.filter_map(|node| node.chassis.clone()).collect()
 }
 
 /// Who was chosen to serve, if the member is in a cluster.

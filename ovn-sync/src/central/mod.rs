@@ -23,11 +23,14 @@
 //! 7. Both databases are asked to do a write, every second, that leaves nothing behind; a
 //!    copy, which takes no writes, is asked how it does. One that is silent but computes has time
 //!    (`pulse`).
+//! 8. A node that was fenced has no chassis in the southbound that serves (`fence`): nobody takes a
+//!    frame from its tunnels any more, whatever it does when it goes on.
 
 mod child;
 mod cluster;
 mod database;
 mod door;
+mod fence;
 mod network;
 mod northbound;
 mod orders;
@@ -38,10 +41,12 @@ mod southbound;
 mod supervisor;
 mod trouble;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use atoll_model::ChassisName;
 use tokio::sync::{mpsc, watch};
 
 use crate::worker::Worker;
@@ -130,6 +135,7 @@ pub struct CentralStatus {
 pub struct Central {
     worker: Worker,
     role: watch::Sender<CentralRole>,
+    fenced: watch::Sender<BTreeSet<ChassisName>>,
     status: watch::Receiver<CentralStatus>,
     orders: Orders,
 }
@@ -145,15 +151,16 @@ impl Central {
     pub fn start(options: CentralOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.run_dir)?;
         let (role, follower) = watch::channel(CentralRole::default());
+        let (fenced, fences) = watch::channel(BTreeSet::new());
         let (sender, status) = watch::channel(CentralStatus::default());
         let (order, ordered) = mpsc::channel(1);
         let orders = Orders { sender: order, run_dir: options.run_dir.clone() };
         // A thread of its own also because the kernel kills the children with the thread that
         // started them, not with the process.
         let worker = Worker::spawn("ovn-central", move |cancel| {
-            Supervisor::new(&options, follower, ordered, sender).run(cancel)
+            Supervisor::new(&options, follower, fences, ordered, sender).run(cancel)
         })?;
-        Ok(Self { worker, role, status, orders })
+        Ok(Self { worker, role, fenced, status, orders })
     }
 
     /// Gives orders to it.
@@ -171,6 +178,16 @@ impl Central {
         self.role.send_if_modified(|now| {
             let changed = *now != role;
             *now = role;
+            changed
+        });
+    }
+
+    /// The nodes that were given up, all of them: each loses its chassis once, in the southbound that
+    /// serves. One that goes on makes it anew.
+    pub fn set_fenced(&self, fenced: BTreeSet<ChassisName>) {
+        self.fenced.send_if_modified(|now| {
+            let changed = *now != fenced;
+            *now = fenced;
             changed
         });
     }

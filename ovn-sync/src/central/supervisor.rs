@@ -1,9 +1,11 @@
 //! The loop that keeps everything as it should be.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use atoll_model::ChassisName;
 use atoll_ovsdb::TransactError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -11,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::Process;
 use super::database::DatabaseError;
+use super::fence::Fence;
 use super::northbound;
 use super::orders::Order;
 use super::runtime::{Runtime, RuntimeError};
@@ -59,6 +62,7 @@ pub(super) struct Supervisor {
     northd: Process,
     runtime: Runtime,
     role: watch::Receiver<CentralRole>,
+    fence: Fence,
     orders: mpsc::Receiver<Order>,
     /// The role as of this round.
     now: CentralRole,
@@ -76,6 +80,7 @@ impl Supervisor {
     pub(super) fn new(
         options: &CentralOptions,
         role: watch::Receiver<CentralRole>,
+        fenced: watch::Receiver<BTreeSet<ChassisName>>,
         orders: mpsc::Receiver<Order>,
         status: watch::Sender<CentralStatus>,
     ) -> Self {
@@ -87,6 +92,7 @@ impl Supervisor {
             northd: northd(&options.run_dir, &socket("nb"), &socket("sb"), None),
             runtime: Runtime::open(options.runtime_file.clone()),
             role,
+            fence: Fence::new(fenced),
             orders,
             now: CentralRole::default(),
             projected: false,
@@ -107,6 +113,7 @@ impl Supervisor {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 changed = self.role.changed() => if changed.is_err() { break },
+                () = self.fence.changed() => self.next_probe = Instant::now(),
                 status = self.nb.process.ended() => {
                     self.trouble.ended("northbound ovsdb-server", status);
                     self.nb.ended();
@@ -175,6 +182,10 @@ impl Supervisor {
             self.trouble.note("southbound database", sb);
             let kept = self.runtime.keep().await;
             self.trouble.note("southbound database", kept);
+            if let Some(sb) = self.sb.client().filter(|_| self.is_serving()) {
+                let fenced = self.fence.keep(sb).await;
+                self.trouble.note("southbound database", fenced);
+            }
         }
     }
 
