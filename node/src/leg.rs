@@ -272,8 +272,12 @@ pub(crate) fn packet_filter(view: &View, me: &NodeName) -> anyhow::Result<firewa
     let network = |cidr: &Cidr| IpNetwork::new(cidr.first(), cidr.prefix());
     let join: Vec<Cidr> = view.join_subnet().into_iter().flat_map(|join| cidrs(join)).collect();
     for subnet in view.subnets() {
+        let by_others = is_elsewhere(subnet, me);
         for cidr in cidrs(subnet) {
             desired.subnets.insert(network(&cidr)?);
+            if by_others {
+                desired.elsewhere.insert(network(&cidr)?);
+            }
             if subnet.spec.nat_outgoing {
                 desired.nat.insert(network(&cidr)?);
                 let gateways = subnet.spec.gateway_type.nodes();
@@ -297,6 +301,13 @@ pub(crate) fn packet_filter(view: &View, me: &NodeName) -> anyhow::Result<firewa
         }
     }
     Ok(desired)
+}
+
+/// Whether a subnet may leave by this node, and leaves by others.
+fn is_elsewhere(subnet: &Subnet, me: &NodeName) -> bool {
+    let is_named = subnet.spec.gateway_type.nodes().iter().any(|it| it.node == *me);
+    let active = &subnet.active_gateways;
+    is_named && !active.is_empty() && !active.contains(me)
 }
 
 fn cidrs(subnet: &Subnet) -> impl Iterator<Item = Cidr> + '_ {

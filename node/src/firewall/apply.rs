@@ -1,7 +1,8 @@
 //! Applying and checking.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
+use ipnetwork::IpNetwork;
 use tokio::time::Instant;
 
 use super::{
@@ -28,6 +29,8 @@ const STRAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Firewall {
     applied: Option<Desired>,
+    /// The networks whose connections this node has forgotten since they left by others.
+    elsewhere: BTreeSet<IpNetwork>,
     /// No connection goes on by older rules.
     is_swept: bool,
     /// What connections may still go by.
@@ -58,10 +61,11 @@ impl Firewall {
         self.before.designated.extend(observed.designated());
         self.before.plain.extend(observed.turned(desired));
         let is_changed = enforce(desired, &observed).await?;
-        self.is_swept &= !is_changed;
+        self.is_swept &= !is_changed && desired.elsewhere == self.elsewhere;
         if !self.is_swept {
             self.sweep(desired).await?;
         }
+        self.elsewhere = desired.elsewhere.clone();
         self.applied = Some(desired.clone());
         Ok(is_changed)
     }
@@ -94,6 +98,8 @@ impl Firewall {
     /// [`FirewallError`]; the next call looks again.
     pub async fn verify(&mut self, desired: &Desired) -> Result<bool, FirewallError> {
         self.applied = None;
+        // What was still under way when they had left made connections of its own.
+        self.elsewhere.clear();
         self.apply(desired).await
     }
 

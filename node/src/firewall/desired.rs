@@ -17,6 +17,8 @@ pub struct Desired {
     /// Of these, those that leave by chosen nodes: what comes to them from outside takes the node's
     /// address, or its answers would leave by another node.
     pub central: BTreeSet<IpNetwork>,
+    /// Those that may leave by this node, and leave by others now.
+    pub elsewhere: BTreeSet<IpNetwork>,
     /// Those that talk only to whom they are allowed to, inside the cluster.
     pub private: BTreeSet<IpNetwork>,
     /// With whom: a private network and one of the same family that it may talk to.

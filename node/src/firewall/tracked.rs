@@ -5,6 +5,11 @@
 //! not silent: they are forgotten, so that their next packet is a first one. TCP peers that do not know
 //! that one answer with a reset.
 //!
+//! A node that carried a subnet's traffic, and does not any more, forgets its connections, open and
+//! ended: if the subnet comes back with one of the same ports, the kernel would take its packets for
+//! those of the old one, find them out of place, and let none of them out, for two minutes after the
+//! old one has ended and for days if it has not.
+//!
 //! Only connections that leave: what a Service translates and what stays inside is left alone.
 
 use std::collections::BTreeSet;
@@ -87,11 +92,14 @@ fn leaves_wrongly(it: &Tracked, desired: &Desired, before: &Before) -> bool {
     if before.plain.iter().any(|network| network.contains(it.to)) && !is_inside(it.from) {
         return true;
     }
-    let Some(network) = desired.nat.iter().find(within) else { return false };
     // Where it really goes: a Service may have translated it.
     if is_inside(it.answers_from) {
         return false;
     }
+    if desired.elsewhere.iter().any(|network| within(&network)) {
+        return true;
+    }
+    let Some(network) = desired.nat.iter().find(within) else { return false };
     match desired.egress.get(network) {
         Some(designated) => it.answers_to != *designated,
         None => it.answers_to == it.from || before.designated.contains(&it.answers_to),
@@ -222,6 +230,7 @@ mod tests {
             subnets: [nat, out, network(plain), network("100.64.0.0/16")].into(),
             nat: [nat, out].into(),
             egress: [(out, "172.31.0.9".parse().unwrap())].into(),
+            elsewhere: [network("10.4.0.0/16")].into(),
             ..Desired::default()
         };
         let designated = ["172.31.0.8", "172.31.0.9"].map(|it| it.parse().unwrap()).into();
@@ -237,6 +246,10 @@ mod tests {
             (false, "10.1.0.2 10.96.0.1 10.3.0.2 10.1.0.2"),
             (false, "203.0.113.1 10.1.0.2 10.1.0.2 203.0.113.1"),
             (true, "203.0.113.1 10.2.0.2 10.2.0.2 203.0.113.1"),
+            // Of a subnet that left by this node before.
+            (true, "10.4.0.2 203.0.113.1 203.0.113.1 172.31.0.1"),
+            (true, "10.4.0.2 203.0.113.1 203.0.113.1 10.4.0.2"),
+            (false, "10.4.0.2 10.96.0.1 10.3.0.2 10.4.0.2"),
         ] {
             let is_found = leaves_wrongly(&tracked(ends), &desired, &before);
             assert_eq!(is_found, is_wrong, "{ends}");
