@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use atoll_ovn_sync::CentralRole;
 use atoll_ovsdb::{Client, Endpoint, Operation, Options, Row, unixctl};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -16,10 +17,15 @@ const WORK: usize = 1_000_000;
 /// Silence while a server reads that much lasted 1.2 s, that while it writes 4.8 s.
 const READS_AT_MOST: Duration = Duration::from_millis(1_500);
 
+/// Held by whoever puts a server to work: two at once take each other's processor, and three times as
+/// long.
+static WORKS: Mutex<()> = Mutex::const_new(());
+
 /// Gives a member's southbound server something to do for some seconds, during which it answers nobody.
 async fn put_to_work(member: &Member) -> JoinHandle<()> {
     let remote = Endpoint::Unix(member.file("sb.sock"));
-    let patient = Options { call_timeout: DEADLINE, ..Options::default() };
+    let patient =
+        Options { call_timeout: DEADLINE, inactivity_timeout: DEADLINE, ..Options::default() };
     let client = Client::connect_with(&remote, &patient).await.unwrap();
     let rows = vec![Operation::insert("HA_Chassis", Row::new()); WORK];
     tokio::spawn(async move { drop(client.transact("OVN_Southbound", &rows).await.unwrap()) })
@@ -68,6 +74,7 @@ async fn a_database_that_was_closed_without_an_answer_is_opened_again() {
 /// would be done sooner.
 #[tokio::test]
 async fn a_database_that_is_at_work_is_not_given_up() {
+    let _alone = WORKS.lock().await;
     let store = Store::with_pods();
     let member = Member::serving(&store).await;
     let mut status = member.central.status();
@@ -90,6 +97,7 @@ async fn a_database_that_is_at_work_is_not_given_up() {
 /// for want of an answer.
 #[tokio::test]
 async fn a_database_that_opens_while_it_is_at_work_serves() {
+    let _alone = WORKS.lock().await;
     let store = Store::with_pods();
     let member = Member::serving(&store).await;
     let address = member.sb_address();
