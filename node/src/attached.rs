@@ -12,8 +12,8 @@ use atoll_model::{Allocation, Lineage, LivePod, LivePort, Object, Pod, PodSpec, 
 
 use crate::cache::{sweep, write_durably, write_for_this_boot};
 
-/// Of which boot of the machine the records are.
-const BOOT: &str = ".boot";
+/// Beside their directory: of which boot of the machine the records are.
+pub(crate) const BOOT: &str = "attached.boot";
 
 /// What the kernel says of that, proc_sys_kernel(5).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -49,9 +49,10 @@ impl Attached {
         std::fs::create_dir_all(dir)?;
         sweep(dir)?;
         let records = Self { dir: dir.into() };
-        if std::fs::read_to_string(dir.join(BOOT)).ok().as_deref() != Some(boot) {
+        let beside = dir.parent().unwrap_or(dir);
+        if std::fs::read_to_string(beside.join(BOOT)).ok().as_deref() != Some(boot) {
             records.drop_damaged()?;
-            write_durably(dir, BOOT, boot.as_bytes())?;
+            write_durably(beside, BOOT, boot.as_bytes())?;
         }
         Ok(records)
     }
@@ -227,15 +228,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_noted_is_there_until_it_is_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Attached::open(dir.path()).unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("attached");
+        let records = Attached::open(&dir).unwrap();
         let lineage = Lineage::new(ClusterId(1), Revision(9));
         let (pod, allocation) = (Arc::new(pod("a/p", "u1")), Arc::new(allocation("a/p", "u1", 2)));
         for sandbox in ["s2", "s1"] {
             let sandbox = sandbox.parse().unwrap();
             records.add(&sandbox, &lineage, &pod, std::slice::from_ref(&allocation)).await.unwrap();
         }
-        let again = Attached::open(dir.path()).unwrap().all().unwrap();
+        let again = Attached::open(&dir).unwrap().all().unwrap();
         let sandboxes: Vec<&str> = again.iter().map(|it| it.sandbox.as_str()).collect();
         assert_eq!(sandboxes, ["s1", "s2"]);
         let mut names = records.sandboxes().unwrap();
@@ -256,29 +258,31 @@ mod tests {
     #[tokio::test]
     async fn what_a_crash_of_the_machine_has_damaged_is_nobodys() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Attached::open_in(dir.path(), "one").unwrap();
+        let dir = dir.path().join("attached");
+        let records = Attached::open_in(&dir, "one").unwrap();
         let lineage = Lineage::new(ClusterId(1), Revision(9));
         let pod = Arc::new(pod("a/p", "u1"));
         records.add(&"s1".parse().unwrap(), &lineage, &pod, &[]).await.unwrap();
-        std::fs::write(dir.path().join("s2"), b"").unwrap();
-        let same = Attached::open_in(dir.path(), "one").unwrap();
+        std::fs::write(dir.join("s2"), b"").unwrap();
+        let same = Attached::open_in(&dir, "one").unwrap();
         assert!(same.all().is_err(), "in the same boot it is not passed over");
-        let next = Attached::open_in(dir.path(), "two").unwrap();
+        let next = Attached::open_in(&dir, "two").unwrap();
         assert_eq!(next.all().unwrap().len(), 1);
         assert_eq!(next.sandboxes().unwrap(), ["s1"]);
-        std::fs::write(dir.path().join("s2"), b"").unwrap();
-        let again = Attached::open_in(dir.path(), "two").unwrap();
+        std::fs::write(dir.join("s2"), b"").unwrap();
+        let again = Attached::open_in(&dir, "two").unwrap();
         assert_eq!(again.sandboxes().unwrap().len(), 2, "that boot is known now");
     }
 
     #[tokio::test]
     async fn a_damaged_record_is_named_and_not_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Attached::open(dir.path()).unwrap();
-        std::fs::write(dir.path().join(".s1.new"), b"half").unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("attached");
+        let records = Attached::open(&dir).unwrap();
+        std::fs::write(dir.join(".s1.new"), b"half").unwrap();
         assert_eq!(records.all().unwrap(), []);
         assert_eq!(records.sandboxes().unwrap(), Vec::<String>::new());
-        std::fs::write(dir.path().join("s1"), b"nonsense").unwrap();
+        std::fs::write(dir.join("s1"), b"nonsense").unwrap();
         assert_eq!(records.sandboxes().unwrap(), ["s1"], "it can be taken down");
         let error = records.all().unwrap_err().to_string();
         assert!(

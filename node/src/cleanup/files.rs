@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::attached::BOOT;
 use crate::config::Config;
 
 /// What is there.
@@ -39,6 +40,8 @@ impl Files {
         let single = [
             state.join("view"),
             state.join(".view.new"),
+            state.join(BOOT),
+            state.join(format!(".{BOOT}.new")),
             config.cni_socket.clone(),
             socket_aside.into(),
         ];

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use atoll_node::step::Step;
 use atoll_tests::kubelet::{
     Call, TRY_AGAIN_LATER, add, announce, del, end_pod, end_sandbox, held, make_sandbox, pings,
-    run_pod, settled, take_in, until_bound, until_held,
+    run_pod, settled, take_in, until_bound,
 };
 use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Pod};
 use atoll_tests::wait::wait_until;
@@ -116,8 +116,12 @@ async fn without_southbound(lab: &Lab) -> Result<()> {
     wait_until(SOON, "it to talk", || pings(lab, &pod, &beside)).await?;
     until_bound(lab, &pod, true).await?;
     end_pod(lab, &pod).await?;
-    let only_beside = held(lab, 1).await?;
-    ensure!(only_beside.files.len() == 1, "{only_beside:?}");
-    until_held(lab, 1, &only_beside).await?;
+    // The last report goes a moment later.
+    wait_until(SOON, "only the pod beside to be held", async || {
+        let held = held(lab, 1).await?;
+        ensure!(held.files.len() == 1, "{held:?}");
+        Ok(())
+    })
+    .await?;
     healthy(lab, &beside).await
 }
