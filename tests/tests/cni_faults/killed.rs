@@ -37,6 +37,14 @@ pub(crate) async fn dies(lab: &Lab, pod: &Pod, verb: &str, step: Step) -> Result
     let pid = node.agent().pid().context("there is no agent")?;
     let answer = Call::new(verb, Some(pod)).on(lab, 1).await?;
     node.agent().wait_ended().await?;
+    // The kernel takes connections for a dead process a little longer, and resets them.
+    let socket = node.dir().join("run/atoll/cni.sock");
+    wait_until(SOON, "the agent's socket to be nobody's", async || {
+        let taken = std::os::unix::net::UnixStream::connect(&socket).is_ok();
+        ensure!(!taken, "a connection was taken");
+        Ok(())
+    })
+    .await?;
     node.agent_dies_at(None)?;
     ensure!(node.agent().pid() != Some(pid), "it did not die");
     answer.refused(TRY_AGAIN_LATER, &["the runtime tries again"])
