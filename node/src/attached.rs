@@ -1,9 +1,10 @@
 //! What is plugged in on this node, and as what: a file for each sandbox.
 //!
 //! Written before an ADD puts anything on the bridge and removed after the last step of a DEL, so
-//! whatever is on the bridge has a record, whenever the agent dies. When the machine does, no sandbox
-//! lives on: a record need not be on the disk, and one that a crash has damaged is of nobody. The store's own word is not enough: a store
-//! that was restored from a backup may not know the pod any more, and then has to be told all of it.
+//! whatever is on the bridge has a record, whenever the agent dies. When the machine does, no
+//! sandbox lives on: a record need not be on the disk, and one that a crash has damaged is of
+//! nobody. The store's own word is not enough: a store that was restored from a backup may not know
+//! the pod any more, and then has to be told all of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

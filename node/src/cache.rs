@@ -70,7 +70,8 @@ fn save(dir: &Path, view: &View) -> std::io::Result<()> {
     write_durably(dir, FILE, &bytes)
 }
 
-/// Replaces `dir/name` by `bytes`: also after the machine's end there is the old file or the new one.
+/// Replaces `dir/name` by `bytes`: also after the machine's end there is the old file or the new
+/// one.
 ///
 /// # Errors
 ///
@@ -82,8 +83,8 @@ pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Re
     std::fs::File::open(dir)?.sync_all()
 }
 
-/// The same without waiting for the disk, for what means nothing to another boot of the machine: the
-/// process may die at any moment, and after the machine's own end there may be anything.
+/// The same without waiting for the disk, for what means nothing to another boot of the machine:
+/// the process may die at any moment, and after the machine's own end there may be anything.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! The loop that every concern of this node has: one pass whenever the store's word or Open vSwitch
-//! has changed, and after a while in any case, because a notification may be lost and a hand may have
-//! been at work.
+//! has changed, and after a while in any case, because a notification may be lost and a hand may
+//! have been at work.
 
 use std::time::Duration;
 

@@ -116,8 +116,7 @@ impl Keeper {
 
     /// The southbound to follow now; false if another one has to be followed as soon as it answers.
     async fn southbound(&mut self, view: &View, now: Option<String>) -> (Option<String>, bool) {
-        // Empty while the databases are being made.
-        let chosen = view.central().map(|central| central.sb.clone()).filter(|sb| !sb.is_empty());
+        let chosen = chosen(view);
         let next = chosen.clone().filter(|next| now.is_some() && now.as_ref() != Some(next));
         let Some(next) = next else {
             self.awaited = None;
@@ -199,6 +198,11 @@ impl Keeper {
             }
         }
     }
+}
+
+/// The southbound that serves; empty in the store while its databases are being made.
+pub(crate) fn chosen(view: &View) -> Option<String> {
+    view.central().map(|central| central.sb.clone()).filter(|sb| !sb.is_empty())
 }
 
 /// What the store knows of this node's chassis; `None` if it does not know the node.

@@ -20,6 +20,13 @@ use crate::cache::{sweep, write_durably, write_for_this_boot};
 /// Pause after a report that no member took.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Reports of this time are told together: a full node's pods come at once, and each telling is an
+/// entry of the store's log, on the disks of all members.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How many are told together.
+const TOGETHER: usize = 64;
+
 /// What happened to a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,13 +36,6 @@ pub enum Happened {
     /// It was unplugged.
     Unplugged,
 }
-
-/// Reports of this time are told together: a full node's pods come at once, and each telling is an
-/// entry of the store's log, on the disks of all members.
-const GATHER: Duration = Duration::from_millis(20);
-
-/// How many are told together.
-const TOGETHER: usize = 64;
 
 /// One report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,8 +89,8 @@ impl Queue {
         Ok(Self { dir: dir.to_owned(), next, wake })
     }
 
-    /// Puts a report on disk; it is told to the store from now on, whatever happens to this process,
-    /// and that something was unplugged, whatever happens to the machine.
+    /// Puts a report on disk; it is told to the store from now on, whatever happens to this
+    /// process, and that something was unplugged, whatever happens to the machine.
     ///
     /// # Errors
     ///
@@ -164,7 +164,8 @@ impl Queue {
     }
 }
 
-/// In one transaction, or else one by one, so that one that the store does not take holds up no other.
+/// In one transaction, or else one by one, so that one that the store does not take holds up no
+/// other.
 async fn tell_some(client: &Client, node: &NodeName, paths: &[&Path]) -> bool {
     let operation = |path: &&Path| {
         let report: Report = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ovs::daemon;
 
-/// Between questions: how exactly it is known since when. Each is a round of `ovn-controller`'s loop.
+/// Between questions: how exactly it is known since when. Each is a round of `ovn-controller`'s
+/// loop.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// What keeps the southbound away.
@@ -51,7 +52,8 @@ impl Missing {
         let since = self.since.replace_nanosecond(0).unwrap_or(self.since);
         let since = since.format(&Rfc3339).unwrap_or_else(|_| since.to_string());
         let seconds = (now - self.since).whole_seconds().max(0);
-        format!("{what} since {since} ({seconds} s); {next}")
+        // An agent that has just started knows since then only.
+        format!("{what} since {since} ({seconds} s) or longer; {next}")
     }
 }
 
@@ -106,7 +108,8 @@ fn noted(known: Option<Missing>, found: Found, now: OffsetDateTime) -> Option<Mi
     match found {
         Found::Connected => None,
         Found::Silent => known,
-        // A daemon that is started anew and still finds no southbound: it has been away all that time.
+        // A daemon that is started anew and still finds no southbound: it has been away all that
+        // time.
         Found::Lacks(lack) => Some(Missing { lack, since: known.map_or(now, |it| it.since) }),
     }
 }
@@ -123,7 +126,7 @@ mod tests {
         let silent = noted(restarted, Found::Silent, at(14)).unwrap();
         assert_eq!(
             silent.describe(at(47)),
-            "ovn-controller has had no southbound since 1970-01-01T00:00:10Z (37 s); see \
+            "ovn-controller has had no southbound since 1970-01-01T00:00:10Z (37 s) or longer; see \
              `atollctl ovn status`"
         );
         assert_eq!(noted(Some(silent), Found::Connected, at(16)), None);

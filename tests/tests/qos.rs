@@ -1,5 +1,5 @@
-//! How fast pods send and receive, and who goes first: with real packets, set and changed while they
-//! talk. Needs root.
+//! How fast pods send and receive, and who goes first: with real packets, set and changed while
+//! they talk. Needs root.
 //!
 //! With `ATOLL_QOS_TABLE` in the environment, as `make qos` has it, a table of all rates too.
 

@@ -38,8 +38,8 @@ const FLOOD: [&str; 3] = ["500", "600", "64"];
 const STILL: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(10);
 
-/// What its switch had queued, and what the container sends before the switch has other flows, comes
-/// out of the node, and nobody takes it: no other node has a tunnel to it.
+/// What its switch had queued, and what the container sends before the switch has other flows,
+/// comes out of the node, and nobody takes it: no other node has a tunnel to it.
 const LATE: Duration = Duration::from_secs(1);
 
 /// Its agent has to hear of what happened first.

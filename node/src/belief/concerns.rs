@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use atoll_model::PortName;
-use atoll_ovsdb::Replica;
+use atoll_ovsdb::{Operation, Replica};
 use time::OffsetDateTime;
 
 use super::Concern;
@@ -48,16 +48,20 @@ pub(super) fn reports(config: &Config) -> anyhow::Result<Concern> {
 
 /// Where `ovn-controller` was sent, and whether it is there.
 pub(super) async fn southbound(config: &Config, view: &View, replica: &Replica) -> Concern {
-    let wanted = view.central().map(|central| central.sb.clone()).unwrap_or_default();
-    let now = settings::remote(replica).unwrap_or_default();
+    let (wanted, now) = (leg::chosen(view), settings::remote(replica));
     let mut differs = Vec::new();
-    if now != wanted {
-        differs.push(format!("ovn-controller was sent to {now:?}"));
+    match (&wanted, &now) {
+        (Some(wanted), now) if now.as_ref() != Some(wanted) => {
+            let now = now.as_deref().unwrap_or("nowhere");
+            differs.push(format!("ovn-controller was sent to {now}"));
+        }
+        _ => {}
     }
     if let Some(missing) = Missing::look(&config.ovn_run_dir).await {
         differs.push(missing.describe(OffsetDateTime::now_utc()));
     }
-    Concern::new("southbound", wanted).but(differs)
+    let believed = wanted.or(now).unwrap_or_else(|| "none is known".to_owned());
+    Concern::new("southbound", believed).but(differs)
 }
 
 /// Open vSwitch's settings, the bridge, the node's own port.
@@ -66,8 +70,7 @@ pub(super) fn switch(config: &Config, view: &View, replica: &Replica) -> anyhow:
     let desired = leg::desired(config, view, replica, remote)?;
     let believed = format!("chassis {}, tunnels by {}", desired.chassis, desired.encap);
     let plan = settings::plan(&desired, replica);
-    let differs = plan.iter().map(|it| format!("the agent would do: {it:?}"));
-    Ok(Concern::new("Open vSwitch", believed).but(differs))
+    Ok(Concern::new("Open vSwitch", believed).but(plan.iter().map(missing)))
 }
 
 /// `ovn0`, its addresses and routes.
@@ -128,8 +131,14 @@ pub(super) async fn mirror(
     };
     let link = link::find(&Namespace::Own, MIRROR0).await?;
     let differs = match plan(copied.as_ref(), link.is_some(), replica) {
-        Ok(plan) => plan.iter().map(|it| format!("the agent would do: {it:?}")).collect(),
+        Ok(plan) => plan.iter().map(missing).collect(),
         Err(error) => vec![error.to_string()],
     };
     Ok(Concern::new(MIRROR0, believed).but(differs))
+}
+
+/// A change that the agent would make, as OVSDB's protocol has it (RFC 7047).
+fn missing(operation: &Operation) -> String {
+    let text = serde_json::to_string(operation).unwrap_or_else(|_| format!("{operation:?}"));
+    format!("not done yet, or undone by somebody: {text}")
 }

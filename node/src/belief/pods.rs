@@ -37,7 +37,8 @@ fn wrong(view: &View, plugged: &Plugged) -> Option<String> {
             "{namespace}/{name}: ovn-controller has not installed the flows of {interface}"
         ));
     }
-    // A deletion that the store was told of and the runtime has not carried out keeps its word here.
+    // A deletion that the store was told of and the runtime has not carried out keeps its word
+    // here.
     match view.bound(sandbox) {
         Some((_, bound, _)) if bound.as_str() == uid => None,
         Some((key, bound, _)) => Some(format!(

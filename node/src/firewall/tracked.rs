@@ -6,9 +6,9 @@
 //! that one answer with a reset.
 //!
 //! A node that carried a subnet's traffic, and does not any more, forgets its connections, open and
-//! ended: if the subnet comes back with one of the same ports, the kernel would take its packets for
-//! those of the old one, find them out of place, and let none of them out, for two minutes after the
-//! old one has ended and for days if it has not.
+//! ended: if the subnet comes back with one of the same ports, the kernel would take its packets
+//! for those of the old one, find them out of place, and let none of them out, for two minutes
+//! after the old one has ended and for days if it has not.
 //!
 //! Only connections that leave: what a Service translates and what stays inside is left alone.
 

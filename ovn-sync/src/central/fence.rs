@@ -1,11 +1,12 @@
 //! Nodes that were given up, kept out of the tunnels.
 //!
-//! A node that stood still goes on where it was: until its `ovn-controller` has read what happened, its
-//! switch sends what containers say whose pods run elsewhere by now. Without its chassis no other node
-//! has a tunnel to it, and what comes from there is nobody's.
+//! A node that stood still goes on where it was: until its `ovn-controller` has read what happened,
+//! its switch sends what containers say whose pods run elsewhere by now. Without its chassis no
+//! other node has a tunnel to it, and what comes from there is nobody's.
 //!
-//! It is taken away once for each fence: an `ovn-controller` that goes on makes it anew, after it has
-//! read all the rest, and a node that was fenced by mistake is one whose tunnels come back.
+//! It is taken away once for each fence, and by each member that comes to serve: an `ovn-controller`
+//! that goes on makes it anew, after it has read all the rest, and a node that was fenced by mistake
+//! is one whose tunnels come back.
 
 use std::collections::BTreeSet;
 

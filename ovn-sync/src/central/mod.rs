@@ -182,8 +182,8 @@ impl Central {
         });
     }
 
-    /// The nodes that were given up, all of them: each loses its chassis once, in the southbound that
-    /// serves. One that goes on makes it anew.
+    /// The nodes that were given up, all of them: each loses its chassis once, in the southbound
+    /// that serves. One that goes on makes it anew.
     pub fn set_fenced(&self, fenced: BTreeSet<ChassisName>) {
         self.fenced.send_if_modified(|now| {
             let changed = *now != fenced;

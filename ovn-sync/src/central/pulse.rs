@@ -1,8 +1,9 @@
 //! Whether a server that does not answer is at work or has come to a stand.
 //!
-//! A southbound of 10,000 ports was seen silent for more than thirty seconds while it sent its contents
-//! to six nodes that had come to it, on two cores that computed for them as well. Whoever is made active instead has the same to do and begins at nothing, so that the
-//! role goes round and nobody serves. A server that is stopped, or waits for a disk, uses no processor.
+//! A southbound of 10,000 ports was seen silent for more than thirty seconds while it sent its
+//! contents to six nodes that had come to it, on two cores that computed for them as well. Whoever
+//! is made active instead has the same to do and begins at nothing, so that the role goes round and
+//! nobody serves. A server that is stopped, or waits for a disk, uses no processor.
 
 use std::future::Future;
 use std::pin::pin;

@@ -17,11 +17,12 @@ const WORK: usize = 1_000_000;
 /// Silence while a server reads that much lasted 1.2 s, that while it writes 4.8 s.
 const READS_AT_MOST: Duration = Duration::from_millis(1_500);
 
-/// Held by whoever puts a server to work: two at once take each other's processor, and three times as
-/// long.
+/// Held by whoever puts a server to work: two at once take each other's processor, and three times
+/// as long.
 static WORKS: Mutex<()> = Mutex::const_new(());
 
-/// Gives a member's southbound server something to do for some seconds, during which it answers nobody.
+/// Gives a member's southbound server something to do for some seconds, during which it answers
+/// nobody.
 async fn put_to_work(member: &Member) -> JoinHandle<()> {
     let remote = Endpoint::Unix(member.file("sb.sock"));
     let patient =
@@ -70,8 +71,8 @@ async fn a_database_that_was_closed_without_an_answer_is_opened_again() {
     member.end().await;
 }
 
-/// What many nodes and northd have to write takes a database longer than any answer may. Nobody else
-/// would be done sooner.
+/// What many nodes and northd have to write takes a database longer than any answer may. Nobody
+/// else would be done sooner.
 #[tokio::test]
 async fn a_database_that_is_at_work_is_not_given_up() {
     let _alone = WORKS.lock().await;
@@ -93,8 +94,8 @@ async fn a_database_that_is_at_work_is_not_given_up() {
     member.end().await;
 }
 
-/// All nodes come at the moment when it opens, and it is at work for them: it serves, and is not closed
-/// for want of an answer.
+/// All nodes come at the moment when it opens, and it is at work for them: it serves, and is not
+/// closed for want of an answer.
 #[tokio::test]
 async fn a_database_that_opens_while_it_is_at_work_serves() {
     let _alone = WORKS.lock().await;

@@ -96,13 +96,8 @@ fn inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// Whether a process runs: it exists and is not merely waiting to be reaped. As long as another thread
-/// of it has not ended, its sockets still take connections.
+/// Whether a process runs: it exists and is not merely waiting to be reaped.
 pub(super) fn is_running(pid: i32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-    if threads > 1 {
-        return true;
-    }
     // "pid (name) S …"; the name may hold any character, so the last parenthesis counts.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());

@@ -488,8 +488,8 @@ pub(super) fn important(key: &str) -> Vec<Operation> {
     vec![Operation::PutQos(spec)]
 }
 
-/// A pod writes its headers itself, so it could put itself first; and in a second switch the mark of
-/// an important one would look like that.
+/// A pod writes its headers itself, so it could put itself first; and in a second switch the mark
+/// of an important one would look like that.
 #[test]
 fn what_an_important_pod_sends_is_marked_and_nothing_else_is() {
     let mut state = cluster(&["n1"]);
