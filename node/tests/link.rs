@@ -3,7 +3,7 @@
 
 mod lab;
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::UdpSocket, path::PathBuf, time::Duration};
 
 use atoll_node::link::{
     self, AttachError, ConfigureError, InterfaceSpec, Mac, Namespace, NamespaceError, PodLink,
@@ -449,4 +449,36 @@ fn neighbours_that_know_an_earlier_owner_of_an_address_hear_of_the_new_one() {
     }
     let absent = node.as_node(async || link::announce(&netns, "eth1").await);
     assert!(matches!(absent, Err(AttachError::Vanished { .. })), "{absent:?}");
+}
+
+/// A packet that waits for its next hop is past all rules: those that change meanwhile would not hold it.
+#[test]
+fn what_waits_for_a_silent_neighbour_is_dropped() {
+    let (node, outside) = (Net::new(), Net::new());
+    let name = outside.path();
+    let name = name.file_name().unwrap().to_str().unwrap();
+    node.sh(&format!("ip link add up0 type veth peer name eth0 netns {name}"));
+    node.sh("ip addr add 192.0.2.1/24 dev up0 && ip addr add fd00::1/64 dev up0 nodad");
+    node.sh("ip link set up0 up");
+    // It is there, and nobody has its address yet.
+    outside.sh("ip link set eth0 up");
+    let voice = node.as_node(async || UdpSocket::bind("[::]:0").unwrap());
+    let say = |word: &[u8]| {
+        voice.send_to(word, "[::ffff:192.0.2.2]:4001").unwrap();
+        voice.send_to(word, "[fd00::2]:4001").unwrap();
+    };
+    say(b"early");
+    let dropped = node.as_node(async || link::drop_waiting(&Namespace::Own).await.unwrap());
+    assert_eq!(dropped, 2);
+    outside.sh("ip addr add 192.0.2.2/24 dev eth0 && ip addr add fd00::2/64 dev eth0 nodad");
+    let ear = outside.as_node(async || UdpSocket::bind("[::]:4001").unwrap());
+    ear.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    say(b"later");
+    for _family in [4, 6] {
+        let mut word = [0; 5];
+        ear.recv_from(&mut word).unwrap();
+        assert_eq!(&word, b"later");
+    }
+    let again = node.as_node(async || link::drop_waiting(&Namespace::Own).await.unwrap());
+    assert_eq!(again, 0);
 }

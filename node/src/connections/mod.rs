@@ -10,6 +10,9 @@
 //! rules it has made flows of; then the last look is made, and this node is counted among those that
 //! have them installed. Until then it looks at short intervals, and at long ones always.
 //!
+//! So it is with what waits on this node for a next hop that has not answered, of subnets that left by
+//! it and do not any more: it is dropped, before this node says that it has the rules.
+//!
 //! Deliberately absent: subnets whose users have rules that may decide before the border does; pods
 //! that are not private, whose connections with private ones end at these.
 
@@ -22,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{Addresses, PortName, Revision, SubnetName};
+use atoll_model::{Addresses, NodeName, PortName, Revision, Subnet, SubnetName};
 use atoll_ovsdb::Replica;
 use atoll_ovsdb::unixctl::{self, ControlError};
 use tokio::sync::watch;
@@ -33,6 +36,7 @@ use crate::applied::Progress;
 use crate::config::Config;
 use crate::grievance::Grievance;
 use crate::keep::{self, Concern, PERIOD};
+use crate::link::{self, LinkError, Namespace};
 use crate::ovs::daemon::{self, DaemonError};
 use crate::ovs::{Ovs, Session};
 use crate::view::View;
@@ -52,6 +56,8 @@ enum LookError {
     Daemon(#[from] DaemonError),
     #[error("ovs-vswitchd does not tell, or does not forget, connections")]
     Control(#[from] ControlError),
+    #[error("the kernel does not drop what waits for a neighbour")]
+    Waiting(#[from] LinkError),
 }
 
 /// Looks until `cancel`, and says how far flows and connections are.
@@ -74,6 +80,8 @@ struct Keeper {
     /// The rules that flows are of, and that the switch is known to use alone; `None` while that has to be
     /// found out.
     flows: Option<Revision>,
+    /// The subnets that leave by this node, as of flows and view; `None` before the first.
+    leaving: Option<BTreeSet<SubnetName>>,
     /// Until when rules that changed are looked after at short intervals.
     settled: Instant,
     /// When to look next.
@@ -108,9 +116,9 @@ impl Concern for Keeper {
 impl Keeper {
     fn new(config: Arc<Config>, progress: Progress) -> Self {
         let (settled, due) = (Instant::now(), Instant::now());
-        let (borders, drawn, flows, grievance) =
-            (BTreeMap::new(), None, None, Grievance::default());
-        Self { config, progress, borders, drawn, flows, settled, due, grievance }
+        let (borders, drawn, flows) = (BTreeMap::new(), None, None);
+        let (leaving, grievance) = (None, Grievance::default());
+        Self { config, progress, borders, drawn, flows, leaving, settled, due, grievance }
     }
 
     /// A look is due at once when rules have changed here or in the switch.
@@ -146,7 +154,22 @@ impl Keeper {
             end(&control, &guarded, &zones).await?;
         }
         self.flows = Some(flows);
+        if flows >= view.subnets_changed() {
+            self.forsake(leaving(view, &self.config.node)).await?;
+        }
         self.progress.connections(view.subnets_changed().min(flows));
+        Ok(())
+    }
+
+    /// Nothing of subnets that left by this node until now leaves any more.
+    async fn forsake(&mut self, now: BTreeSet<SubnetName>) -> Result<(), LinkError> {
+        if self.leaving.as_ref().is_none_or(|before| !before.is_subset(&now)) {
+            let neighbours = link::drop_waiting(&Namespace::Own).await?;
+            if neighbours > 0 {
+                tracing::info!(neighbours, "what waited for silent neighbours was dropped");
+            }
+        }
+        self.leaving = Some(now);
         Ok(())
     }
 
@@ -158,6 +181,14 @@ impl Keeper {
             }
         }
     }
+}
+
+/// The subnets that leave by this node: those that leave by all, and those that leave by it.
+fn leaving(view: &View, me: &NodeName) -> BTreeSet<SubnetName> {
+    let by_me = |subnet: &&Subnet| {
+        subnet.spec.gateway_type.nodes().is_empty() || subnet.active_gateways.contains(me)
+    };
+    view.subnets().map(|it| &**it).filter(by_me).map(|it| it.spec.name.clone()).collect()
 }
 
 /// An interface of a pod in a private subnet.

@@ -9,7 +9,8 @@
 //!   shows it, and [`announce`] tells its neighbours;
 //! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that
 //!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be;
-//!   [`share`] has marked packets leave an interface first.
+//!   [`share`] has marked packets leave an interface first, and [`drop_waiting`] drops those that
+//!   wait for a neighbour.
 //!
 //! Invariants:
 //! * every function is idempotent and changes only what differs;
@@ -36,6 +37,7 @@ mod pod;
 mod routes;
 mod shares;
 mod sysctl;
+mod waiting;
 
 pub use addresses::AddressError;
 pub use announce::announce;
@@ -51,3 +53,4 @@ pub use pod::{AttachError, Attached, PodLink, attach, detach};
 pub use routes::{ROUTE_PROTOCOL, Route, RouteChanges, RouteError, reconcile_routes};
 pub use shares::{ShareError, Shares, share, shared, unshare};
 pub use sysctl::{SysctlError, enable_forwarding, relax_reverse_path_filter};
+pub use waiting::drop_waiting;
