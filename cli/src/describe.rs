@@ -106,6 +106,9 @@ fn subnet(it: &Subnet) -> Value {
         "namespaceSelectors": texts(spec.namespace_selectors.iter().map(|it| format!("{it:?}"))),
         "default": spec.default,
         "natOutgoing": spec.nat_outgoing,
+        "natOutgoingPolicyRules": texts(spec.nat_rules.iter().map(|rule| {
+            format!("{:?} {:?} {}", texts(&rule.sources), texts(&rule.destinations), rule.action)
+        })),
         "mtu": spec.mtu,
         "gatewayType": match &spec.gateway_type {
             GatewayType::Distributed => "distributed",

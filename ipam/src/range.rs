@@ -91,6 +91,25 @@ impl AddressRange {
         (number(self.last) - number(self.first)).saturating_add(1)
     }
 
+    /// The length of the prefix of which it is the whole range, if it is one.
+    #[must_use]
+    pub fn prefix(&self) -> Option<u8> {
+        let (first, last) = (number(self.first), number(self.last));
+        let varying = first ^ last;
+        let is_whole = varying & varying.wrapping_add(1) == 0 && first & varying == 0;
+        let fixed = varying.leading_zeros() - (u128::BITS - u32::from(self.family().bits()));
+        is_whole.then(|| u8::try_from(fixed).expect("an address has at most 128 bits"))
+    }
+
+    /// As people write it: a prefix if it is all of one, else as it is displayed.
+    #[must_use]
+    pub fn as_written(&self) -> String {
+        match self.prefix().filter(|prefix| *prefix < self.family().bits()) {
+            Some(prefix) => format!("{}/{prefix}", self.first),
+            None => self.to_string(),
+        }
+    }
+
     pub(crate) fn of_numbers(family: Family, first: u128, last: u128) -> Self {
         Self { first: family.address(first), last: family.address(last) }
     }
@@ -151,6 +170,26 @@ impl fmt::Debug for AddressRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_whole_range_of_a_prefix_is_known_as_such() {
+        for (text, prefix) in [
+            ("10.1.0.0/16", Some(16)),
+            ("10.1.2.3", Some(32)),
+            ("0.0.0.0/0", Some(0)),
+            ("::/0", Some(0)),
+            ("fd00::1", Some(128)),
+            ("10.1.0.0..10.1.0.7", Some(29)),
+            ("10.1.0.1..10.1.0.8", None),
+            ("10.1.0.4..10.1.0.11", None),
+            ("10.1.0.0..10.1.0.6", None),
+        ] {
+            let range = text.parse::<AddressRange>().unwrap();
+            assert_eq!(range.prefix(), prefix, "{text}");
+            let is_whole = prefix.is_some() && text.contains("..");
+            assert_eq!(range.as_written(), if is_whole { "10.1.0.0/29" } else { text });
+        }
+    }
 
     #[test]
     fn the_three_spellings_are_read_and_printed_in_one_way() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use atoll_api::Client;
 use atoll_model::{
-    Addresses, Allocation, ChassisName, Cidr, Family, NodeName, Operation, Outcome, PortName,
-    Subnet,
+    AddressRange, Addresses, Allocation, ChassisName, Cidr, Family, NatAction, NatRule, NodeName,
+    Operation, Outcome, PortName, Subnet,
 };
 use atoll_ovsdb::Replica;
 use ipnetwork::IpNetwork;
@@ -284,6 +284,7 @@ pub(crate) fn packet_filter(view: &View, me: &NodeName) -> anyhow::Result<firewa
             }
             if subnet.spec.nat_outgoing {
                 desired.nat.insert(network(&cidr)?);
+                desired.exceptions.extend(exceptions(&subnet.spec.nat_rules, &cidr));
                 let gateways = subnet.spec.gateway_type.nodes();
                 if !gateways.is_empty() {
                     desired.central.insert(network(&cidr)?);
@@ -305,6 +306,29 @@ pub(crate) fn packet_filter(view: &View, me: &NodeName) -> anyhow::Result<firewa
         }
     }
     Ok(desired)
+}
+
+/// The rules of one family of a subnet, each pair of a source and a destination by itself.
+fn exceptions(rules: &[NatRule], cidr: &Cidr) -> Vec<firewall::Exception> {
+    let is_of_family = |it: &&AddressRange| it.family() == cidr.family();
+    let of_rule = |rule: &NatRule| {
+        let named = rule.sources.iter().chain(&rule.destinations).find(is_of_family);
+        let sources = match rule.sources.is_empty() {
+            true => vec![AddressRange::from(*cidr)],
+            false => rule.sources.clone(),
+        };
+        let destinations: Vec<_> = match rule.destinations.is_empty() {
+            true => vec![None],
+            false => rule.destinations.iter().copied().map(Some).collect(),
+        };
+        let is_translated = rule.action == NatAction::Nat;
+        let of_source = move |source: AddressRange| {
+            let pairs = destinations.clone().into_iter();
+            pairs.map(move |destination| firewall::Exception { source, destination, is_translated })
+        };
+        named.map(|_| sources.into_iter().flat_map(of_source)).into_iter().flatten()
+    };
+    rules.iter().flat_map(of_rule).collect()
 }
 
 /// Whether a subnet may leave by this node, and leaves by others.

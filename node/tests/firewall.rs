@@ -6,7 +6,7 @@ mod lab;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use atoll_node::firewall::{Desired, Firewall, observe};
+use atoll_node::firewall::{Desired, Exception, Firewall, observe};
 use lab::Net;
 
 fn desired(subnets: &[&str], nat: &[&str]) -> Desired {
@@ -144,13 +144,30 @@ fn connections_that_leave_otherwise_than_they_should_begin_anew() {
         to.egress.extend(egress.map(|address| (network, address.parse().unwrap())));
         to
     };
+    let all = &["10.16.0.0/16"][..];
+    let but = |egress: Option<&str>, rules: &[(&str, Option<&str>, bool)]| {
+        let rule = |(source, destination, is_translated): &(&str, Option<&str>, bool)| Exception {
+            source: source.parse().unwrap(),
+            destination: destination.map(|it| it.parse().unwrap()),
+            is_translated: *is_translated,
+        };
+        Desired { exceptions: rules.iter().map(rule).collect(), ..set(all, egress) }
+    };
+    let (pod, others) = ("10.16.0.1", "10.16.0.2..10.16.0.9");
     node.as_node(async || {
         let mut firewall = Firewall::new();
         let steps = [
             (set(&[], None), "10.16.0.1"),
-            (set(&["10.16.0.0/16"], None), "192.0.2.1"),
-            (set(&["10.16.0.0/16"], Some("192.0.2.9")), "192.0.2.9"),
-            (set(&["10.16.0.0/16"], None), "192.0.2.1"),
+            (set(all, None), "192.0.2.1"),
+            (set(all, Some("192.0.2.9")), "192.0.2.9"),
+            (set(all, None), "192.0.2.1"),
+            (but(None, &[(pod, Some("192.0.2.2"), false)]), "10.16.0.1"),
+            (but(None, &[(pod, Some("192.0.2.3..192.0.2.9"), false)]), "192.0.2.1"),
+            (but(None, &[(others, None, false)]), "192.0.2.1"),
+            (but(None, &[(pod, None, false)]), "10.16.0.1"),
+            (but(Some("192.0.2.9"), &[(pod, None, true), (pod, None, false)]), "192.0.2.9"),
+            (but(None, &[(pod, None, false), (pod, None, true)]), "10.16.0.1"),
+            (set(all, None), "192.0.2.1"),
         ];
         for (to, source) in steps {
             firewall.apply(&to).await.unwrap();

@@ -3,8 +3,8 @@
 
 use atoll_model::{
     Acl, AclAction, AclDirection, Addresses, Central, CentralGateway, ClusterSize, GatewayNode,
-    GatewayType, LabelSelector, Labels, MacAddress, MirrorTarget, Operation, Origin, PodKey,
-    PodSelector, QosSpec, Rate, Rates, RequestId, Revision, Txn, WaitReason,
+    GatewayType, LabelSelector, Labels, MacAddress, MirrorTarget, NatAction, NatRule, Operation,
+    Origin, PodKey, PodSelector, QosSpec, Rate, Rates, RequestId, Revision, Txn, WaitReason,
 };
 
 use super::*;
@@ -98,6 +98,11 @@ fn acl(priority: u16, matches: &str, action: AclAction) -> Acl {
     Acl { direction: AclDirection::ToPort, priority, matches: matches.into(), action }
 }
 
+fn nat_rule(sources: &[&str], destinations: &[&str], action: NatAction) -> NatRule {
+    let cidrs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    NatRule { sources: cidrs(sources), destinations: cidrs(destinations), action }
+}
+
 /// Puts each changed object in the first one's place: every time another digest.
 #[track_caller]
 fn all_differ(state: &State, objects: Vec<Object>) {
@@ -171,6 +176,9 @@ fn a_changed_field_of_a_subnet_changes_the_digest() {
         |it| it.spec.private = true, |it| it.spec.allow_subnets = vec!["10.1.0.0/16".parse().unwrap()],
         |it| it.spec.acls = vec![acl(1, "ip", AclAction::Drop)], |it| it.spec.acls = vec![acl(2, "ip", AclAction::Drop)],
         |it| it.spec.acls = vec![acl(1, "tcp", AclAction::Drop)], |it| it.spec.acls = vec![acl(1, "ip", AclAction::Reject)],
+        |it| it.spec.nat_rules = vec![nat_rule(&[], &["10.9.0.0/16"], NatAction::Nat)],
+        |it| it.spec.nat_rules = vec![nat_rule(&[], &["10.9.0.0/16"], NatAction::Forward)],
+        |it| it.spec.nat_rules = vec![nat_rule(&["10.9.0.0/16"], &[], NatAction::Nat)],
         |it| it.spec.dhcp.enabled = true,
         |it| { it.spec.dhcp.v4.insert("mtu".into(), "1400".into()); },
         |it| { it.spec.dhcp.v6.insert("mtu".into(), "1400".into()); },

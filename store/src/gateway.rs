@@ -10,30 +10,28 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    CentralGateway, Cidr, Family, GatewayNode, GatewayType, Node, NodeName, Object, Refusal, Reply,
-    Subnet, SubnetSpec, limits,
+    AddressRange, CentralGateway, Family, GatewayNode, GatewayType, NatAction, Node, NodeName,
+    Object, Refusal, Reply, Subnet, SubnetSpec, limits,
 };
 
 use crate::state::State;
 use crate::transaction::{Transaction, over_limit};
 
 /// As whom pods appear outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SeenOutside {
-    /// With their own addresses, of these ranges.
-    Themselves(Vec<Cidr>),
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenOutside {
     /// With one of these, which are the gateways'.
-    Gateways(BTreeSet<IpAddr>),
+    pub gateways: BTreeSet<IpAddr>,
+    /// With their own addresses, in these ranges.
+    pub themselves: Vec<AddressRange>,
 }
 
 impl fmt::Display for SeenOutside {
     /// With commas.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = match self {
-            Self::Themselves(ranges) => ranges.iter().map(ToString::to_string).collect(),
-            Self::Gateways(addresses) => addresses.iter().map(ToString::to_string).collect(),
-        };
-        f.write_str(&texts.join(","))
+        let gateways = self.gateways.iter().map(ToString::to_string);
+        let themselves = self.themselves.iter().map(AddressRange::as_written);
+        f.write_str(&gateways.chain(themselves).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -73,7 +71,8 @@ impl State {
     #[must_use]
     pub fn seen_outside(&self, spec: &SubnetSpec) -> SeenOutside {
         if !spec.nat_outgoing {
-            return SeenOutside::Themselves(spec.nets.iter().map(|net| net.cidr).collect());
+            let themselves = spec.nets.iter().map(|net| net.cidr.into()).collect();
+            return SeenOutside { themselves, ..SeenOutside::default() };
         }
         let of_node = |node: &NodeName| {
             let node = self.nodes.get(node);
@@ -92,7 +91,8 @@ impl State {
             }
         };
         let leaves = |address: &IpAddr| spec.net(Family::of(*address)).is_some();
-        SeenOutside::Gateways(addresses.into_iter().filter(leaves).collect())
+        let gateways = addresses.into_iter().filter(leaves).collect();
+        SeenOutside { gateways, themselves: forwarded(spec) }
     }
 
     /// Who carries a subnet's traffic is named by its spec, alone unless all shall, and ready if
@@ -105,6 +105,23 @@ impl State {
             false => Err(format!("subnet {} leaves by {active:?}, not {again:?}", spec.name)),
         }
     }
+}
+
+/// What leaves with its own address by the subnet's NAT rules, wherever it goes.
+fn forwarded(spec: &SubnetSpec) -> Vec<AddressRange> {
+    let mut ranges = Vec::new();
+    for rule in spec.nat_rules.iter().filter(|it| it.action == NatAction::Forward) {
+        let families = rule.destinations.iter().map(AddressRange::family);
+        let of_family = |family| spec.net(family).map(|net| AddressRange::from(net.cidr));
+        let all = families.filter_map(of_family).take(1);
+        match rule.sources.is_empty() {
+            true => ranges.extend(all),
+            false => ranges.extend(rule.sources.iter().copied()),
+        }
+    }
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges
 }
 
 impl Transaction {

@@ -1,4 +1,4 @@
-use atoll_model::{Addresses, NodeSpec, Operation};
+use atoll_model::{Addresses, NatRule, NodeSpec, Operation};
 
 use super::*;
 use crate::scenario::{Scenario, node, node_spec, subnet, subnet_spec, uid};
@@ -149,6 +149,19 @@ fn an_outside_firewall_has_to_admit_every_gateway_and_what_it_appears_as() {
     let GatewayType::Centralized(gateways) = &mut central.gateway_type else { unreachable!() };
     gateways.nodes[0].egress.set("172.31.0.111".parse().unwrap());
     assert_eq!(seen(&it, &central), "172.31.0.102,172.31.0.111");
+    let rule = |sources: &[&str], destinations: &[&str], action| NatRule {
+        sources: sources.iter().map(|it| it.parse().unwrap()).collect(),
+        destinations: destinations.iter().map(|it| it.parse().unwrap()).collect(),
+        action,
+    };
+    central.nat_rules = vec![
+        rule(&["10.99.0.8"], &[], NatAction::Nat),
+        rule(&["10.99.0.0/28", "10.99.0.99"], &[], NatAction::Forward),
+        rule(&["10.99.0.99"], &["192.0.2.1"], NatAction::Forward),
+    ];
+    assert_eq!(seen(&it, &central), "172.31.0.102,172.31.0.111,10.99.0.0/28,10.99.0.99");
+    central.nat_rules = vec![rule(&[], &["192.0.2.1"], NatAction::Forward)];
+    assert_eq!(seen(&it, &central), "172.31.0.102,172.31.0.111,10.99.0.0/24");
     central.nat_outgoing = false;
     assert_eq!(seen(&it, &central), "10.99.0.0/24");
 }

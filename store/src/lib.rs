@@ -60,6 +60,7 @@ mod gateway;
 mod isolation;
 mod mirror;
 mod namespace;
+mod nat;
 mod node;
 mod qos;
 

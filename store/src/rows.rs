@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    Acl, Allocation, AllocationState, Binding, Central, CentralGateway, Dhcp, Draining,
-    GatewayNode, GatewayType, InterfaceRequest, Janitor, JanitorStop, LabelRequirement,
-    LabelSelector, LabelTest, Mirror, MirrorTarget, Namespace, Node, NodeSpec, Object, Origin,
-    Outcome, Owner, Pod, PodKey, PodOwner, PodPhase, PodRequest, PodSelector, PodSpec, PodTraffic,
-    Qos, QosSpec, Rate, Rates, Reconciling, Refusal, Reply, RequestId, Reservation,
+    Acl, AddressRange, Allocation, AllocationState, Binding, Central, CentralGateway, Dhcp,
+    Draining, GatewayNode, GatewayType, InterfaceRequest, Janitor, JanitorStop, LabelRequirement,
+    LabelSelector, LabelTest, Mirror, MirrorTarget, Namespace, NatRule, Node, NodeSpec, Object,
+    Origin, Outcome, Owner, Pod, PodKey, PodOwner, PodPhase, PodRequest, PodSelector, PodSpec,
+    PodTraffic, Qos, QosSpec, Rate, Rates, Reconciling, Refusal, Reply, RequestId, Reservation,
     ReservationSpec, ReservedFor, Revision, Settings, Sighting, Subnet, SubnetName, SubnetNet,
     SubnetSpec, WaitReason, Workload, WorkloadKey, WorkloadKind, WorkloadSpec,
 };
@@ -192,6 +192,7 @@ impl Feed {
             namespace_selectors,
             default,
             nat_outgoing,
+            nat_rules,
             mtu,
             gateway_type,
             private,
@@ -205,10 +206,7 @@ impl Feed {
             feed.byte(cidr.prefix());
             feed.address(*gateway);
         });
-        self.each(excluded.iter(), |feed, range| {
-            feed.address(range.first());
-            feed.address(range.last());
-        });
+        self.each(excluded.iter(), |feed, range| feed.range(*range));
         self.each(namespaces.iter(), |feed, name| feed.text(name.as_str()));
         self.each(namespace_selectors.iter(), Self::selector);
         self.flag(*default);
@@ -229,6 +227,17 @@ impl Feed {
         self.flag(*enabled);
         self.labels(v4);
         self.labels(v6);
+        // Nothing for the others, so that a member of a release without them has the same digest.
+        for NatRule { sources, destinations, action } in nat_rules {
+            self.each(sources.iter(), |feed, range| feed.range(*range));
+            self.each(destinations.iter(), |feed, range| feed.range(*range));
+            self.text(action.to_string());
+        }
+    }
+
+    fn range(&mut self, it: AddressRange) {
+        self.address(it.first());
+        self.address(it.last());
     }
 
     fn gateway_type(&mut self, it: &GatewayType) {

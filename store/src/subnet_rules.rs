@@ -7,6 +7,7 @@ use atoll_model::{Family, Refusal, SubnetSpec, limits};
 use crate::dhcp::check_dhcp;
 use crate::gateway::check_gateway_type;
 use crate::isolation::check_isolation;
+use crate::nat::check_nat_rules;
 use crate::transaction::{Transaction, over_limit};
 
 /// The smallest MTU of an IPv6 link (RFC 8200, section 5).
@@ -21,6 +22,7 @@ pub(crate) fn check_spec(spec: &SubnetSpec) -> Result<(), Refusal> {
     check_limits(spec)?;
     check_gateway_type(spec)?;
     check_isolation(spec)?;
+    check_nat_rules(spec)?;
     check_dhcp(spec)?;
     let invalid = |rule: String| Err(Refusal::SubnetInvalid { name: spec.name.clone(), rule });
     let families: BTreeSet<Family> = spec.nets.iter().map(|net| net.cidr.family()).collect();

@@ -10,6 +10,7 @@ mod dhcp;
 mod gateway;
 mod ip;
 mod list;
+mod nat;
 mod qos;
 mod selector;
 mod subnet;

@@ -9,7 +9,7 @@ use atoll_model::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{API_VERSION, Manifest, ManifestError, acl, dhcp, gateway, selector};
+use super::{API_VERSION, Manifest, ManifestError, acl, dhcp, gateway, nat, selector};
 use crate::proto::{FamilyUsage, SubnetUsage};
 
 /// Fields of kube-ovn's schema that are not implemented, with the values that mean what is done
@@ -18,7 +18,6 @@ const FIXED: &[(&str, &[&str])] = &[
     ("vpc", &["ovn-cluster"]),
     ("provider", &["ovn"]),
     ("gatewayNodeSelectors", &[]),
-    ("natOutgoingPolicyRules", &[]),
     ("externalEgressGateway", &[]),
     ("policyRoutingPriority", &["0"]),
     ("policyRoutingTableID", &["0"]),
@@ -55,6 +54,7 @@ struct Fields {
     gateway_node: String,
     enable_ecmp: Option<bool>,
     nat_outgoing: bool,
+    nat_outgoing_policy_rules: Option<Vec<nat::Written>>,
     mtu: u32,
     private: bool,
     allow_subnets: Option<Vec<String>>,
@@ -79,6 +79,7 @@ const IMPLEMENTED: &[&str] = &[
     "gatewayNode",
     "enableEcmp",
     "natOutgoing",
+    "natOutgoingPolicyRules",
     "mtu",
     "private",
     "allowSubnets",
@@ -214,6 +215,9 @@ impl Reader {
         let allow_subnets = allowed.collect::<Result<_, _>>()?;
         let acls = fields.acls.iter().flatten();
         let acls = acls.map(|it| it.parse().map_err(|error| self.field("spec.acls", error)));
+        let nat_rules = fields.nat_outgoing_policy_rules.iter().flatten();
+        let nat_rules = nat_rules
+            .map(|it| it.parse().map_err(|error| self.field("spec.natOutgoingPolicyRules", error)));
         let spec = SubnetSpec {
             private: fields.private,
             allow_subnets,
@@ -224,6 +228,7 @@ impl Reader {
             namespace_selectors: selectors.collect::<Result<_, _>>()?,
             default: fields.default,
             nat_outgoing: fields.nat_outgoing,
+            nat_rules: nat_rules.collect::<Result<_, _>>()?,
             gateway_type: self.gateway_type(fields)?,
             mtu,
             ..SubnetSpec::new(name, nets)
@@ -320,6 +325,7 @@ pub fn subnet_object(subnet: &Subnet, usage: Option<&SubnetUsage>) -> Value {
         "namespaceSelectors": spec.namespace_selectors.iter().map(selector::json).collect::<Vec<_>>(),
         "gatewayType": gateway::kind(&spec.gateway_type),
         "natOutgoing": spec.nat_outgoing,
+        "natOutgoingPolicyRules": spec.nat_rules.iter().map(nat::json).collect::<Vec<_>>(),
         "private": spec.private,
         "allowSubnets": spec.allow_subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "acls": spec.acls.iter().map(acl::json).collect::<Vec<_>>(),
@@ -502,6 +508,29 @@ mod tests {
         let priority = refused("priority", json!(70_000));
         assert!(priority.contains("priority 70000: at most 32767"), "{priority}");
         assert!(refused("prio", json!(1)).contains("unknown field `prio`"));
+    }
+
+    #[test]
+    fn exceptions_from_translation_come_back_as_they_were_written() {
+        let rules = json!([
+            { "match": { "srcIPs": "10.1.0.0/30,10.1.0.254", "dstIPs": "" }, "action": "forward" },
+            { "match": { "srcIPs": "10.1.0.9..10.1.0.20", "dstIPs": "0.0.0.0/0" }, "action": "nat" },
+        ]);
+        let (spec, _) = good(json!({
+            "cidrBlock": "10.1.0.0/16", "natOutgoing": true, "natOutgoingPolicyRules": rules,
+        }));
+        let written: Vec<Value> = spec.nat_rules.iter().map(nat::json).collect();
+        assert_eq!(Value::from(written), rules);
+        let refused = |rule: Value| {
+            message(json!({ "cidrBlock": "10.1.0.0/16", "natOutgoingPolicyRules": [rule] }))
+        };
+        let action = refused(json!({ "match": {}, "action": "drop" }));
+        let said = "spec.natOutgoingPolicyRules: action \"drop\" is none of nat, forward";
+        assert!(action.contains(said), "{action}");
+        let range = refused(json!({ "match": { "srcIPs": "10.1" }, "action": "nat" }));
+        assert!(range.contains("\"10.1\" is not an address, a range"), "{range}");
+        let field = refused(json!({ "match": { "src": "10.1.0.1" }, "action": "nat" }));
+        assert!(field.contains("unknown field `src`"), "{field}");
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(super) struct SubnetSpec {
     gateway_node_selectors: Option<Vec<LabelSelector>>,
     /// Traffic that leaves the cluster has the address of the pod's node.
     nat_outgoing: Option<bool>,
-    /// Not implemented.
+    /// Exceptions from natOutgoing; the first that matches decides.
     nat_outgoing_policy_rules: Option<Vec<NatRule>>,
     /// Not implemented.
     external_egress_gateway: Option<String>,
@@ -168,17 +168,20 @@ pub(super) struct Expression {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct NatRule {
-    /// nat or forward.
-    action: Option<String>,
-    /// Sources and destinations.
+    /// nat: the node's address, or the one that is designated; forward: the pod's own.
+    #[schemars(extend("enum" = ["nat", "forward"]))]
+    action: String,
+    /// Sources and destinations: addresses, CIDRs or a..b, with commas.
     #[serde(rename = "match")]
     matches: Option<NatMatch>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct NatMatch {
+    /// Parts of the subnet; all of it if left out.
     #[serde(rename = "srcIPs")]
     sources: Option<String>,
+    /// Ranges outside; everything there if left out.
     #[serde(rename = "dstIPs")]
     destinations: Option<String>,
 }

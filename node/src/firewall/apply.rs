@@ -60,6 +60,7 @@ impl Firewall {
         let observed = observe().await?;
         self.before.designated.extend(observed.designated());
         self.before.plain.extend(observed.turned(desired));
+        self.before.forwarded.extend(observed.unexcepted(desired));
         let is_changed = enforce(desired, &observed).await?;
         self.is_swept &= !is_changed && desired.elsewhere == self.elsewhere;
         if !self.is_swept {
@@ -75,7 +76,7 @@ impl Firewall {
     /// opened.
     async fn sweep(&mut self, desired: &Desired) -> Result<(), FirewallError> {
         let mut forgotten = self.forget(desired).await?;
-        if !self.before.plain.is_empty() {
+        if !self.before.plain.is_empty() || !self.before.forwarded.is_empty() {
             tokio::time::sleep(STRAY).await;
             forgotten += self.forget(desired).await?;
         }

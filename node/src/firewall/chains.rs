@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use atoll_model::AddressRange;
 use ipnetwork::IpNetwork;
 
 use super::{
-    Desired, Family,
+    Desired, Exception, Family,
     sets::{Purpose, expressible},
 };
 use crate::ovs::settings::OVN0;
@@ -36,6 +37,10 @@ pub(super) struct ObservedChain {
 
 const POSTROUTING: Chain =
     Chain { table: "nat", hook: Some("POSTROUTING"), name: "ATOLL-POSTROUTING" };
+/// What becomes of the source of what leaves from subnets that are translated.
+const OUTGOING: Chain = Chain { table: "nat", hook: None, name: "ATOLL-OUTGOING" };
+/// What becomes of the source of what comes from outside to subnets that leave by chosen nodes.
+const INCOMING: Chain = Chain { table: "nat", hook: None, name: "ATOLL-INCOMING" };
 /// Which address those get whom another than the node's own is designated for.
 const EGRESS: Chain = Chain { table: "nat", hook: None, name: "ATOLL-EGRESS" };
 const FORWARD: Chain = Chain { table: "filter", hook: Some("FORWARD"), name: "ATOLL-FORWARD" };
@@ -65,6 +70,16 @@ impl Lines {
 }
 
 impl ObservedChain {
+    /// The sources that its rules let go as they are.
+    pub(super) fn forwarded(&self) -> impl Iterator<Item = AddressRange> + '_ {
+        let rules = self.rules.iter().flatten().filter_map(|rule| rule.strip_suffix(" -j RETURN"));
+        let sources = rules.filter_map(|rule| rule.strip_prefix("-m iprange --src-range "));
+        sources.filter_map(|rule| {
+            let (first, last) = rule.split(' ').next()?.split_once('-')?;
+            AddressRange::new(first.parse().ok()?, last.parse().ok()?).ok()
+        })
+    }
+
     /// The addresses that its rules designate.
     pub(super) fn designated(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let rules = self.rules.iter().flatten();
@@ -74,8 +89,8 @@ impl ObservedChain {
 
 impl Chain {
     /// All of them.
-    pub(super) const ALL: [Self; 7] =
-        [POSTROUTING, EGRESS, FORWARD, BORDER, LEAVE, FROM_PRIVATE, TO_PRIVATE];
+    pub(super) const ALL: [Self; 9] =
+        [POSTROUTING, OUTGOING, INCOMING, EGRESS, FORWARD, BORDER, LEAVE, FROM_PRIVATE, TO_PRIVATE];
 
     /// The tables that they are in: first what forbids.
     pub(super) const TABLES: [&str; 3] = [BORDER.table, FORWARD.table, POSTROUTING.table];
@@ -90,15 +105,17 @@ impl Chain {
         let leaves = format!("-m set --match-set {nat} src {outside}");
         match self {
             POSTROUTING => vec![
-                format!("{leaves} -j {}", EGRESS.name),
-                format!("{leaves} -j MASQUERADE"),
+                format!("{leaves} -j {}", OUTGOING.name),
                 // kube-proxy's mark: it translates the source itself, and clears its mark.
                 format!("-m mark --mark {SERVICE_MARK} -j RETURN"),
                 format!("{inside} -m conntrack --ctstate DNAT -j MASQUERADE"),
                 format!(
-                    "-m set ! --match-set {subnets} src -m set --match-set {central} dst -j MASQUERADE"
+                    "-m set ! --match-set {subnets} src -m set --match-set {central} dst -j {}",
+                    INCOMING.name
                 ),
             ],
+            OUTGOING => outgoing(desired, family),
+            INCOMING => incoming(desired, family),
             EGRESS => {
                 let is_of_family = |network: &IpNetwork| Family::of(network) == family;
                 let designated = desired.egress.iter().filter(|(network, _)| is_of_family(network));
@@ -108,20 +125,17 @@ impl Chain {
                 });
                 rules.collect()
             }
-            LEAVE => vec![
-                // The kernel translates nothing of what it takes for no connection.
-                format!("{leaves} -m conntrack --ctstate INVALID -j DROP"),
-                // Late words to pods that appeared as themselves are no connection from outside.
-                format!(
-                    "-p tcp -m set ! --match-set {subnets} src -m set --match-set {nat} dst \
-                     -m conntrack --ctstate NEW -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"
-                ),
-                // Of a subnet that this node does not know yet.
-                format!(
+            LEAVE => {
+                let incoming =
+                    format!("-m set ! --match-set {subnets} src -m set --match-set {nat} dst");
+                let unknown = format!(
                     "-i {OVN0} -m set ! --match-set {nat} src -m set ! --match-set {plain} src \
                      {outside} -j DROP"
-                ),
-            ],
+                );
+                let all = whole_connections(&leaves, &incoming);
+                // Of a subnet that this node does not know yet.
+                excepted(desired, family).into_iter().chain(all).chain([unknown]).collect()
+            }
             BORDER => vec![
                 format!("{inside} -j {}", FROM_PRIVATE.name),
                 // Whoever comes in through a Service has the address of its node there.
@@ -201,6 +215,80 @@ impl Chain {
     }
 }
 
+/// Which way a packet goes between a pod and the outside.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Out,
+    Back,
+}
+
+impl Exception {
+    /// What matches its packets that go this way.
+    fn pair(&self, way: Way) -> String {
+        let (source, destination) = match way {
+            Way::Out => (Some(self.source), self.destination),
+            Way::Back => (self.destination, Some(self.source)),
+        };
+        let side = |name: &str, range: Option<AddressRange>| {
+            let text = |it: AddressRange| format!(" --{name}-range {}-{}", it.first(), it.last());
+            range.map_or(String::new(), text)
+        };
+        format!("-m iprange{}{}", side("src", source), side("dst", destination))
+    }
+}
+
+fn exceptions(desired: &Desired, family: Family) -> impl Iterator<Item = &Exception> {
+    desired.exceptions.iter().filter(move |it| Family::of_range(&it.source) == family)
+}
+
+/// What becomes of the source of what leaves from subnets that are translated.
+fn outgoing(desired: &Desired, family: Family) -> Vec<String> {
+    let translated = |it: &str| [EGRESS.name, "MASQUERADE"].map(|to| format!("{it}-j {to}"));
+    let rules = exceptions(desired, family).flat_map(|it| {
+        let pair = it.pair(Way::Out);
+        match it.is_translated {
+            true => translated(&format!("{pair} ")).to_vec(),
+            false => vec![format!("{pair} -j RETURN")],
+        }
+    });
+    rules.chain(translated("")).collect()
+}
+
+/// The same of what comes to such that leave by chosen nodes. What answers those that appear as
+/// themselves may come by any node.
+fn incoming(desired: &Desired, family: Family) -> Vec<String> {
+    let rules = exceptions(desired, family).map(|it| {
+        let verdict = if it.is_translated { "MASQUERADE" } else { "RETURN" };
+        format!("{} -j {verdict}", it.pair(Way::Back))
+    });
+    rules.chain(["-j MASQUERADE".into()]).collect()
+}
+
+/// The same of what may leave: what keeps its own address may pass as it is, both ways.
+fn excepted(desired: &Desired, family: Family) -> Vec<String> {
+    let rules = exceptions(desired, family).flat_map(|it| {
+        let (out, back) = (it.pair(Way::Out), it.pair(Way::Back));
+        match it.is_translated {
+            true => whole_connections(&out, &back),
+            false => [out, back].map(|pair| format!("{pair} -j RETURN")),
+        }
+    });
+    rules.collect()
+}
+
+/// Nothing of what is translated goes past its connection.
+fn whole_connections(out: &str, back: &str) -> [String; 2] {
+    [
+        // The kernel translates nothing of what it takes for no connection.
+        format!("{out} -m conntrack --ctstate INVALID -j DROP"),
+        // Late words to pods that appeared as themselves are no connection from outside.
+        format!(
+            "-p tcp {back} -m conntrack --ctstate NEW -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN \
+             -j DROP"
+        ),
+    ]
+}
+
 /// Who may pass between private networks and others, in one direction: first whom they are allowed to
 /// talk to, then nobody. `side` is where the private one is.
 fn border(
@@ -277,19 +365,67 @@ mod tests {
     }
 
     #[test]
+    fn what_is_excepted_leaves_before_the_others_are_translated() {
+        let range = |text: &str| text.parse().unwrap();
+        let exception = |source: &str, destination: Option<&str>, is_translated| Exception {
+            source: range(source),
+            destination: destination.map(range),
+            is_translated,
+        };
+        let exceptions = vec![
+            exception("10.1.0.7", Some("192.0.2.0/24"), true),
+            exception("10.1.0.0/29", None, false),
+            exception("fd00:1::/64", Some("fd09::1"), false),
+        ];
+        let desired = Desired { exceptions, ..Desired::default() };
+        let seventh = "--src-range 10.1.0.7-10.1.0.7 --dst-range 192.0.2.0-192.0.2.255";
+        assert_eq!(
+            OUTGOING.rules(&desired, Family::V4),
+            [
+                format!("-m iprange {seventh} -j ATOLL-EGRESS"),
+                format!("-m iprange {seventh} -j MASQUERADE"),
+                "-m iprange --src-range 10.1.0.0-10.1.0.7 -j RETURN".into(),
+                "-j ATOLL-EGRESS".into(),
+                "-j MASQUERADE".into(),
+            ]
+        );
+        assert_eq!(
+            INCOMING.rules(&desired, Family::V4),
+            [
+                "-m iprange --src-range 192.0.2.0-192.0.2.255 --dst-range 10.1.0.7-10.1.0.7 \
+                 -j MASQUERADE",
+                "-m iprange --dst-range 10.1.0.0-10.1.0.7 -j RETURN",
+                "-j MASQUERADE",
+            ]
+        );
+        let leave = LEAVE.rules(&desired, Family::V6);
+        assert_eq!(
+            leave[..2],
+            [
+                "-m iprange --src-range fd00:1::-fd00:1::ffff:ffff:ffff:ffff \
+                 --dst-range fd09::1-fd09::1 -j RETURN",
+                "-m iprange --src-range fd09::1-fd09::1 \
+                 --dst-range fd00:1::-fd00:1::ffff:ffff:ffff:ffff -j RETURN",
+            ]
+        );
+        assert_eq!(leave.len(), 2 + LEAVE.rules(&Desired::default(), Family::V6).len());
+        let rules = Some(OUTGOING.rules(&desired, Family::V4));
+        let observed = ObservedChain { rules, jumps: 0 };
+        assert_eq!(observed.forwarded().collect::<Vec<_>>(), [range("10.1.0.0/29")]);
+    }
+
+    #[test]
     fn an_empty_node_gets_the_chain_and_the_jump_in_one_transaction() {
         let expected = "\
             *nat\n\
             :ATOLL-POSTROUTING - [0:0]\n\
             -A ATOLL-POSTROUTING -m set --match-set atoll-nat-v6 src \
-            -m set ! --match-set atoll-subnets-v6 dst -j ATOLL-EGRESS\n\
-            -A ATOLL-POSTROUTING -m set --match-set atoll-nat-v6 src \
-            -m set ! --match-set atoll-subnets-v6 dst -j MASQUERADE\n\
+            -m set ! --match-set atoll-subnets-v6 dst -j ATOLL-OUTGOING\n\
             -A ATOLL-POSTROUTING -m mark --mark 0x4000/0x4000 -j RETURN\n\
             -A ATOLL-POSTROUTING -m set --match-set atoll-subnets-v6 src \
             -m set --match-set atoll-subnets-v6 dst -m conntrack --ctstate DNAT -j MASQUERADE\n\
             -A ATOLL-POSTROUTING -m set ! --match-set atoll-subnets-v6 src \
-            -m set --match-set atoll-central-v6 dst -j MASQUERADE\n\
+            -m set --match-set atoll-central-v6 dst -j ATOLL-INCOMING\n\
             -I POSTROUTING 1 -j ATOLL-POSTROUTING\n\
             COMMIT\n";
         let mut lines = Lines::default();

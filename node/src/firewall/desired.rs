@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use atoll_model::AddressRange;
 use ipnetwork::IpNetwork;
 
 /// The networks that the rules speak of.
@@ -12,6 +13,8 @@ pub struct Desired {
     pub subnets: BTreeSet<IpNetwork>,
     /// Those subnets whose traffic to the outside takes the node's address.
     pub nat: BTreeSet<IpNetwork>,
+    /// Exceptions from that, in order: the first that matches decides.
+    pub exceptions: Vec<Exception>,
     /// Of these, those that leave by this node under another address than the node's own.
     pub egress: BTreeMap<IpNetwork, IpAddr>,
     /// Of these, those that leave by chosen nodes: what comes to them from outside takes the node's
@@ -25,6 +28,25 @@ pub struct Desired {
     pub allowed: BTreeSet<(IpNetwork, IpNetwork)>,
 }
 
+/// What leaves with its own address although its subnet does not, or as its subnet does although a
+/// later exception says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exception {
+    /// The pods.
+    pub source: AddressRange,
+    /// Whom they talk to; anybody outside without it.
+    pub destination: Option<AddressRange>,
+    /// Whether they take the node's address.
+    pub is_translated: bool,
+}
+
+impl Exception {
+    /// Whether it speaks of what `from` sends to `to`.
+    pub(super) fn matches(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.source.contains(from) && self.destination.is_none_or(|it| it.contains(to))
+    }
+}
+
 /// An address family. Sets and tables exist once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -34,12 +56,23 @@ pub enum Family {
     V6,
 }
 
+impl Desired {
+    /// Whether what a pod of a subnet in `nat` sends to `to`, outside, takes the node's address.
+    pub(super) fn translates(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.exceptions.iter().find(|it| it.matches(from, to)).is_none_or(|it| it.is_translated)
+    }
+}
+
 impl Family {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
     pub(super) fn of(network: &IpNetwork) -> Self {
         if network.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    pub(super) fn of_range(range: &AddressRange) -> Self {
+        if range.first().is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
     /// As set names end.

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! nat    POSTROUTING ─► ATOLL-POSTROUTING   from atoll-nat, not to atoll-subnets:
-//!                         ─► ATOLL-EGRESS     SNAT if an address is designated; else MASQUERADE
+//!                         ─► ATOLL-OUTGOING   what is excepted: RETURN; the others
+//!                           ─► ATOLL-EGRESS   SNAT if an address is designated; else MASQUERADE
 //!                                           what kube-proxy has marked: RETURN
 //!                                           between atoll-subnets, through a Service: MASQUERADE
-//!                                           from elsewhere to atoll-central: MASQUERADE
+//!                                           from elsewhere to atoll-central:
+//!                         ─► ATOLL-INCOMING   what is excepted: RETURN; the others: MASQUERADE
 //! filter FORWARD     ─► ATOLL-FORWARD       from or to atoll-subnets: ACCEPT
 //! mangle FORWARD     ─► ATOLL-BORDER        before that, whatever others accept there
 //!                         ─► ATOLL-FROM-PRIVATE   from a private network to other subnets: RETURN or DROP
@@ -23,8 +25,9 @@
 //! `atoll-plain`. Connections that were open when their source changed begin anew (`tracked`).
 //!
 //! What changes are four ipsets for each family, filled aside and swapped in, so that there is no
-//! moment with half a set, `ATOLL-EGRESS`, and the two chains about private networks, which are replaced
-//! together in one transaction. The other rules stay as they are and keep their counters.
+//! moment with half a set, `ATOLL-EGRESS`, `ATOLL-OUTGOING`, `ATOLL-INCOMING` and `ATOLL-LEAVE` with the exceptions from
+//! translation, and the two chains about private networks, which are replaced together in one
+//! transaction. The other rules stay as they are and keep their counters.
 //!
 //! [`Desired`] is rendered and compared by pure functions with what is [`Observed`]; [`Firewall`]
 //! applies the difference with `ipset restore` and `iptables-restore --noflush`.
@@ -49,5 +52,5 @@ mod tracked;
 
 pub use apply::{Firewall, differences, observe};
 pub use command::FirewallError;
-pub use desired::{Desired, Family};
+pub use desired::{Desired, Exception, Family};
 pub use observed::Observed;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use atoll_model::AddressRange;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -35,6 +36,15 @@ impl Observed {
                 .any(|set| set.is_superset(&expressible(network).into_iter().collect()))
         };
         desired.nat.iter().filter(was_plain).copied().collect()
+    }
+
+    /// Those that left with their own addresses by exceptions that are not `desired` any more.
+    pub(super) fn unexcepted(&self, desired: &Desired) -> Vec<AddressRange> {
+        let forwarded = self.chains.values().flat_map(ObservedChain::forwarded);
+        let goes_on = |source: &AddressRange| {
+            desired.exceptions.iter().any(|it| it.source == *source && !it.is_translated)
+        };
+        forwarded.filter(|source| !goes_on(source)).collect()
     }
 
     /// The addresses that some pods get outside instead of the node's own.

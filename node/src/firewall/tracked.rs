@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use atoll_model::AddressRange;
 use ipnetwork::IpNetwork;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
@@ -61,6 +62,15 @@ pub(super) struct Before {
     pub(super) designated: BTreeSet<IpAddr>,
     /// The networks that left with their own addresses, and do not any more.
     pub(super) plain: BTreeSet<IpNetwork>,
+    /// Parts of networks that did so by exceptions which are gone.
+    pub(super) forwarded: Vec<AddressRange>,
+}
+
+impl Before {
+    fn appeared(&self, pod: IpAddr) -> bool {
+        self.plain.iter().any(|network| network.contains(pod))
+            || self.forwarded.iter().any(|range| range.contains(pod))
+    }
 }
 
 /// Forgets the connections that leave otherwise than they should by now; how many.
@@ -89,7 +99,7 @@ fn leaves_wrongly(it: &Tracked, desired: &Desired, before: &Before) -> bool {
     let is_inside = |address| desired.subnets.iter().any(|network| network.contains(address));
     // Answers may have come in by this node that were asked for by another: for its kernel a
     // connection from outside, whose answers keep the pod's source.
-    if before.plain.iter().any(|network| network.contains(it.to)) && !is_inside(it.from) {
+    if before.appeared(it.to) && !is_inside(it.from) {
         return true;
     }
     // Where it really goes: a Service may have translated it.
@@ -100,6 +110,9 @@ fn leaves_wrongly(it: &Tracked, desired: &Desired, before: &Before) -> bool {
         return true;
     }
     let Some(network) = desired.nat.iter().find(within) else { return false };
+    if !desired.translates(it.from, it.answers_from) {
+        return it.answers_to != it.from;
+    }
     match desired.egress.get(network) {
         Some(designated) => it.answers_to != *designated,
         None => it.answers_to == it.from || before.designated.contains(&it.answers_to),
@@ -214,6 +227,7 @@ fn ends(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Exception;
     use super::*;
 
     fn tracked(text: &str) -> Tracked {
@@ -231,10 +245,16 @@ mod tests {
             nat: [nat, out].into(),
             egress: [(out, "172.31.0.9".parse().unwrap())].into(),
             elsewhere: [network("10.4.0.0/16")].into(),
+            exceptions: vec![Exception {
+                source: "10.1.9.0/24".parse().unwrap(),
+                destination: Some("198.51.100.0/24".parse().unwrap()),
+                is_translated: false,
+            }],
             ..Desired::default()
         };
         let designated = ["172.31.0.8", "172.31.0.9"].map(|it| it.parse().unwrap()).into();
-        let before = Before { designated, plain: [out].into() };
+        let forwarded = vec!["10.1.7.0/24".parse().unwrap()];
+        let before = Before { designated, plain: [out].into(), forwarded };
         for (is_wrong, ends) in [
             (true, "10.1.0.2 203.0.113.1 203.0.113.1 10.1.0.2"),
             (false, "10.1.0.2 203.0.113.1 203.0.113.1 172.31.0.1"),
@@ -246,6 +266,11 @@ mod tests {
             (false, "10.1.0.2 10.96.0.1 10.3.0.2 10.1.0.2"),
             (false, "203.0.113.1 10.1.0.2 10.1.0.2 203.0.113.1"),
             (true, "203.0.113.1 10.2.0.2 10.2.0.2 203.0.113.1"),
+            // Excepted, and not any more.
+            (false, "10.1.9.2 198.51.100.1 198.51.100.1 10.1.9.2"),
+            (true, "10.1.9.2 198.51.100.1 198.51.100.1 172.31.0.1"),
+            (true, "10.1.9.2 203.0.113.1 203.0.113.1 10.1.9.2"),
+            (true, "203.0.113.1 10.1.7.2 10.1.7.2 203.0.113.1"),
             // Of a subnet that left by this node before.
             (true, "10.4.0.2 203.0.113.1 203.0.113.1 172.31.0.1"),
             (true, "10.4.0.2 203.0.113.1 203.0.113.1 10.4.0.2"),

@@ -38,20 +38,20 @@ impl From<model::Addresses> for proto::Addresses {
     }
 }
 
+pub(crate) fn range(range: model::AddressRange) -> proto::AddressRange {
+    proto::AddressRange { first: ip(range.first()), last: ip(range.last()) }
+}
+
 impl From<&model::SubnetSpec> for proto::SubnetSpec {
     fn from(spec: &model::SubnetSpec) -> Self {
         let net = |net: &model::SubnetNet| proto::SubnetNet {
             cidr: Some(cidr(net.cidr)),
             gateway: ip(net.gateway),
         };
-        let range = |range: &model::AddressRange| proto::AddressRange {
-            first: ip(range.first()),
-            last: ip(range.last()),
-        };
         Self {
             name: spec.name.to_string(),
             nets: spec.nets.iter().map(net).collect(),
-            excluded: spec.excluded.iter().map(range).collect(),
+            excluded: spec.excluded.iter().copied().map(range).collect(),
             namespaces: spec.namespaces.iter().map(ToString::to_string).collect(),
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
@@ -62,6 +62,7 @@ impl From<&model::SubnetSpec> for proto::SubnetSpec {
             allow_subnets: spec.allow_subnets.iter().copied().map(cidr).collect(),
             acls: spec.acls.iter().map(Into::into).collect(),
             dhcp: dhcp(&spec.dhcp),
+            nat_rules: spec.nat_rules.iter().map(Into::into).collect(),
         }
     }
 }

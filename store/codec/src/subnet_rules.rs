@@ -1,10 +1,12 @@
-//! Gateways, DHCP and ACLs of subnets, both ways.
+//! Gateways, NAT rules, DHCP and ACLs of subnets, both ways.
 
 use atoll_model as model;
 
 use crate::proto::acl::{Action, Direction};
+use crate::proto::nat_rule;
 use crate::to_model::{name, need};
 use crate::{DecodeError, proto};
+use crate::{from_model, to_model};
 
 pub(crate) fn gateway(gateway: &model::GatewayType) -> Option<proto::CentralGateway> {
     let model::GatewayType::Centralized(central) = gateway else { return None };
@@ -41,6 +43,42 @@ pub(crate) fn dhcp(dhcp: &model::Dhcp) -> Option<proto::Dhcp> {
 pub(crate) fn from_dhcp(dhcp: Option<&proto::Dhcp>) -> model::Dhcp {
     let Some(proto::Dhcp { enabled, v4, v6 }) = dhcp else { return model::Dhcp::default() };
     model::Dhcp { enabled: *enabled, v4: v4.clone(), v6: v6.clone() }
+}
+
+impl From<&model::NatRule> for proto::NatRule {
+    fn from(rule: &model::NatRule) -> Self {
+        let ranges =
+            |them: &[model::AddressRange]| them.iter().copied().map(from_model::range).collect();
+        let action = match rule.action {
+            model::NatAction::Nat => nat_rule::Action::Nat,
+            model::NatAction::Forward => nat_rule::Action::Forward,
+        };
+        Self {
+            sources: ranges(&rule.sources),
+            destinations: ranges(&rule.destinations),
+            action: action.into(),
+        }
+    }
+}
+
+impl TryFrom<&proto::NatRule> for model::NatRule {
+    type Error = DecodeError;
+
+    fn try_from(rule: &proto::NatRule) -> Result<Self, DecodeError> {
+        let ranges = |field, them: &[proto::AddressRange]| {
+            them.iter().map(|it| to_model::range(field, it)).collect::<Result<_, _>>()
+        };
+        let action = match nat_rule::Action::try_from(rule.action) {
+            Ok(nat_rule::Action::Nat) => model::NatAction::Nat,
+            Ok(nat_rule::Action::Forward) => model::NatAction::Forward,
+            _ => return Err(DecodeError::bad("nat_rule.action", rule.action)),
+        };
+        Ok(Self {
+            sources: ranges("nat_rule.sources", &rule.sources)?,
+            destinations: ranges("nat_rule.destinations", &rule.destinations)?,
+            action,
+        })
+    }
 }
 
 impl From<&model::Acl> for proto::Acl {

@@ -149,7 +149,7 @@ fn a_planned_effect_comes_back_as_it_went() {
 }
 
 #[test]
-fn selectors_gateways_acls_and_dhcp_come_back_as_they_went() {
+fn selectors_gateways_rules_and_dhcp_come_back_as_they_went() {
     let values = || ["x".to_owned(), "y".to_owned()].into_iter().collect();
     let tests = [
         LabelTest::In(values()),
@@ -179,6 +179,18 @@ fn selectors_gateways_acls_and_dhcp_come_back_as_they_went() {
             acl(AclDirection::ToPort, AclAction::Reject),
         ],
         dhcp: dhcp(),
+        nat_rules: vec![
+            NatRule {
+                sources: vec!["10.1.2.0/24".parse().unwrap()],
+                destinations: Vec::new(),
+                action: NatAction::Forward,
+            },
+            NatRule {
+                sources: Vec::new(),
+                destinations: vec!["fd09::/64".parse().unwrap(), "fd0a::1/128".parse().unwrap()],
+                action: NatAction::Nat,
+            },
+        ],
         ..subnet()
     };
     let ready = Operation::NodeReady { node, ready: true };

@@ -88,6 +88,14 @@ impl TryFrom<&proto::Addresses> for model::Addresses {
     }
 }
 
+pub(crate) fn range(
+    field: &'static str,
+    range: &proto::AddressRange,
+) -> Result<model::AddressRange, DecodeError> {
+    let (first, last) = (address(field, &range.first)?, address(field, &range.last)?);
+    model::AddressRange::new(first, last).map_err(|error| DecodeError::bad(field, error))
+}
+
 impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
     type Error = DecodeError;
 
@@ -98,20 +106,19 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
                 gateway: address("subnet.gateway", &net.gateway)?,
             })
         };
-        let range = |range: &proto::AddressRange| {
-            let first = address("subnet.excluded", &range.first)?;
-            let last = address("subnet.excluded", &range.last)?;
-            model::AddressRange::new(first, last)
-                .map_err(|error| DecodeError::bad("subnet.excluded", error))
-        };
         let mtu = spec.mtu.map(u16::try_from).transpose();
         let allowed = spec.allow_subnets.iter().map(|it| cidr("subnet.allow_subnets", Some(it)));
         let acls = spec.acls.iter().map(TryInto::try_into);
+        let nat_rules = spec.nat_rules.iter().map(TryInto::try_into);
         let selectors = spec.namespace_selectors.iter().map(TryInto::try_into);
         Ok(Self {
             name: name("subnet.name", &spec.name)?,
             nets: spec.nets.iter().map(net).collect::<Result<_, DecodeError>>()?,
-            excluded: spec.excluded.iter().map(range).collect::<Result<_, DecodeError>>()?,
+            excluded: spec
+                .excluded
+                .iter()
+                .map(|it| range("subnet.excluded", it))
+                .collect::<Result<_, DecodeError>>()?,
             namespaces: names("subnet.namespaces", &spec.namespaces)?,
             namespace_selectors: selectors.collect::<Result<_, DecodeError>>()?,
             gateway_type: from_gateway(spec.central_gateway.as_ref())?,
@@ -121,6 +128,7 @@ impl TryFrom<&proto::SubnetSpec> for model::SubnetSpec {
             dhcp: from_dhcp(spec.dhcp.as_ref()),
             default: spec.default,
             nat_outgoing: spec.nat_outgoing,
+            nat_rules: nat_rules.collect::<Result<_, DecodeError>>()?,
             mtu: mtu.map_err(|error| DecodeError::bad("subnet.mtu", error))?,
         })
     }

@@ -24,6 +24,7 @@ pub mod isolation;
 pub mod janitor;
 pub mod limits;
 pub mod lineage;
+pub mod nat;
 pub mod object;
 pub mod operation;
 pub mod outcome;
@@ -47,6 +48,7 @@ pub use inventory::{Inventory, LivePod, LivePort, Reconciling};
 pub use isolation::{Acl, AclAction, AclDirection};
 pub use janitor::{Janitor, JanitorStop, PodList, Sighting};
 pub use lineage::Lineage;
+pub use nat::{NatAction, NatRule};
 pub use object::{
     Addresses, Allocation, Binding, Central, Draining, Labels, Namespace, Node, NodeSpec, Origin,
     Owner, Pod, PodRequest, PodSpec, Settings, Subnet, SubnetNet, SubnetSpec, WaitReason,

@@ -84,6 +84,10 @@ pub const ALLOW_SUBNETS_MAX: usize = 1_000;
 /// Bytes of an ACL's match: longer ones belong into an address set.
 pub const ACL_MATCH_BYTES_MAX: usize = 4_096;
 
+/// Pairs of a source and a destination in the NAT rules of one subnet: each is a rule in the packet
+/// filter of every node.
+pub const NAT_PAIRS_MAX: usize = 256;
+
 /// DHCP options of one family of a subnet: OVN knows 37.
 pub const DHCP_OPTIONS_MAX: usize = 64;
 

@@ -8,8 +8,8 @@ use atoll_ipam::{AddressRange, Cidr, Family, MacAddress};
 
 use crate::{
     Acl, AllocationState, ChassisName, ClusterSize, Dhcp, GatewayType, InterfaceName,
-    InterfaceRequest, LabelSelector, MemberId, MemberName, NamespaceName, NodeName, PodKey,
-    PodOwner, PodPhase, PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
+    InterfaceRequest, LabelSelector, MemberId, MemberName, NamespaceName, NatRule, NodeName,
+    PodKey, PodOwner, PodPhase, PodTraffic, PortName, Revision, Sandbox, SubnetName, Uid,
 };
 
 /// Kubernetes labels, in order, so that every replica reads them alike.
@@ -116,6 +116,8 @@ pub struct SubnetSpec {
     pub default: bool,
     /// Traffic to outside the cluster leaves with the node's address.
     pub nat_outgoing: bool,
+    /// Exceptions from that; the first that matches decides.
+    pub nat_rules: Vec<NatRule>,
     /// MTU of pods' interfaces; without it the agent's.
     pub mtu: Option<u16>,
     /// Where traffic to outside the cluster leaves.
@@ -142,6 +144,7 @@ impl SubnetSpec {
             namespace_selectors: Vec::new(),
             default: false,
             nat_outgoing: false,
+            nat_rules: Vec::new(),
             mtu: None,
             gateway_type: GatewayType::Distributed,
             private: false,

@@ -25,7 +25,7 @@ const fn way(spec: &'static str, is_natted: bool, nodes: &'static [u8]) -> Way {
     Way { spec, is_natted, nodes, is_designated: false }
 }
 
-const WAYS: [Way; 8] = [
+const WAYS: [Way; 10] = [
     way("natOutgoing: true", true, &[]),
     way("natOutgoing: true; gatewayType: centralized; gatewayNode: n1", true, &[1]),
     way(
@@ -35,7 +35,24 @@ const WAYS: [Way; 8] = [
     ),
     way("natOutgoing: false; gatewayType: centralized; gatewayNode: n3", false, &[3]),
     way("natOutgoing: true; gatewayType: centralized; gatewayNode: n3", true, &[3]),
+    // Answers come in by a node that is not the gateway.
+    way(
+        "natOutgoing: true; gatewayType: centralized; gatewayNode: n2; natOutgoingPolicyRules: [\
+         { match: { dstIPs: 203.0.113.0/24 }, action: forward }, \
+         { match: { srcIPs: \"fd00:71::/64\", dstIPs: \"fd99::1\" }, action: forward }]",
+        false,
+        &[2],
+    ),
     way("natOutgoing: false", false, &[]),
+    way(
+        "natOutgoing: true; natOutgoingPolicyRules: [\
+         { match: { dstIPs: 203.0.113.1 }, action: nat }, \
+         { match: { dstIPs: \"fd99::1\" }, action: nat }, \
+         { match: { dstIPs: 0.0.0.0/0 }, action: forward }, \
+         { match: { dstIPs: \"::/0\" }, action: forward }]",
+        true,
+        &[],
+    ),
     Way {
         is_designated: true,
         ..way(
@@ -101,6 +118,7 @@ pub(crate) async fn campaign(lab: &Lab, switches: u32, report: &mut Report) -> R
 
 fn tell(frames: &[Frame], stays: &[Stay], report: &mut Report) {
     let (mut seen, mut bare, mut elsewhere, mut undesignated) = (0, Vec::new(), 0, 0);
+    let mut translated = 0;
     for frame in frames.iter().filter(|it| it.port == NATTED.port) {
         seen += 1;
         let Some(at) = stays.iter().rposition(|stay| stay.asked <= frame.at) else { continue };
@@ -123,6 +141,9 @@ fn tell(frames: &[Frame], stays: &[Stay], report: &mut Report) {
         if is_installed && now.is_designated != is_designated && !is_own {
             undesignated += 1;
         }
+        if is_installed && !now.is_natted && !NATTED.holds(frame.from) && !is_own {
+            translated += 1;
+        }
     }
     let count = |many: usize| f64::from(u32::try_from(many).unwrap_or(u32::MAX));
     let none = Target::Exactly(0.0);
@@ -135,6 +156,8 @@ fn tell(frames: &[Frame], stays: &[Stay], report: &mut Report) {
     report.claim(case, "frames", count(elsewhere), none);
     let case = "frames under another than the designated address, once that is installed";
     report.claim(case, "frames", count(undesignated), none);
+    let case = "frames under a node's address when pods keep theirs, once that is installed";
+    report.claim(case, "frames", count(translated), none);
     let waits = stays.iter().skip(1).map(|stay| stay.installed - stay.asked);
     let longest = waits.max().unwrap_or_default();
     report.note("longest, until a switch was installed", "ms", count(longest as usize));
