@@ -305,6 +305,11 @@ impl Server {
         Ok(())
     }
 
+    /// Whether it was told to copy a database and has not had all of it yet.
+    pub(super) fn waits_for_original(&self) -> bool {
+        self.copies.is_some() && !self.copying
+    }
+
     /// Makes it a copy of the database at `remote`: what is only here goes, and it takes no writes.
     pub(super) async fn copy(&mut self, remote: &str) -> Result<(), ServerError> {
         if !self.is_up() || self.copies.as_deref() == Some(remote) {

@@ -28,6 +28,9 @@ const BUSY: Duration = Duration::from_millis(20);
 /// Between writes that tell a wedged database.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// The same while a copy has not had everything yet: from then on what the nodes have is remembered.
+const PROBE_WAITING: Duration = Duration::from_millis(250);
+
 /// How long an interruption is told: whoever decides about the role hears of it in that time.
 const INTERRUPTED: Duration = Duration::from_secs(2);
 
@@ -173,13 +176,18 @@ impl Supervisor {
             }
             CentralRole::Idle => self.retire().await,
         }
-        let followed = self.remember();
-        self.trouble.note("southbound database", followed);
-        if Instant::now() >= self.next_probe {
-            self.next_probe = Instant::now() + PROBE;
+        let now = Instant::now();
+        let is_due = now >= self.next_probe;
+        if is_due {
             let (nb, sb) = tokio::join!(self.nb.probe(), self.sb.probe());
             self.trouble.note("northbound database", nb);
             self.trouble.note("southbound database", sb);
+            let again = if self.sb.waits_for_original() { PROBE_WAITING } else { PROBE };
+            self.next_probe = now + again;
+        }
+        let followed = self.remember();
+        self.trouble.note("southbound database", followed);
+        if is_due {
             let kept = self.runtime.keep().await;
             self.trouble.note("southbound database", kept);
             if let Some(sb) = self.sb.client().filter(|_| self.is_serving()) {

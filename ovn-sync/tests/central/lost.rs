@@ -1,6 +1,6 @@
 //! A southbound that is lost with all its copies.
 
-use crate::copies::{claim, runtime};
+use crate::copies::{claim, copying, runtime};
 use crate::*;
 
 /// Ends the databases and removes their files, as somebody who clears the directory does. northd goes
@@ -28,6 +28,24 @@ async fn a_new_southbound_has_what_the_nodes_had_in_the_lost_one() {
     member.reaches("serving again", |status| status.serving && status.healthy).await;
     assert_eq!(runtime(&member), before);
     member.end().await;
+}
+
+/// The one that serves next has lost its copy too, soon after it had one.
+#[tokio::test]
+async fn whoever_has_just_become_a_copy_knows_what_the_nodes_had() {
+    let store = Store::with_pods();
+    let first = Member::serving(&store).await;
+    claim(&first.sb());
+    let second = copying(&store, &first).await;
+    let before = runtime(&first);
+    assert_eq!(runtime(&second), before);
+    wipe(&first);
+    wipe(&second);
+    first.end().await;
+    second.central.set_role(CentralRole::Active);
+    second.reaches("serving", |status| status.serving && status.healthy).await;
+    assert_eq!(runtime(&second), before);
+    second.end().await;
 }
 
 /// All members are started anew on empty directories, but for what they keep themselves.
