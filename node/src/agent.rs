@@ -21,7 +21,9 @@ use crate::inventory::Teller;
 use crate::neighbours::Neighbours;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, connections, follow, inventory, leg, mirror, over, priority, southbound};
+use crate::{
+    cache, connections, follow, inventory, leg, mirror, over, priority, southbound, trace,
+};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -72,7 +74,7 @@ pub async fn run(
         ovs: ovs.clone(),
         queue: queue.clone(),
         attached: attached.clone(),
-        southbound,
+        southbound: southbound.clone(),
     });
     // Bound before tombstones are read: a plugin either reaches us or has left one by now.
     let server = Server::bind(&config.cni_socket, Limits::default()).await?;
@@ -89,8 +91,10 @@ pub async fn run(
     let progress = Progress::default();
     let neighbours = Neighbours::default();
     tasks.spawn(neighbours.clone().keep(cancel.clone()));
+    let (traces, tracing) = trace::keep(config.clone(), ovs.clone(), southbound, cancel.clone());
+    tasks.spawn(tracing);
     let (node, far) = (config.node.clone(), progress.clone());
-    tasks.spawn(far.tell(client.clone(), node, neighbours, cancel.clone()));
+    tasks.spawn(far.tell(client.clone(), node, neighbours, traces, cancel.clone()));
     let (switch, views, far) = (ovs.clone(), view.clone(), progress.clone());
     let ended = connections::keep(config.clone(), switch, views, far, cancel.clone());
     tasks.spawn(after(first_word.clone(), ended));

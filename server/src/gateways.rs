@@ -32,7 +32,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 const CLOSE: Duration = Duration::from_millis(250);
 
 /// Between two signs of life of all others.
-const PERIOD: Duration = Duration::from_secs(5);
+pub(crate) const PERIOD: Duration = Duration::from_secs(5);
 
 /// A node that was not heard of for so long may have nothing by now.
 pub(crate) const SILENT: Duration = Duration::from_secs(20);
@@ -201,6 +201,7 @@ pub(crate) fn orders(state: &State, heard: &All, me: &NodeName, now: Instant) ->
         watch,
         period_ms: millis(if is_close { CLOSE } else { PERIOD }),
         patience_ms: millis(PATIENCE),
+        traces: Vec::new(),
     }
 }
 

@@ -47,6 +47,7 @@ pub fn course(state: &State, question: &Question) -> Result<Course, CourseError>
         drops: None,
         depends: None,
         arrives: BTreeSet::new(),
+        tunnels: BTreeSet::new(),
     };
     let arrival = way.go();
     Ok(way.finish(question, arrival))
@@ -67,8 +68,9 @@ fn nowhere(pod: &Pod) -> Course {
     let key = &pod.spec.key;
     let reason = pod.waiting.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let why = format!("pod {key} has no address yet{reason}");
-    let (packet, arrives, steps) = (None, BTreeSet::new(), vec![why.clone()]);
-    Course { packet, arrives, leg: Leg::new(Verdict::Drops, why), steps }
+    let (arrives, tunnels) = (BTreeSet::new(), BTreeSet::new());
+    let (packet, steps) = (None, vec![why.clone()]);
+    Course { packet, arrives, tunnels, leg: Leg::new(Verdict::Drops, why), steps }
 }
 
 /// A packet's way, as far as it was looked at.
@@ -87,6 +89,7 @@ struct Way<'a> {
     /// Which rules may.
     depends: Option<String>,
     arrives: BTreeSet<PortName>,
+    tunnels: BTreeSet<IpAddr>,
 }
 
 impl<'a> Way<'a> {
@@ -103,7 +106,7 @@ impl<'a> Way<'a> {
             Whom::Leg(node, _) => self.reach_node(node),
             Whom::Node(node) => self.reach_node(&node.spec.name),
             Whom::Router(_) => {
-                self.arrives.insert(self.allocation.port.clone());
+                self.arrives(self.allocation.port.clone(), node);
                 format!("the router answers as {}", self.target)
             }
             Whom::Nobody(subnet) => {
@@ -113,6 +116,19 @@ impl<'a> Way<'a> {
             }
             Whom::Outside => self.leaves(),
         }
+    }
+
+    /// Where it has to come out, and on which node.
+    fn arrives(&mut self, port: PortName, node: &NodeName) {
+        self.arrives.insert(port);
+        if *node != self.sender.spec.node {
+            self.tunnels.extend(self.encap(node));
+        }
+    }
+
+    /// A node's tunnel endpoint, once its agent has told it.
+    fn encap(&self, node: &NodeName) -> Option<IpAddr> {
+        self.state.node(node)?.encap
     }
 
     fn stop(&mut self, why: String) {
@@ -136,10 +152,12 @@ impl<'a> Way<'a> {
             target: self.target,
             load: question.load,
         });
-        Course { packet, arrives: self.arrives, leg, steps: self.steps }
+        let Self { arrives, tunnels, steps, .. } = self;
+        Course { packet, arrives, tunnels, leg, steps }
     }
 
-    /// Who takes the frame: whoever has the address, if it is in the sender's range, else the router.
+    /// Who takes the frame: whoever has the address, if it is in the sender's range, else the
+    /// router.
     fn target_mac(&self) -> Option<MacAddress> {
         match self.is_local() {
             true => self.whom.mac(),
@@ -183,13 +201,12 @@ impl<'a> Way<'a> {
             self.border(subnet, AclDirection::ToPort, self.source);
         }
         self.plugged(pod);
-        self.arrives.insert(held.port.clone());
+        self.arrives(held.port.clone(), to);
         format!("pod {} on node {to} receives it, {by}", pod.spec.key)
     }
 
     fn tunnel(&self, from: &NodeName, to: &NodeName) -> String {
-        let encap = |node| self.state.node(node).and_then(|node| node.encap);
-        match (encap(from), encap(to)) {
+        match (self.encap(from), self.encap(to)) {
             (Some(from), Some(to)) => format!(" ({from} to {to})"),
             _ => String::new(),
         }
@@ -198,7 +215,7 @@ impl<'a> Way<'a> {
     /// A node is reached by its leg, whichever of its addresses is meant.
     fn reach_node(&mut self, node: &NodeName) -> String {
         if self.leg(node).is_some() {
-            self.arrives.insert(PortName::of_node(node));
+            self.arrives(PortName::of_node(node), node);
         } else {
             let family = Family::of(self.target);
             self.stop(format!("node {node} has no {family} address on the join switch"));
@@ -238,7 +255,7 @@ impl<'a> Way<'a> {
             self.stop(why);
         }
         let ways: Vec<String> = able.iter().map(|node| self.exit(node)).collect();
-        self.arrives.extend(able.into_iter().map(PortName::of_node));
+        able.into_iter().for_each(|node| self.arrives(PortName::of_node(node), node));
         let said = format!("leaves by {kind}: {}", ways.join(", or "));
         self.steps.push(said.clone());
         said

@@ -99,8 +99,8 @@ pub struct Leg {
     pub verdict: Verdict,
     /// A sentence for people.
     pub why: String,
-    /// The logical flow that decided: the first eight digits of its UUID, which are the cookie of the
-    /// switch's flows for it.
+    /// The logical flow that decided: the first eight digits of its UUID, which are the cookie of
+    /// the switch's flows for it.
     pub flow: Option<String>,
 }
 
@@ -117,6 +117,8 @@ pub struct Course {
     pub packet: Option<Packet>,
     /// At one of these ports it has to come out.
     pub arrives: BTreeSet<PortName>,
+    /// To get there from another node than its own, by a tunnel to one of these.
+    pub tunnels: BTreeSet<IpAddr>,
     /// The verdict.
     pub leg: Leg,
     /// Everything that was looked at, a sentence each, in the order of the way.
