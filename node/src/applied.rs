@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::neighbours::Neighbours;
-use crate::trace::Traces;
+use crate::pause::Pause;
+use crate::trace::{self, Traces};
 
 /// Between two signs of life, unless the leader says otherwise.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -62,36 +63,37 @@ impl Progress {
     }
 
     /// Tells the leader until `cancel`, whenever something changes and every few seconds; leaves
-    /// its orders with `traces`, and brings their answers.
+    /// its orders with `words.traces`, and brings their answers.
     pub async fn tell(
         self,
         client: Client,
         node: NodeName,
-        neighbours: Neighbours,
-        traces: Traces,
+        words: Words,
         cancel: CancellationToken,
     ) {
+        let Words { neighbours, traces, pause } = words;
         let mut line = Line::new(client);
-        let (mut applied, mut turns) = (self.applied.subscribe(), neighbours.turns());
-        let mut answered = traces.news();
+        let mut applied = self.applied.subscribe();
+        let (turns, answered) = (neighbours.turns(), traces.news());
+        let mut news = News { turns, answered, pause };
         loop {
             let now = *applied.borrow_and_update();
-            turns.mark_unchanged();
-            answered.mark_seen();
+            news.mark_seen();
+            let paused = news.pause.now().map(|it| it.since).unwrap_or_default();
             let answers = traces.answers();
             let request = HeartbeatRequest {
                 node: node.to_string(),
                 applied: Some(now),
                 neighbours: neighbours.words(),
                 traced: answers.clone(),
+                paused,
                 listen_ms: 0,
             };
             let listens = line.listens();
             let told = tokio::select! {
                 told = line.tell(request) => told,
                 _ = applied.changed(), if listens => None,
-                _ = turns.changed(), if listens => None,
-                () = answered.come(), if listens => None,
+                () = news.come(), if listens => None,
                 () = cancel.cancelled() => return,
             };
             if let Some(orders) = told {
@@ -103,11 +105,45 @@ impl Progress {
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 _ = applied.changed() => {}
-                _ = turns.changed() => {}
-                () = answered.come() => {}
+                () = news.come() => {}
                 () = tokio::time::sleep_until(line.due) => {}
                 () = cancel.cancelled() => return,
             }
+        }
+    }
+}
+
+/// What a sign of life says beside how far the node is.
+#[derive(Debug)]
+pub struct Words {
+    /// How those answer that this node watches.
+    pub neighbours: Neighbours,
+    /// Orders, and what became of them.
+    pub traces: Traces,
+    /// Whether an operator has paused this node.
+    pub pause: Pause,
+}
+
+/// Whether any of that has changed.
+struct News {
+    turns: watch::Receiver<u64>,
+    answered: trace::News,
+    pause: Pause,
+}
+
+impl News {
+    fn mark_seen(&mut self) {
+        self.turns.mark_unchanged();
+        self.answered.mark_seen();
+        self.pause.mark_seen();
+    }
+
+    /// Cancel safe.
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.turns.changed() => {}
+            () = self.answered.come() => {}
+            () = self.pause.changed() => {}
         }
     }
 }

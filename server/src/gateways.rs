@@ -50,6 +50,8 @@ pub(crate) struct Heard {
     /// For how long who it watches had not answered by then.
     pub(crate) neighbours: BTreeMap<NodeName, Duration>,
     pub(crate) at: Instant,
+    /// Since when an operator has paused it; empty if it is not.
+    pub(crate) paused: String,
 }
 
 /// What all nodes told.
@@ -61,7 +63,8 @@ impl Heard {
         let word = |it: Neighbour| {
             Some((NodeName::new(&it.node).ok()?, Duration::from_millis(it.silent_ms)))
         };
-        Self { applied, neighbours: neighbours.into_iter().filter_map(word).collect(), at }
+        let neighbours = neighbours.into_iter().filter_map(word).collect();
+        Self { applied, neighbours, at, paused: String::new() }
     }
 
     pub(crate) fn silence(&self, now: Instant) -> Duration {

@@ -222,9 +222,11 @@ impl NodesApi for NodesService {
         if published.state.node(&name).is_none() {
             return Err(answer::invalid(format!("there is no node {name}")));
         }
-        let HeartbeatRequest { applied, neighbours, traced, listen_ms, .. } = request.into_inner();
+        let HeartbeatRequest { applied, neighbours, traced, listen_ms, paused, .. } =
+            request.into_inner();
         let (applied, now) = (applied.unwrap_or_default(), Instant::now());
-        let told = Heard::new(applied, neighbours, now);
+        let told = Heard { paused, ..Heard::new(applied, neighbours, now) };
+        let paused = told.paused.clone();
         self.heard.send_if_modified(|heard| {
             let Some(before) = heard.insert(name.clone(), told) else {
                 // Whoever is new may have come in the place of one that is gone.
@@ -232,7 +234,7 @@ impl NodesApi for NodesService {
                 return true;
             };
             // Who listens waits for news, not for signs of life.
-            before.applied != applied
+            before.applied != applied || before.paused != paused
         });
         drop(published);
         self.traces.answered(&name, traced);
@@ -301,6 +303,7 @@ fn rollout(
             installed: missing.is_empty(),
             missing,
             lost: lost.get(&node.spec.name).cloned().unwrap_or_default(),
+            paused: heard.map(|it| it.paused.clone()).unwrap_or_default(),
         }
     });
     RolloutResponse { revision: needed.flows, nodes: nodes.collect(), projected: None }
@@ -315,8 +318,12 @@ fn missing(needed: &Applied, heard: Option<&Heard>, now: Instant) -> String {
     if silence > SILENT {
         return format!("its agent was not heard of for {} s", silence.as_secs());
     }
-    let lacks = applied.lacks(needed);
-    lacks.map(|(what, has)| format!("{what} as of revision {has}")).unwrap_or_default()
+    let Some((what, has)) = applied.lacks(needed) else { return String::new() };
+    let lacks = format!("{what} as of revision {has}");
+    match heard.paused.as_str() {
+        "" => lacks,
+        since => format!("{lacks}: paused since {since}, until `atoll-node resume` there"),
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -334,6 +341,7 @@ mod tests {
     };
     use futures::poll;
     use std::pin::pin;
+    use std::task::Poll;
     use tonic::Code;
 
     fn heartbeat(node: &str, applied: u64) -> HeartbeatRequest {
@@ -458,8 +466,9 @@ mod tests {
         spec.gateway_type = GatewayType::Centralized(central);
         propose(&service.store, Operation::PutSubnet(spec, Origin::Api)).await.unwrap();
         let request = HeartbeatRequest { listen_ms: 60_000, ..heartbeat("n1", 1) };
-        let orders = service.heartbeat(from("node/n1", request)).await.unwrap().into_inner();
-        assert_eq!(orders.period_ms, 250);
+        let mut told = pin!(service.heartbeat(from("node/n1", request)));
+        let Poll::Ready(orders) = poll!(&mut told) else { panic!("it waits") };
+        assert_eq!(orders.unwrap().into_inner().period_ms, 250);
     }
 
     #[test]
@@ -470,6 +479,11 @@ mod tests {
         assert_eq!(missing(&applied, Some(&heard), at + SILENT), "");
         let later = at + SILENT + Duration::from_secs(1);
         assert!(missing(&applied, Some(&heard), later).contains("not heard of for 21 s"));
+        let paused = Heard { paused: "noon".to_owned(), ..heard };
+        assert_eq!(missing(&applied, Some(&paused), at), "", "it has all, and will keep it");
+        let more = Applied { flows: 9, ..applied };
+        let why = missing(&more, Some(&paused), at);
+        assert!(why.ends_with("7: paused since noon, until `atoll-node resume` there"), "{why}");
         assert!(missing(&applied, None, at).contains("told nothing"));
     }
 }
