@@ -95,7 +95,7 @@ impl Pause {
 }
 
 /// Looks until `cancel`; what is so at the start is known at once.
-pub(crate) fn watch(dir: PathBuf, cancel: CancellationToken) -> (Pause, impl Future<Output = ()>) {
+pub fn watch(dir: PathBuf, cancel: CancellationToken) -> (Pause, impl Future<Output = ()>) {
     let (tell, told) = watch::channel(since(&dir));
     let looking = async move {
         loop {

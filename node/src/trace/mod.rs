@@ -85,8 +85,9 @@ impl Desk {
 }
 
 impl Traces {
-    /// The orders, for whoever carries them out.
-    fn new() -> (Self, mpsc::Receiver<SwitchTrace>) {
+    /// Where orders are left, and the orders, for whoever carries them out.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<SwitchTrace>) {
         let (orders, ordered) = mpsc::channel(WAITING_MAX);
         (Self { orders, desk: watch::Sender::default() }, ordered)
     }
@@ -108,9 +109,14 @@ impl Traces {
             });
             if self.orders.try_send(order).is_err() {
                 let why = format!("{WAITING_MAX} traces wait on this node already; try again");
-                self.desk.send_modify(|desk| desk.answer(id, leg(TraceVerdict::Unknown, why)));
+                self.answer(id, leg(TraceVerdict::Unknown, why));
             }
         }
+    }
+
+    /// What the switch says of an order.
+    pub fn answer(&self, id: u64, leg: TraceLeg) {
+        self.desk.send_modify(|desk| desk.answer(id, leg));
     }
 
     /// The answers that the leader has to be told.
@@ -160,7 +166,7 @@ pub(crate) fn keep(
     cancel: CancellationToken,
 ) -> (Traces, impl Future<Output = ()>) {
     let (traces, mut ordered) = Traces::new();
-    let desk = traces.desk.clone();
+    let answers = traces.clone();
     let keeping = async move {
         loop {
             let order = tokio::select! {
@@ -178,7 +184,7 @@ pub(crate) fn keep(
                     leg(TraceVerdict::Unknown, format!("the switch did not say within {WITHIN:?}"))
                 }
             };
-            desk.send_modify(|desk| desk.answer(order.id, leg));
+            answers.answer(order.id, leg);
         }
     };
     (traces, keeping)
@@ -263,12 +269,12 @@ mod tests {
         assert_eq!(ordered.try_recv().unwrap().id, 2);
         assert!(ordered.try_recv().is_err(), "once");
         let done = || leg(TraceVerdict::Passes, "done".to_owned());
-        traces.desk.send_modify(|desk| desk.answer(1, done()));
+        traces.answer(1, done());
         traces.order(vec![numbered(1)]);
         assert!(ordered.try_recv().is_err(), "answered, and not told yet");
         let answers = traces.answers();
         assert_eq!(ids(&traces), [1]);
-        traces.desk.send_modify(|desk| desk.answer(2, done()));
+        traces.answer(2, done());
         traces.told(&answers);
         assert_eq!(ids(&traces), [2], "what came meanwhile is told next");
     }
@@ -283,7 +289,7 @@ mod tests {
         assert!(why.contains("traces wait on this node already"), "{why}");
         for id in 1..=last {
             let leg = leg(TraceVerdict::Passes, String::new());
-            traces.desk.send_modify(|desk| desk.answer(id + 100, leg));
+            traces.answer(id + 100, leg);
         }
         assert_eq!(ids(&traces).len(), ANSWERS_MAX);
         assert_eq!(ids(&traces).last(), Some(&(last + 100)));
@@ -296,7 +302,7 @@ mod tests {
         traces.order(vec![numbered(1)]);
         traces.told(&[]);
         assert!(futures::poll!(std::pin::pin!(news.come())).is_pending());
-        traces.desk.send_modify(|desk| desk.answer(1, TraceLeg::default()));
+        traces.answer(1, TraceLeg::default());
         news.come().await;
         news.mark_seen();
         assert!(futures::poll!(std::pin::pin!(news.come())).is_pending());
