@@ -64,8 +64,8 @@ fn came_out_nowhere(passes: &[Pass], last: &Pass) -> TraceLeg {
     match passes.iter().any(|pass| pass.asks) {
         true => {
             let why = format!(
-                "is handed to ovn-controller, which has to find something out first (table {table}: \
-                 {condition})"
+                "is handed to ovn-controller, which refuses it or finds something out first (table \
+                 {table}: {condition})"
             );
             TraceLeg { flow, ..leg(TraceVerdict::Unknown, why) }
         }

@@ -9,6 +9,9 @@ use crate::desired::acl::{Rule, rules_of};
 /// OVN adds this to an ACL's priority for the logical flow that it makes of it.
 const ACL_OFFSET: i64 = 1_000;
 
+/// What rules do that let nothing pass.
+const FORBIDS: [&str; 2] = ["drop", "reject"];
+
 /// Where a router asks for the hardware address of a host that it does not know.
 const ASKS: &str = "lr_in_arp_request";
 
@@ -48,27 +51,34 @@ pub fn judge(state: &State, course: &Course, text: &str) -> Leg {
         let why = format!("router {datapath} does not know whose the address is, and asks for it");
         return Leg { flow: uuid.clone(), ..Leg::new(Verdict::Drops, why) };
     }
+    if let Some((rule, flow)) = forbidden(state, &trace) {
+        let Flow { datapath, stage, uuid, .. } = flow;
+        let why = format!("{rule} drops it (stage {stage} of {datapath})");
+        return Leg { flow: uuid.clone(), ..Leg::new(Verdict::Drops, why) };
+    }
     let is_there = |port: &&String| course.arrives.iter().any(|it| it.as_str() == port.as_str());
     if let Some(port) = trace.outputs.iter().find(is_there) {
         return Leg::new(Verdict::Passes, format!("comes out at port {port}"));
     }
     let why = match trace.outputs.last() {
         Some(port) => format!("comes out at port {port}, where it should not"),
-        None => stopped(state, &trace, last),
+        None => stopped(last),
     };
     Leg { flow, ..Leg::new(Verdict::Drops, why) }
 }
 
-/// By what a packet that comes out nowhere was stopped.
-fn stopped(state: &State, trace: &Trace, last: &Flow) -> String {
-    let Flow { datapath, stage, condition, priority, .. } = last;
-    // Since OVN 23.06 a stage of its own carries out what an earlier one has decided.
-    let deciders = trace.flows.iter().rev().take_while(|flow| flow.stage.contains("_acl"));
+/// The rule of a subnet that keeps the packet from its receiver, for people, and the flow that was
+/// made of it. That need not be the last one: a refusal is a packet of its own, which comes out at
+/// the sender; and since OVN 23.06 a later stage carries out what was decided.
+fn forbidden<'a>(state: &State, trace: &'a Trace) -> Option<(String, &'a Flow)> {
     let subnets = || state.subnets().map(|it| &**it);
-    let named = |flow: &Flow| subnets().find_map(|subnet| rule_of(state, subnet, flow));
-    if let Some(rule) = deciders.into_iter().find_map(named) {
-        return format!("{rule} drops it (stage {stage} of {datapath})");
-    }
+    let named = |flow: &Flow| subnets().find_map(|subnet| forbids(state, subnet, flow));
+    trace.flows.iter().rev().find_map(|flow| Some((named(flow)?, flow)))
+}
+
+/// What stopped a packet that no rule of a subnet did.
+fn stopped(last: &Flow) -> String {
+    let Flow { datapath, stage, condition, priority, .. } = last;
     match priority {
         Some(priority) => {
             format!("stage {stage} of {datapath} drops it: priority {priority}, {condition}")
@@ -77,9 +87,9 @@ fn stopped(state: &State, trace: &Trace, last: &Flow) -> String {
     }
 }
 
-/// The rule of a subnet that a logical flow was made of, for people.
-fn rule_of(state: &State, subnet: &Subnet, flow: &Flow) -> Option<String> {
-    if subnet.spec.name.as_str() != flow.datapath {
+/// The forbidding rule of a subnet that a logical flow was made of, for people.
+fn forbids(state: &State, subnet: &Subnet, flow: &Flow) -> Option<String> {
+    if subnet.spec.name.as_str() != flow.datapath || !flow.stage.contains("_acl") {
         return None;
     }
     let direction = match flow.stage.as_str() {
@@ -87,7 +97,8 @@ fn rule_of(state: &State, subnet: &Subnet, flow: &Flow) -> Option<String> {
         _ => AclDirection::ToPort,
     };
     let made = |rule: &Rule| {
-        rule.direction == direction
+        FORBIDS.contains(&rule.action.as_str())
+            && rule.direction == direction
             && flow.priority == Some(rule.priority + ACL_OFFSET)
             && flow.condition.contains(&rule.condition)
     };

@@ -125,13 +125,24 @@ fn a_rule_of_a_subnet_that_drops_is_named() {
     let words = "acls[0] of subnet green (to-lport 2000: reject) drops it";
     assert!(leg.why.starts_with(words), "{}", leg.why);
 
+    // Its sender is told so, by a packet that comes out where he is.
+    let told = "reject\n------\n10. ls_out_check_port_sec (northd.c:5600): 1, priority 0, uuid 0d0c0b0a\n    \
+                output;\n    /* output to \"a.blue\", type \"\" */\n";
+    let leg = judge(&state, &course, &format!("{IN}{ON}{user}{told}"));
+    assert!(leg.why.starts_with(words), "{}", leg.why);
+    assert_eq!(leg.flow.as_deref(), Some("0f1e2d3c"));
+    // Also where an answer of the router would come out.
+    let asker = Course { arrives: ["a.blue".parse().unwrap()].into(), ..course.clone() };
+    let leg = judge(&state, &asker, &format!("{IN}{ON}{user}{told}"));
+    assert!(leg.why.starts_with(words), "{}", leg.why);
+
     // As later releases of OVN do it: decided in one stage, carried out in the next.
     let decided = acl_flow("ls_in_acl_eval", &group("blue"), &condition, 2_000);
     let carried_out =
         "10. ls_in_acl_action (northd.c:7000): reg8[17] == 1, priority 1000, uuid 07070707\n";
     let leg = judge(&state, &course, &format!("{IN}{decided}{carried_out}"));
     assert!(leg.why.starts_with("rule to-others of subnet blue"), "{}", leg.why);
-    assert!(leg.why.ends_with("(stage ls_in_acl_action of blue)"), "{}", leg.why);
+    assert!(leg.why.ends_with("(stage ls_in_acl_eval of blue)"), "{}", leg.why);
 }
 
 #[test]
