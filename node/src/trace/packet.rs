@@ -45,14 +45,15 @@ impl Protocol {
     fn of(order: &SwitchTrace, is_v6: bool) -> Result<Self, OrderError> {
         let port = u16::try_from(order.target_port);
         let port = port.map_err(|_| OrderError(format!("port {}", order.target_port)))?;
-        let ports = format!("tp_src={SOURCE_PORT},tp_dst={port}");
+        // A field has one name here: others are taken for flows and not for packets.
+        let ports = |field| format!("{field}_src={SOURCE_PORT},{field}_dst={port}");
         let (word, load) = match (order.protocol(), is_v6) {
             (TraceProtocol::Icmp, false) => ("icmp", "icmp_type=8,icmp_code=0".to_owned()),
-            (TraceProtocol::Icmp, true) => ("icmp6", "icmp_type=128,icmp_code=0".to_owned()),
-            (TraceProtocol::Tcp, false) => ("tcp", ports),
-            (TraceProtocol::Tcp, true) => ("tcp6", ports),
-            (TraceProtocol::Udp, false) => ("udp", ports),
-            (TraceProtocol::Udp, true) => ("udp6", ports),
+            (TraceProtocol::Icmp, true) => ("icmp6", "icmpv6_type=128,icmpv6_code=0".to_owned()),
+            (TraceProtocol::Tcp, false) => ("tcp", ports("tcp")),
+            (TraceProtocol::Tcp, true) => ("tcp6", ports("tcp")),
+            (TraceProtocol::Udp, false) => ("udp", ports("udp")),
+            (TraceProtocol::Udp, true) => ("udp6", ports("udp")),
         };
         Ok(Self { word, load })
     }
@@ -82,14 +83,14 @@ pub(super) mod tests {
         let frame = "dl_src=0a:00:00:00:00:01,dl_dst=0a:00:00:00:00:02";
         let v4 = format!("{frame},nw_src=10.1.0.2,nw_dst=10.2.0.2,nw_ttl=64");
         let v6 = format!("{frame},ipv6_src=fd00::2,ipv6_dst=fd01::2,nw_ttl=64");
-        let ports = "tp_src=40000,tp_dst=80";
+        let (tcp, udp) = ("tcp_src=40000,tcp_dst=80", "udp_src=40000,udp_dst=80");
         for (protocol, one, other) in [
-            (TraceProtocol::Tcp, format!("tcp,{v4},{ports}"), format!("tcp6,{v6},{ports}")),
-            (TraceProtocol::Udp, format!("udp,{v4},{ports}"), format!("udp6,{v6},{ports}")),
+            (TraceProtocol::Tcp, format!("tcp,{v4},{tcp}"), format!("tcp6,{v6},{tcp}")),
+            (TraceProtocol::Udp, format!("udp,{v4},{udp}"), format!("udp6,{v6},{udp}")),
             (
                 TraceProtocol::Icmp,
                 format!("icmp,{v4},icmp_type=8,icmp_code=0"),
-                format!("icmp6,{v6},icmp_type=128,icmp_code=0"),
+                format!("icmp6,{v6},icmpv6_type=128,icmpv6_code=0"),
             ),
         ] {
             let protocol = protocol.into();
