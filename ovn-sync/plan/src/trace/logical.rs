@@ -15,6 +15,9 @@ const FORBIDS: [&str; 2] = ["drop", "reject"];
 /// Where a router asks for the hardware address of a host that it does not know.
 const ASKS: &str = "lr_in_arp_request";
 
+/// How `ovn-trace` enters a packet of a port that it does not know.
+const NOBODY: &str = "inport=\"(unnamed)\"";
+
 /// A logical flow that the packet met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Flow {
@@ -45,6 +48,10 @@ pub fn judge(state: &State, course: &Course, text: &str) -> Leg {
         let said = lines.next().unwrap_or("it printed nothing");
         return Leg::new(Verdict::Unknown, format!("ovn-trace cannot follow the packet: {said}"));
     };
+    if let Some(packet) = course.packet.as_ref().filter(|_| text.contains(NOBODY)) {
+        let why = format!("OVN has no port {} in switch {} yet", packet.port, packet.subnet);
+        return Leg::new(Verdict::Drops, why);
+    }
     let flow = last.uuid.clone();
     let asks = |it: &&Flow| it.stage == ASKS && it.priority > Some(0);
     if let Some(Flow { datapath, uuid, .. }) = trace.flows.iter().find(asks) {

@@ -192,6 +192,16 @@ arp
     assert_eq!(leg.flow.as_deref(), Some("0c0c0c0c"));
 }
 
+/// As long as northd has not come so far.
+#[test]
+fn a_port_that_ovn_does_not_have_yet_is_named() {
+    let (state, course) = network();
+    let text = IN.replace("inport=\"a.blue\"", "inport=\"(unnamed)\"");
+    let leg = judge(&state, &course, &text);
+    assert_eq!(leg.verdict, Verdict::Drops);
+    assert_eq!(leg.why, "OVN has no port a.blue in switch blue yet");
+}
+
 #[test]
 fn what_cannot_be_followed_is_unknown_and_says_ovn_traces_words() {
     let (state, course) = network();
