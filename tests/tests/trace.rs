@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use atoll_tests::kubelet::until_bound;
 use atoll_tests::lab::{
     CentralMode, FaultTarget, FaultVerb, Lab, Options, PodOptions, ScopedLab, VIEWER,
 };
@@ -47,7 +48,9 @@ async fn network(central: CentralMode) -> Result<ScopedLab> {
     let said = atollctl(&lab, &["create", "-f", "-", "--wait", "30"], &manifests).await?;
     ensure!(said.status == 0, "atollctl create: {}", said.err);
     for (pod, node) in PODS {
-        lab.run_pod(PodOptions::new(pod.parse()?, node)).await?;
+        let pod = lab.run_pod(PodOptions::new(pod.parse()?, node)).await?;
+        // The state speaks of what nodes have told.
+        until_bound(&lab, &pod, true).await?;
     }
     Ok(lab)
 }
