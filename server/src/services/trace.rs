@@ -124,6 +124,8 @@ impl TraceApi for TraceService {
         let course = course(&now.state, &question);
         let course = course.map_err(|error| answer::invalid(error.to_string()))?;
         let Leg { verdict, why, .. } = course.leg;
+        let nodes = course.nodes.iter().map(|node| (node, self.nodes.silence(node)));
+        let why = [why].into_iter().chain(silent(nodes)).collect::<Vec<_>>().join("; ");
         let (verdict, output) = (verdict_of(verdict).into(), course.steps.join("\n"));
         let leg = TraceLeg { verdict, why, output, flow: String::new() };
         Ok(self.answer(&now.state, leg))
@@ -234,6 +236,15 @@ fn unanswered(node: &NodeName, silence: Option<Duration>, knows: bool) -> String
             format!("node {node} is silent: its agent was not heard of for {seconds} s")
         }
     }
+}
+
+/// Of the nodes that a packet comes to, those that were not heard of for long. What they had goes
+/// on, so it says nothing of the packet for certain.
+fn silent<'a>(
+    nodes: impl Iterator<Item = (&'a NodeName, Option<Duration>)>,
+) -> impl Iterator<Item = String> {
+    let silent = nodes.filter(|(_, silence)| *silence > Some(SILENT));
+    silent.map(|(node, silence)| unanswered(node, silence, false))
 }
 
 /// Without an address there is nothing to ask for.

@@ -123,7 +123,11 @@ async fn a_nodes_agent_is_asked_by_the_answers_to_its_signs_of_life() {
 fn a_node_that_does_not_answer_is_said_to_be_silent() {
     let said = |silence, knows| unanswered(&"n1".parse().unwrap(), silence, knows);
     assert!(said(None, false).contains("told nothing to this leader yet"));
-    let silent = said(Some(Duration::from_secs(31)), false);
-    assert_eq!(silent, "node n1 is silent: its agent was not heard of for 31 s");
+    let dead = said(Some(Duration::from_secs(31)), false);
+    assert_eq!(dead, "node n1 is silent: its agent was not heard of for 31 s");
     assert!(said(Some(Duration::ZERO), true).contains("has the order and did not answer"));
+    let nodes: [NodeName; 3] = ["n1", "n2", "n3"].map(|name| name.parse().unwrap());
+    let silences = [Some(Duration::from_secs(21)), Some(SILENT), None];
+    let notes: Vec<String> = silent(nodes.iter().zip(silences)).collect();
+    assert_eq!(notes, ["node n1 is silent: its agent was not heard of for 21 s"]);
 }

@@ -48,6 +48,7 @@ pub fn course(state: &State, question: &Question) -> Result<Course, CourseError>
         depends: None,
         arrives: BTreeSet::new(),
         tunnels: BTreeSet::new(),
+        nodes: [sender.spec.node.clone()].into(),
     };
     let arrival = way.go();
     Ok(way.finish(question, arrival))
@@ -69,8 +70,8 @@ fn nowhere(pod: &Pod) -> Course {
     let reason = pod.waiting.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let why = format!("pod {key} has no address yet{reason}");
     let (arrives, tunnels) = (BTreeSet::new(), BTreeSet::new());
-    let (packet, steps) = (None, vec![why.clone()]);
-    Course { packet, arrives, tunnels, leg: Leg::new(Verdict::Drops, why), steps }
+    let (packet, nodes, steps) = (None, [pod.spec.node.clone()].into(), vec![why.clone()]);
+    Course { packet, arrives, tunnels, nodes, leg: Leg::new(Verdict::Drops, why), steps }
 }
 
 /// A packet's way, as far as it was looked at.
@@ -90,6 +91,7 @@ struct Way<'a> {
     depends: Option<String>,
     arrives: BTreeSet<PortName>,
     tunnels: BTreeSet<IpAddr>,
+    nodes: BTreeSet<NodeName>,
 }
 
 impl<'a> Way<'a> {
@@ -121,6 +123,7 @@ impl<'a> Way<'a> {
     /// Where it has to come out, and on which node.
     fn arrives(&mut self, port: PortName, node: &NodeName) {
         self.arrives.insert(port);
+        self.nodes.insert(node.clone());
         if *node != self.sender.spec.node {
             self.tunnels.extend(self.encap(node));
         }
@@ -152,8 +155,8 @@ impl<'a> Way<'a> {
             target: self.target,
             load: question.load,
         });
-        let Self { arrives, tunnels, steps, .. } = self;
-        Course { packet, arrives, tunnels, leg, steps }
+        let Self { arrives, tunnels, nodes, steps, .. } = self;
+        Course { packet, arrives, tunnels, nodes, leg, steps }
     }
 
     /// Who takes the frame: whoever has the address, if it is in the sender's range, else the

@@ -176,16 +176,18 @@ fn what_leaves_does_so_by_its_gateway_and_as_somebody() {
         check(&state, from, to, verdict, words);
     }
     let arrives = |state: &State, from: &str, to: &str| {
-        let Course { arrives, tunnels, .. } = asked(state, from, to).unwrap();
+        let Course { arrives, tunnels, nodes, .. } = asked(state, from, to).unwrap();
         let tunnels = tunnels.iter().map(ToString::to_string);
-        arrives.iter().map(ToString::to_string).chain(tunnels).collect::<Vec<_>>().join(" ")
+        let nodes = nodes.iter().map(ToString::to_string);
+        let arrives = arrives.iter().map(ToString::to_string);
+        arrives.chain(tunnels).chain(nodes).collect::<Vec<_>>().join(" ")
     };
     for (from, to, where_to) in [
-        ("open/web", "203.0.113.9", "node-n1"),
-        ("central/web", "203.0.113.9", "node-n2 172.30.0.102"),
-        ("lost/web", "172.31.0.102", "node-n2 172.30.0.102"),
-        ("open/web", "10.2.0.1", "web.open"),
-        ("open/web", "private/far", "far.private 172.30.0.102"),
+        ("open/web", "203.0.113.9", "node-n1 n1"),
+        ("central/web", "203.0.113.9", "node-n2 172.30.0.102 n1 n2"),
+        ("lost/web", "172.31.0.102", "node-n2 172.30.0.102 n1 n2"),
+        ("open/web", "10.2.0.1", "web.open n1"),
+        ("open/web", "private/far", "far.private 172.30.0.102 n1 n2"),
     ] {
         assert_eq!(arrives(&state, from, to), where_to, "{from} to {to}");
     }

@@ -119,6 +119,8 @@ pub struct Course {
     pub arrives: BTreeSet<PortName>,
     /// To get there from another node than its own, by a tunnel to one of these.
     pub tunnels: BTreeSet<IpAddr>,
+    /// The nodes that take part: its own, and those that it comes to.
+    pub nodes: BTreeSet<NodeName>,
     /// The verdict.
     pub leg: Leg,
     /// Everything that was looked at, a sentence each, in the order of the way.
