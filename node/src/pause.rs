@@ -187,7 +187,58 @@ pub fn resume_command(config: &Config) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::attach::Attacher;
+    use crate::attached::Attached;
+    use crate::cni::{AddRequest, Attachments as _, DelRequest, Pod};
+    use crate::ovs::Ovs;
+    use crate::queue::Queue;
+    use crate::view::View;
+
+    /// Without Open vSwitch, and without a word of any store.
+    fn attacher(dir: &Path, pause: Pause) -> Attacher {
+        Attacher {
+            config: Arc::new(Config::sample()),
+            views: watch::channel(View::default()).1,
+            ovs: Ovs::start(&dir.join("db.sock"), CancellationToken::new()),
+            queue: Queue::open(&dir.join("queue")).unwrap(),
+            attached: Attached::open(&dir.join("attached")).unwrap(),
+            southbound: watch::channel(None).1,
+            pause,
+        }
+    }
+
+    /// Refused at once and in plain words, not after ten seconds for what else is missing.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_attached_or_detached_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        pause(dir.path()).unwrap();
+        let (state, _looking) = watch(dir.path().to_path_buf(), CancellationToken::new());
+        let attacher = attacher(dir.path(), state);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let (container_id, ifname) = ("c1".to_owned(), "eth0".to_owned());
+        let pod = Pod { namespace: "a".into(), name: "p".into(), uid: None };
+        let (netns, network) = ("/n".into(), "atoll".to_owned());
+        let add = AddRequest { container_id, ifname, netns, pod, network, deadline };
+        let (container_id, ifname) = (add.container_id.clone(), add.ifname.clone());
+        let del = DelRequest { container_id, ifname, netns: None, pod: None, deadline };
+        let begun = Instant::now();
+        for refused in
+            [attacher.known(&add).await, attacher.add(add).await.map(drop), attacher.del(del).await]
+        {
+            let error = refused.unwrap_err();
+            assert_eq!(error.code, Code::TRY_AGAIN_LATER);
+            assert!(error.message.starts_with("this node is paused since "), "{error}");
+        }
+        let error = attacher.status().await.unwrap_err();
+        assert_eq!(error.code, Code::NOT_AVAILABLE);
+        assert!(error.message.starts_with("this node is paused since "), "{error}");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
 
     #[test]
     fn a_pause_lasts_until_it_is_ended_and_begins_once() {
