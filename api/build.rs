@@ -1,8 +1,8 @@
 //! Compiles the services. The objects in them are the codec's, not a second copy.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files =
-        ["store", "cluster", "nodes", "ovn", "peer"].map(|file| format!("atoll/v1/{file}.proto"));
+    let files = ["store", "cluster", "nodes", "ovn", "peer", "trace"]
+        .map(|file| format!("atoll/v1/{file}.proto"));
     let includes = ["proto", "../store/codec/proto"];
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=../store/codec/proto");

@@ -14,6 +14,7 @@ use crate::mirror::Mirror;
 use crate::node::Node;
 use crate::ovn::Ovn;
 use crate::plan::{self, Planned};
+use crate::trace::Trace;
 use crate::watch::Watch;
 
 /// The command line of the Atoll pod network.
@@ -183,6 +184,14 @@ pub(crate) enum Command {
     /// Whose frames are copied to a node's `mirror0`.
     #[command(subcommand)]
     Mirror(Mirror),
+    /// Shows what becomes of a packet that a pod sends: what the store's state says, OVN's logical flows
+    /// (`ovn-trace`) and the switch of the pod's node (`ofproto/trace`), each with its reason. Exit status 1
+    /// if one of them drops it. No packet is sent.
+    #[command(after_help = "Examples:\n  atollctl trace shop/web shop/db --tcp 5432\n  \
+                            atollctl trace shop/web 203.0.113.9\n  \
+                            atollctl trace shop/web shop/db --udp 53 -6 -v\n  \
+                            atollctl trace shop/web 10.1.0.9 -o json")]
+    Trace(Trace),
 }
 
 /// Manifests.

@@ -23,6 +23,7 @@ mod ovn;
 mod plan;
 mod rollout;
 mod status;
+mod trace;
 mod watch;
 
 use std::io::Write as _;
@@ -109,6 +110,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Node(node) => node::run(&client, node, arguments.output).await,
         Command::Ovn(ovn) => ovn::run(&client, ovn, arguments.output).await,
         Command::Janitor(janitor) => janitor::run(&client, janitor, arguments.output).await,
+        Command::Trace(asked) => trace::run(&client, asked, arguments.output).await,
         Command::Mirror(mirror) => mirror::run(&client, mirror, arguments.output).await,
     }
 }

@@ -162,6 +162,11 @@ async fn member(client: &Client, name: Option<&str>) -> Result<Member, Failure> 
     }
 }
 
+/// Where the member answers whose ovn-central serves the nodes.
+pub(crate) async fn serving(client: &Client) -> Result<Endpoint, Failure> {
+    member(client, None).await.map(|member| member.endpoint)
+}
+
 async fn status(client: &Client, format: Format) -> Result<(), Failure> {
     let members = members(client).await?;
     match format {

@@ -124,7 +124,12 @@ fn table(rollout: &RolloutResponse) -> Result<(), Failure> {
         ]
     };
     rows(titles.map(ToOwned::to_owned).to_vec(), rollout.nodes.iter().map(row).collect())?;
-    writeln!(std::io::stdout(), "{}", summary(rollout))?;
+    let mut out = std::io::stdout().lock();
+    for node in rollout.nodes.iter().filter(|node| !node.paused.is_empty()) {
+        let NodeRollout { name, paused, .. } = node;
+        writeln!(out, "{name}: paused since {paused}; `atoll-node resume` there ends it")?;
+    }
+    writeln!(out, "{}", summary(rollout))?;
     Ok(())
 }
 
@@ -136,6 +141,7 @@ fn as_value(rollout: &RolloutResponse) -> Value {
             "installed": node.installed,
             "missing": (!node.installed).then_some(&node.missing),
             "silent": node.silent,
+            "pausedSince": (!node.paused.is_empty()).then_some(&node.paused),
             "noGateway": (!node.lost.is_empty()).then_some(&node.lost),
             "heardMs": node.heard_ms,
             "flows": applied.flows,

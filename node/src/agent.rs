@@ -12,16 +12,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::applied::Progress;
+use crate::applied::{Progress, Words};
 use crate::attach::Attacher;
 use crate::attached::Attached;
 use crate::cni::{Attachments as _, DelRequest, Limits, Server};
 use crate::config::Config;
 use crate::inventory::Teller;
+use crate::keep::Ground;
 use crate::neighbours::Neighbours;
 use crate::ovs::Ovs;
 use crate::queue::Queue;
-use crate::{cache, connections, follow, inventory, leg, mirror, over, priority, southbound};
+use crate::{
+    cache, connections, follow, inventory, leg, mirror, over, pause, priority, southbound, trace,
+};
 
 /// How long a deletion may take that the plugin could not tell.
 const TOMBSTONE: Duration = Duration::from_secs(10);
@@ -66,19 +69,25 @@ pub async fn run(
     let attached = Attached::open(&config.state_dir.join("attached"))
         .context("cannot open the records of what is plugged in")?;
     let (southbound, asking) = southbound::watch(config.ovn_run_dir.clone(), cancel.clone());
+    let (paused, looking) = pause::watch(config.state_dir.clone(), cancel.clone());
+    if let Some(paused) = paused.now() {
+        tracing::warn!("{}: nothing on this node is changed", paused.describe());
+    }
     let attacher = Arc::new(Attacher {
         config: config.clone(),
         views: view.clone(),
         ovs: ovs.clone(),
         queue: queue.clone(),
         attached: attached.clone(),
-        southbound,
+        southbound: southbound.clone(),
+        pause: paused.clone(),
     });
     // Bound before tombstones are read: a plugin either reaches us or has left one by now.
     let server = Server::bind(&config.cni_socket, Limits::default()).await?;
 
     let tasks = TaskTracker::new();
     tasks.spawn(asking);
+    tasks.spawn(looking);
     let (heard, first_word) = watch::channel(false);
     tasks.spawn(follow::run(client.clone(), views, heard, cancel.clone()));
     tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
@@ -89,16 +98,20 @@ pub async fn run(
     let progress = Progress::default();
     let neighbours = Neighbours::default();
     tasks.spawn(neighbours.clone().keep(cancel.clone()));
+    let (traces, tracing) = trace::keep(config.clone(), ovs.clone(), southbound, cancel.clone());
+    tasks.spawn(tracing);
     let (node, far) = (config.node.clone(), progress.clone());
-    tasks.spawn(far.tell(client.clone(), node, neighbours, cancel.clone()));
-    let (switch, views, far) = (ovs.clone(), view.clone(), progress.clone());
-    let ended = connections::keep(config.clone(), switch, views, far, cancel.clone());
+    let words = Words { neighbours, traces, pause: paused.clone() };
+    tasks.spawn(far.tell(client.clone(), node, words, cancel.clone()));
+    let ground = Ground { ovs: ovs.clone(), views: view.clone(), pause: paused.clone() };
+    let far = progress.clone();
+    let ended = connections::keep(config.clone(), ground.clone(), far, cancel.clone());
     tasks.spawn(after(first_word.clone(), ended));
     tasks.spawn(over::keep(attacher.clone(), view.clone(), cancel.clone()));
-    tasks.spawn(priority::keep(config.clone(), cancel.clone()));
-    let copies = mirror::keep(config.clone(), ovs.clone(), view.clone(), cancel.clone());
+    tasks.spawn(priority::keep(config.clone(), paused.clone(), cancel.clone()));
+    let copies = mirror::keep(config.clone(), ground.clone(), cancel.clone());
     tasks.spawn(after(first_word.clone(), copies));
-    let kept = leg::keep(config.clone(), client, ovs, view, progress, cancel.clone());
+    let kept = leg::keep(config.clone(), client, ground, progress, cancel.clone());
     tasks.spawn(after(first_word, kept));
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {
@@ -141,8 +154,11 @@ async fn bury(dir: &Path, attacher: &Attacher) -> bool {
             return false;
         }
     };
-    // Without Open vSwitch none of them can be; pods wait for us at the start.
-    if found.is_empty() || attacher.ovs.session(BURY_OVS).await.is_err() {
+    // Without Open vSwitch none of them can be, nor under a pause; pods wait for us at the start.
+    if found.is_empty()
+        || attacher.pause.now().is_some()
+        || attacher.ovs.session(BURY_OVS).await.is_err()
+    {
         return found.is_empty();
     }
     let mut is_done = true;

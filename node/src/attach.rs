@@ -20,6 +20,7 @@ use crate::leg::pod_network;
 use crate::link::{self, Mac, PodLink, host_ifname, host_mac};
 use crate::ovs::port::{self, PodPort};
 use crate::ovs::{Ovs, Session, transact};
+use crate::pause::Pause;
 use crate::queue::{Happened, Queue, Report};
 use crate::step::{Step, reached};
 use crate::view::View;
@@ -50,6 +51,8 @@ pub struct Attacher {
     pub attached: Attached,
     /// Whether new ports can be installed.
     pub(crate) southbound: southbound::Told,
+    /// Whether anything may be changed here.
+    pub(crate) pause: Pause,
 }
 
 /// What the store decided for a pod.
@@ -72,10 +75,12 @@ pub(crate) fn failed(what: &str, error: impl Into<anyhow::Error>) -> CniError {
 
 impl Attachments for Attacher {
     async fn known(&self, request: &AddRequest) -> Result<(), CniError> {
+        self.pause.refuse()?;
         self.decided(request).await.map(drop)
     }
 
     async fn add(&self, request: AddRequest) -> Result<Added, CniError> {
+        self.pause.refuse()?;
         let started = Instant::now();
         let decided = self.decided(&request).await?;
         let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
@@ -106,6 +111,7 @@ impl Attachments for Attacher {
     }
 
     async fn del(&self, request: DelRequest) -> Result<(), CniError> {
+        self.pause.refuse()?;
         detach::del(self, &request).await
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::grievance::Grievance;
 use crate::ovs::{Ovs, Session};
+use crate::pause::Pause;
 use crate::view::View;
 
 /// Between passes over what is as it should be.
@@ -19,6 +20,16 @@ const SOON: Duration = Duration::from_millis(50);
 
 /// How long to wait for Open vSwitch's database before `cancel` is looked at.
 const OVS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What every concern works from.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    pub(crate) ovs: Ovs,
+    /// What the store says.
+    pub(crate) views: watch::Receiver<View>,
+    /// Whether anything may be changed.
+    pub(crate) pause: Pause,
+}
 
 /// Something that is to be as the store says.
 pub(crate) trait Concern: Send {
@@ -32,21 +43,16 @@ pub(crate) trait Concern: Send {
     fn pass(&mut self, view: &View, session: &Session) -> impl Future<Output = Duration> + Send;
 }
 
-/// Keeps `concern` until `cancel`; then everything stays as it is.
-pub(crate) async fn keep(
-    mut concern: impl Concern,
-    ovs: Ovs,
-    mut views: watch::Receiver<View>,
-    cancel: CancellationToken,
-) {
+/// Keeps `concern` until `cancel`; then everything stays as it is, and while it is paused.
+pub(crate) async fn keep(mut concern: impl Concern, mut ground: Ground, cancel: CancellationToken) {
     loop {
         let session = tokio::select! {
-            session = ovs.session(OVS_TIMEOUT) => session,
+            session = ground.ovs.session(OVS_TIMEOUT) => session,
             () = cancel.cancelled() => return,
         };
         // `Ovs` itself says that there is none.
         let Ok(session) = session else { continue };
-        if follow(&mut concern, &session, &mut views, &cancel).await == Ended::ForGood {
+        if follow(&mut concern, &session, &mut ground, &cancel).await == Ended::ForGood {
             return;
         }
     }
@@ -63,18 +69,22 @@ enum Ended {
 async fn follow<C: Concern>(
     concern: &mut C,
     session: &Session,
-    views: &mut watch::Receiver<View>,
+    ground: &mut Ground,
     cancel: &CancellationToken,
 ) -> Ended {
+    let Ground { views, pause, .. } = ground;
     let mut monitor = session.monitor.clone();
     concern.begin();
     loop {
+        if !pause.is_over(cancel).await {
+            return Ended::ForGood;
+        }
         let view = views.borrow_and_update().clone();
-        let pause = concern.pass(&view, session).await;
+        let rest = concern.pass(&view, session).await;
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return Ended::ForGood },
             changed = monitor.changed() => if changed.is_err() { return Ended::Session },
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(rest) => {}
             () = cancel.cancelled() => return Ended::ForGood,
         }
         if !C::BATCH.is_zero() {

@@ -12,19 +12,18 @@ use atoll_model::{
 };
 use atoll_ovsdb::Replica;
 use ipnetwork::IpNetwork;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::applied::Progress;
 use crate::config::Config;
 use crate::firewall::{self, Firewall};
 use crate::grievance::Grievance;
-use crate::keep::{self, Concern};
+use crate::keep::{self, Concern, Ground};
 use crate::link::{self, InterfaceSpec, Mac, Namespace, Route};
 use crate::ovs::certificate::Certificate;
 use crate::ovs::chassis;
 use crate::ovs::settings::{self, Leg, OVN0, Settings};
-use crate::ovs::{Ovs, Session, transact};
+use crate::ovs::{Session, transact};
 use crate::view::View;
 
 /// The packet filter is read back this often: that starts processes, so it must not depend on how
@@ -39,18 +38,17 @@ const NEXT_SOUTHBOUND: Duration = Duration::from_secs(3);
 const REACH: Duration = Duration::from_millis(200);
 
 /// Keeps the node's leg until `cancel`.
-pub async fn keep(
+pub(crate) async fn keep(
     config: Arc<Config>,
     client: Client,
-    ovs: Ovs,
-    views: watch::Receiver<View>,
+    ground: Ground,
     progress: Progress,
     cancel: CancellationToken,
 ) {
     let (firewall, verified) = (Firewall::new(), Instant::now());
     let (awaited, grievance) = (None, Grievance::default());
     let keeper = Keeper { config, client, progress, firewall, verified, awaited, grievance };
-    keep::keep(keeper, ovs, views, cancel).await;
+    keep::keep(keeper, ground, cancel).await;
 }
 
 struct Keeper {

@@ -24,6 +24,8 @@
 //! * [`connections`]: what a private subnet does not allow any more is ended;
 //! * [`priority`]: what important pods send leaves first;
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
+//! * [`pause`]: an operator's word that nothing is to be changed here;
+//! * [`trace`]: what the switch would do with a packet, by order of the leader;
 //! * [`belief`]: what the node believes, and whether it holds;
 //! * [`cleanup`]: nothing of all this is left;
 //! * [`cni`]: the socket on which the CNI plugin asks.
@@ -56,10 +58,12 @@ pub mod held;
 pub mod leg;
 pub mod mirror;
 pub mod over;
+pub mod pause;
 pub mod priority;
 mod southbound;
 pub mod status;
 pub mod step;
+pub mod trace;
 
 pub mod belief;
 pub mod cleanup;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use atoll_api::Credentials;
 use atoll_node::belief::{self, Format};
 use atoll_node::config::{Config, ConfigError};
-use atoll_node::{agent, cleanup};
+use atoll_node::{agent, cleanup, pause};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -42,11 +42,27 @@ enum Command {
     /// node. A row linux-noop in Open vSwitch's table QoS may be ovn-controller's or an operator's,
     /// and stays.
     Cleanup(Cleanup),
+    /// Nothing on this node is changed until `resume`, also after a restart: its leg, routes, packet filter,
+    /// queueing, mirror and ports stay as they are and go on working, and pods are neither attached nor
+    /// detached (the plugin answers with code 11). The agent need not run.
+    Pause(Named),
+    /// Ends a pause: the agent makes the node as the store has it.
+    Resume(Named),
     /// What this node believes, and whether it holds: the store's word, southbound, Open vSwitch,
     /// ovn0, packet filter, mirror, pods. Changes nothing; the agent need not run.
     ///
     /// Exit status: 0 if all of it holds, 1 if something does not or cannot be looked at.
     Status(Status),
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// The agent's configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// As the agent has it.
+    #[arg(long)]
+    insecure_dev: bool,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +112,16 @@ fn main() -> ExitCode {
             let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
             let options = cleanup::Options { dry_run: it.dry_run, force: it.force };
             finish(async { cleanup::command(&config, options).await })
+        }
+        Some(Command::Pause(it)) => {
+            let loaded = Config::load(&it.config, it.insecure_dev);
+            let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
+            finish(async { pause::pause_command(&config) })
+        }
+        Some(Command::Resume(it)) => {
+            let loaded = Config::load(&it.config, it.insecure_dev);
+            let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
+            finish(async { pause::resume_command(&config) })
         }
         Some(Command::Status(it)) => {
             let loaded = Config::load(&it.config, it.insecure_dev);

@@ -14,26 +14,20 @@ use std::time::Duration;
 
 use atoll_model::{MirrorTarget, NodeName, Pod};
 use atoll_ovsdb::Replica;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::grievance::Grievance;
-use crate::keep::{self, Concern};
+use crate::keep::{self, Concern, Ground};
 use crate::link::{self, Namespace};
 use crate::ovs::mirror::{Copied, MIRROR0, MTU, made, plan};
-use crate::ovs::{Ovs, Session, port, transact};
+use crate::ovs::{Session, port, transact};
 use crate::view::View;
 
 /// Keeps the copies until `cancel`; then they stay as they are.
-pub async fn keep(
-    config: Arc<Config>,
-    ovs: Ovs,
-    views: watch::Receiver<View>,
-    cancel: CancellationToken,
-) {
+pub(crate) async fn keep(config: Arc<Config>, ground: Ground, cancel: CancellationToken) {
     let copies = Copies { config, grievance: Grievance::default() };
-    keep::keep(copies, ovs, views, cancel).await;
+    keep::keep(copies, ground, cancel).await;
 }
 
 struct Copies {

@@ -29,13 +29,17 @@ const TIME: Duration = Duration::from_secs(10);
 /// Until what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Unplugs until `cancel`.
+/// Unplugs until `cancel`, but while it is paused.
 pub async fn keep(
     attacher: Arc<Attacher>,
     mut views: watch::Receiver<View>,
     cancel: CancellationToken,
 ) {
+    let mut pause = attacher.pause.clone();
     loop {
+        if !pause.is_over(&cancel).await {
+            return;
+        }
         let view = views.borrow_and_update().clone();
         let is_done = pass(&attacher, &view).await;
         tokio::select! {

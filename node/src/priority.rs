@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::grievance::Grievance;
 use crate::link::{self, Namespace, Shares};
+use crate::pause::Pause;
 
 /// What somebody takes away is put back after this long.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -23,10 +24,13 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// out of the socket.
 const QUEUE_OF_USERSPACE: u32 = 32;
 
-/// Keeps it so until `cancel`; then it stays as it is.
-pub async fn keep(config: Arc<Config>, cancel: CancellationToken) {
+/// Keeps it so until `cancel`; then it stays as it is, and while it is paused.
+pub async fn keep(config: Arc<Config>, mut pause: Pause, cancel: CancellationToken) {
     let mut grievance = Grievance::default();
     loop {
+        if !pause.is_over(&cancel).await {
+            return;
+        }
         match pass(&config).await {
             // Whoever asks for it says so in the file, which is read at the start.
             Ok(()) if config.tunnel.is_none() => return,

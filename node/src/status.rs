@@ -17,13 +17,18 @@ use crate::view::View;
 /// together is less than a plugin waits.
 const OVS: Duration = Duration::from_millis(300);
 
-/// Looks at the store's view, which may be from the cache, at Open vSwitch and at the southbound.
+/// Looks at an operator's pause, at the store's view, which may be from the cache, at Open vSwitch and
+/// at the southbound.
 ///
 /// # Errors
 ///
 /// [`Code::LIMITED_CONNECTIVITY`] if pods that are attached may suffer, else
 /// [`Code::NOT_AVAILABLE`].
 pub(crate) async fn status(attacher: &Attacher) -> Result<(), CniError> {
+    if let Some(paused) = attacher.pause.now() {
+        let why = format!("this node is {}", paused.describe());
+        return Err(CniError::new(Code::NOT_AVAILABLE, why));
+    }
     let session = attacher.ovs.session(OVS).await.map_err(|error| limited(&error))?;
     let answered = tokio::time::timeout(OVS, session.client.transact(DATABASE, &[])).await;
     match answered {

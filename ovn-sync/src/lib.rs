@@ -61,7 +61,7 @@ mod central;
 pub use central::{
     Backup, Central, CentralOptions, CentralRole, CentralStatus, CentralTls, ClusterCentral,
     ClusterOptions, ClusterStatus, Database, Form, Guard, Listed, OrderError, Orders, Part,
-    ServerRole, ServerStatus,
+    ServerRole, ServerStatus, TraceError, Tracer,
 };
 pub use convert::{monitored, observe, transaction};
 pub use fence::Duty;

@@ -22,7 +22,7 @@ use atoll_model::{Central as Role, ChassisName, MemberId, Revision};
 use atoll_ovn_sync::{
     Asker, Carrier, Central, CentralOptions, CentralRole, CentralStatus, CentralTls,
     ClusterCentral, ClusterStatus, ForeignSource, ForeignStatus, Guard, Orders, PassStatus,
-    Projector,
+    Projector, Tracer,
 };
 use atoll_ovsdb::{Endpoint, Tls};
 use atoll_raft::{Published, Store};
@@ -49,6 +49,7 @@ pub struct LocalCentral {
     is_behind: Arc<AtomicBool>,
     asker: Asker,
     orders: Option<Orders>,
+    tracer: Option<Tracer>,
     hand_overs: mpsc::Sender<HandOver>,
     running: Arc<Mutex<Option<Running>>>,
 }
@@ -111,6 +112,7 @@ impl LocalCentral {
             let clients = Clients::new(credentials.clone());
             return Self::clustered(options, cluster, store, clients, cancel);
         }
+        let tracer = Some(options.tracer());
         let client_tls = options.tls.as_ref().map(|tls| tls.client.clone());
         let nb = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let central = Central::start(options)?;
@@ -125,6 +127,7 @@ impl LocalCentral {
             is_behind: Arc::default(),
             asker: projector.asker(),
             orders: Some(central.orders()),
+            tracer,
             hand_overs,
             running: Arc::new(Mutex::new(Some(Running {
                 central: Some(central),
@@ -188,6 +191,12 @@ impl LocalCentral {
     #[must_use]
     pub fn orders(&self) -> Option<&Orders> {
         self.orders.as_ref()
+    }
+
+    /// Asks `ovn-trace`; `None` if the southbound is not this member's.
+    #[must_use]
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
     }
 
     /// `warm`, `cluster` or `external`.

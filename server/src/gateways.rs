@@ -32,7 +32,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 const CLOSE: Duration = Duration::from_millis(250);
 
 /// Between two signs of life of all others.
-const PERIOD: Duration = Duration::from_secs(5);
+pub(crate) const PERIOD: Duration = Duration::from_secs(5);
 
 /// A node that was not heard of for so long may have nothing by now.
 pub(crate) const SILENT: Duration = Duration::from_secs(20);
@@ -50,6 +50,8 @@ pub(crate) struct Heard {
     /// For how long who it watches had not answered by then.
     pub(crate) neighbours: BTreeMap<NodeName, Duration>,
     pub(crate) at: Instant,
+    /// Since when an operator has paused it; empty if it is not.
+    pub(crate) paused: String,
 }
 
 /// What all nodes told.
@@ -61,7 +63,8 @@ impl Heard {
         let word = |it: Neighbour| {
             Some((NodeName::new(&it.node).ok()?, Duration::from_millis(it.silent_ms)))
         };
-        Self { applied, neighbours: neighbours.into_iter().filter_map(word).collect(), at }
+        let neighbours = neighbours.into_iter().filter_map(word).collect();
+        Self { applied, neighbours, at, paused: String::new() }
     }
 
     pub(crate) fn silence(&self, now: Instant) -> Duration {
@@ -201,6 +204,7 @@ pub(crate) fn orders(state: &State, heard: &All, me: &NodeName, now: Instant) ->
         watch,
         period_ms: millis(if is_close { CLOSE } else { PERIOD }),
         patience_ms: millis(PATIENCE),
+        traces: Vec::new(),
     }
 }
 

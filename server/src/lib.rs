@@ -5,6 +5,7 @@
 //! * [`role`]: which member's ovn-central serves; a pure choice, made by the raft leader.
 //! * `gateways`: which nodes a centralized subnet may leave by; judged by the raft leader.
 //! * [`central`]: this member's ovn-central and the projection into it.
+//! * `traces`: packets that nodes' switches shall be asked about; remembered by the raft leader.
 //! * `kubernetes`: the store as `atoll-kube` sees it, if there is an apiserver.
 //! * [`pki`]: `atolld pki`, which makes certificates.
 //! * [`disaster`]: what is done to a data directory while no member runs on it.
@@ -22,3 +23,4 @@ mod metrics;
 pub mod pki;
 pub mod role;
 pub mod services;
+mod traces;

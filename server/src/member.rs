@@ -10,6 +10,7 @@ use atoll_api::proto::cluster_server::ClusterServer;
 use atoll_api::proto::nodes_server::NodesServer;
 use atoll_api::proto::ovn_server::OvnServer;
 use atoll_api::proto::store_server::StoreServer;
+use atoll_api::proto::trace_server::TraceServer;
 use atoll_api::tls::Listener;
 use atoll_raft::{Phase, RaftOptions, Store};
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use tonic::transport::Server;
 
 use crate::central::LocalCentral;
 use crate::config::Config;
-use crate::services::{ClusterService, NodesService, OvnService, StoreService};
+use crate::services::{ClusterService, NodesService, OvnService, StoreService, TraceService};
 use crate::{kubernetes, metrics};
 
 /// Requests that one connection may have under way.
@@ -81,6 +82,11 @@ pub async fn run(
     let routes = Routes::new(peers.into_service())
         .add_service(StoreServer::new(StoreService::new(store.clone())))
         .add_service(ClusterServer::new(ClusterService::new(store.clone(), central.clone())))
+        .add_service(TraceServer::new(TraceService::new(
+            store.clone(),
+            central.clone(),
+            nodes.clone(),
+        )))
         .add_service(NodesServer::new(nodes))
         .add_service(OvnServer::new(OvnService::new(store.clone(), central.clone())));
     let routes = metrics::add(routes, store.clone());

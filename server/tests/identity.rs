@@ -8,7 +8,7 @@ use std::time::Duration;
 use atoll_api::allocations::AllocationQuery;
 use atoll_api::client::Watch;
 use atoll_api::pki::{Authority, write_pair};
-use atoll_api::proto::Kind;
+use atoll_api::proto::{Kind, TraceRequest};
 use atoll_api::{Client, ClientError, Credentials, Endpoint, WatchEvent};
 use atoll_model::{
     Actor, ChassisName, NodeName, NodeSpec, ObjectKey, Operation, Outcome, PodKey, PodSpec,
@@ -120,6 +120,12 @@ fn bind(on: &str) -> Operation {
     Operation::Bind { key: key(), uid: Uid::new("u1").unwrap(), node: node(on), sandbox }
 }
 
+/// A question; there are no such pods.
+fn trace() -> TraceRequest {
+    let (from, to) = ("tenant/a".to_owned(), "tenant/b".to_owned());
+    TraceRequest { from, to, ..TraceRequest::default() }
+}
+
 fn delete_subnet() -> Operation {
     Operation::DeleteSubnet(SubnetName::new("ovn-default").unwrap())
 }
@@ -172,6 +178,9 @@ async fn a_node_does_only_what_is_its_own_and_nothing_else_is_written() {
     let digests = n1.digests().await;
     assert!(digests.iter().all(|(_, digest)| digest.is_err()), "{digests:?}");
     denied(n1.transfer_leadership(None).await, &["node/n1 may not change the cluster"]);
+    denied(n1.trace_state(&trace()).await, &["node/n1 may not read"]);
+    denied(n1.trace_ovn(&trace()).await, &["node/n1 may not have a packet traced"]);
+    denied(n1.trace_switch(&trace()).await, &["node/n1 may not have a packet traced"]);
     assert_eq!(member.revision().await, before, "something was written");
     // In its own name it comes as far as the rules of the store: the pod is another node's.
     let refused = txn(bind("n1")).await.unwrap();
@@ -220,6 +229,10 @@ async fn viewers_and_members_write_nothing_and_the_history_names_the_certificate
         denied(client.txn(Vec::new(), vec![put_node("n1")]).await, &words);
         denied(client.session().txn(Vec::new(), vec![put_node("n1")]).await, &words);
         denied(client.transfer_leadership(None).await, &[who, "may not change the cluster"]);
+        // The state is read, and it knows no such pod.
+        denied(client.trace_state(&trace()).await, &["pod tenant/a does not exist"]);
+        denied(client.trace_ovn(&trace()).await, &[who, "may not have a packet traced"]);
+        denied(client.trace_switch(&trace()).await, &[who, "atolld pki issue --role operator"]);
         assert!(client.read(&[], None).await.is_ok());
     }
     assert_eq!(member.revision().await, before, "something was written");

@@ -13,6 +13,7 @@ mod serving;
 mod session;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod watch;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

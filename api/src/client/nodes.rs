@@ -2,39 +2,40 @@
 
 use std::time::Duration;
 
-use atoll_model::{NodeName, Revision};
+use atoll_model::Revision;
 use tonic::transport::Channel;
 
 use super::{Client, ClientError, Effect};
 use crate::proto::nodes_client::NodesClient;
-use crate::proto::{
-    Applied, HeartbeatRequest, HeartbeatResponse, Neighbour, RolloutRequest, RolloutResponse,
-};
+use crate::proto::{HeartbeatRequest, HeartbeatResponse, RolloutRequest, RolloutResponse};
 
 impl Client {
-    /// Tells the leader that this node's agent is there, how far it is, and how its neighbours
-    /// answer; hears what the leader wants of it.
+    /// Tells the leader that this node's agent is there, how far it is, how its neighbours answer
+    /// and what became of orders; hears what the leader wants of it.
+    ///
+    /// If the answer may be kept back ([`HeartbeatRequest::listen_ms`]), this client's deadline has
+    /// to leave room for that.
     ///
     /// # Errors
     ///
     /// As [`Client::read`]. Tell again later: a leader keeps it in memory only.
     pub async fn heartbeat(
         &self,
-        node: &NodeName,
-        applied: Applied,
-        neighbours: Vec<Neighbour>,
+        request: HeartbeatRequest,
     ) -> Result<HeartbeatResponse, ClientError> {
-        let (node, applied) = (node.to_string(), Some(applied));
-        let request = HeartbeatRequest { node, applied, neighbours };
+        let listens = request.listen_ms > 0;
         let ask = |channel| {
             let request = request.clone();
             async move { nodes(channel).heartbeat(request).await.map(tonic::Response::into_inner) }
         };
-        self.ask(ask).await
+        match listens {
+            true => self.ask_long(ask).await,
+            false => self.ask(ask).await,
+        }
     }
 
-    /// On which nodes the rules of `revision` are installed, the newest ones without it; waits up to
-    /// `listen` until it is all of them.
+    /// On which nodes the rules of `revision` are installed, the newest ones without it; waits up
+    /// to `listen` until it is all of them.
     ///
     /// # Errors
     ///
@@ -56,7 +57,7 @@ impl Client {
     }
 
     /// The same client, with as much time for a call that is kept back for `listen` as for others.
-    fn with_timeout_beyond(&self, listen: Duration) -> Self {
+    pub(super) fn with_timeout_beyond(&self, listen: Duration) -> Self {
         self.clone().with_timeout(self.shared.timeout + listen)
     }
 }

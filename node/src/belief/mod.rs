@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache;
 use crate::config::Config;
 use crate::ovs::Ovs;
+use crate::pause;
 
 /// How long to wait for Open vSwitch's database.
 const OVS: Duration = Duration::from_secs(5);
@@ -60,12 +61,13 @@ pub async fn look(config: &Config) -> anyhow::Result<Vec<Concern>> {
     let cancel = CancellationToken::new();
     let _ends = cancel.clone().drop_guard();
     let view = cache::load(&config.state_dir);
+    let paused = pause::since(&config.state_dir).map(|it| it.describe());
     let agent = match UnixStream::connect(&config.cni_socket).await {
         Ok(_) => Vec::new(),
         Err(error) => vec![format!("{} does not answer: {error}", config.cni_socket.display())],
     };
     let mut found = vec![
-        Concern::new("agent", "takes pods").but(agent),
+        Concern::new("agent", "takes pods").but(agent.into_iter().chain(paused)),
         concerns::store(config, &view),
         concerns::reports(config)?,
     ];

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::attached::BOOT;
 use crate::config::Config;
+use crate::pause;
 
 /// What is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ impl Files {
             state.join(".view.new"),
             state.join(BOOT),
             state.join(format!(".{BOOT}.new")),
+            state.join(pause::FILE),
+            state.join(format!(".{}.new", pause::FILE)),
             config.cni_socket.clone(),
             socket_aside.into(),
         ];
@@ -113,13 +116,15 @@ mod tests {
             cni_socket: at("run/cni.sock"),
             ..Config::sample()
         };
-        for file in ["attached/c1", "queue/1", "queue/.2.new", "tombstones/c2@eth0.json", "view"] {
+        for file in
+            ["attached/c1", "queue/1", "queue/.2.new", "tombstones/c2@eth0.json", "view", "paused"]
+        {
             fs::write(at("state").join(file), "").unwrap();
         }
         fs::write(at("run/cni.sock"), "").unwrap();
         fs::write(at("run/theirs"), "").unwrap();
         let files = Files::of(&config).unwrap();
-        assert_eq!((files.all().count(), files.untold()), (6 + 5, 2));
+        assert_eq!((files.all().count(), files.untold()), (7 + 5, 2));
         files.remove().unwrap();
         files.remove().unwrap();
         let left: Vec<_> =

@@ -28,17 +28,16 @@ use std::time::Duration;
 use atoll_model::{Addresses, NodeName, PortName, Revision, Subnet, SubnetName};
 use atoll_ovsdb::Replica;
 use atoll_ovsdb::unixctl::{self, ControlError};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::applied::Progress;
 use crate::config::Config;
 use crate::grievance::Grievance;
-use crate::keep::{self, Concern, PERIOD};
+use crate::keep::{self, Concern, Ground, PERIOD};
 use crate::link::{self, LinkError, Namespace};
+use crate::ovs::Session;
 use crate::ovs::daemon::{self, DaemonError};
-use crate::ovs::{Ovs, Session};
 use crate::view::View;
 use border::{Border, borders, pods};
 use table::Tracked;
@@ -61,14 +60,13 @@ enum LookError {
 }
 
 /// Looks until `cancel`, and says how far flows and connections are.
-pub async fn keep(
+pub(crate) async fn keep(
     config: Arc<Config>,
-    ovs: Ovs,
-    views: watch::Receiver<View>,
+    ground: Ground,
     progress: Progress,
     cancel: CancellationToken,
 ) {
-    keep::keep(Keeper::new(config, progress), ovs, views, cancel).await;
+    keep::keep(Keeper::new(config, progress), ground, cancel).await;
 }
 
 struct Keeper {

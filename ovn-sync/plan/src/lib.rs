@@ -26,6 +26,8 @@
 //! * A transaction that would delete more rows than the log explains is not planned:
 //!   [`DiffError::MassDelete`].
 //!
+//! Beside all that [`trace`] says what becomes of one packet, by the same rules.
+//!
 //! # Deliberately absent
 //!
 //! Any connection (the projection loop is `atoll-ovn-sync`), any OVSDB encoding (`atoll-ovsdb`),
@@ -48,6 +50,8 @@ mod conflict;
 mod diff;
 mod portions;
 mod rules;
+
+pub mod trace;
 
 #[cfg(test)]
 mod testing;

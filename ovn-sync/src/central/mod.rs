@@ -39,6 +39,7 @@ mod runtime;
 mod server;
 mod southbound;
 mod supervisor;
+mod trace;
 mod trouble;
 
 use std::collections::BTreeSet;
@@ -57,6 +58,7 @@ pub use door::Guard;
 pub use network::CentralTls;
 pub use orders::{Backup, Database, OrderError, Orders};
 use supervisor::Supervisor;
+pub use trace::{TraceError, Tracer};
 
 /// Where a member's ovn-central lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,12 @@ impl CentralOptions {
     #[must_use]
     pub fn nb_socket(&self) -> String {
         format!("unix:{}", self.run_dir.join("nb.sock").display())
+    }
+
+    /// Asks `ovn-trace` about the southbound here; answered as long as its server runs.
+    #[must_use]
+    pub fn tracer(&self) -> Tracer {
+        Tracer::new(self.run_dir.join("sb.sock"))
     }
 }
 

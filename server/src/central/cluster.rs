@@ -183,10 +183,11 @@ impl LocalCentral {
     ) -> std::io::Result<Self> {
         let own = options.nb_socket().parse::<Endpoint>().map_err(std::io::Error::other)?;
         let tls = options.tls.as_ref().map(|tls| tls.client.clone());
+        let tracer = Some(options.tracer());
         let central = ClusterCentral::start(options, cluster.clone())?;
         let (servers, status) = (watch::channel(Remotes::from(own)), central.status());
         let projector = Projector::following(LeaderSource::new(store), servers.1, tls)?;
-        let local = Self::shared(Mode::Cluster(status), projector, Some(central));
+        let local = Self::shared(Mode::Cluster(status), projector, Some(central), tracer);
         let cancel = cancel.clone();
         tokio::spawn(local.clone().take_part(store.clone(), clients, servers.0, cancel));
         Ok(local)

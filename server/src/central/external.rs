@@ -27,7 +27,7 @@ impl LocalCentral {
         let projector = Projector::following(LeaderSource::new(store), nb, tls)?;
         let remotes = (config.nb.clone(), config.sb.clone());
         tokio::spawn(announce(store.clone(), remotes, cancel.clone()));
-        Ok(Self::shared(Mode::External(Arc::new(config.clone())), projector, None))
+        Ok(Self::shared(Mode::External(Arc::new(config.clone())), projector, None, None))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use atoll_model::{Central as Role, ChangeSet, MemberId, MemberName, Revision};
 use atoll_ovn_sync::{
-    CentralStatus, ClusterCentral, Desired, Duty, Projector, Remotes, Source, SourceGone,
+    CentralStatus, ClusterCentral, Desired, Duty, Projector, Remotes, Source, SourceGone, Tracer,
 };
 use atoll_raft::{Leadership, Published, Store};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,7 @@ impl LocalCentral {
         mode: Mode,
         projector: Projector,
         cluster: Option<ClusterCentral>,
+        tracer: Option<Tracer>,
     ) -> Self {
         Self {
             mode,
@@ -32,6 +33,7 @@ impl LocalCentral {
             is_behind: Arc::default(),
             asker: projector.asker(),
             orders: None,
+            tracer,
             hand_overs: mpsc::channel(1).0,
             running: Arc::new(Mutex::new(Some(Running {
                 central: None,

@@ -2,15 +2,17 @@
 //! another. Without an identity nothing is allowed: a service that is mounted on a listener that
 //! knows no callers refuses everybody.
 //!
-//! | role     | status | ask¹ | watch    | write, plan                     | transfer |
-//! |----------|--------|------|----------|---------------------------------|----------|
-//! | operator | yes    | yes  | all      | all but the leader's own        | yes      |
-//! | viewer   | yes    | yes  | all      | –                               | –        |
-//! | node     | yes    | –    | its own  | register itself, bind, tell     | –        |
-//! | member   | yes    | yes  | all      | – (peers: `atoll-raft`)         | –        |
+//! | role     | status | ask¹ | watch    | write, plan                     | transfer, trace² |
+//! |----------|--------|------|----------|---------------------------------|------------------|
+//! | operator | yes    | yes  | all      | all but the leader's own        | yes              |
+//! | viewer   | yes    | yes  | all      | –                               | –                |
+//! | node     | yes    | –    | its own  | register itself, bind, tell     | –                |
+//! | member   | yes    | yes  | all      | – (peers: `atoll-raft`)         | –                |
 //!
-//! ¹ Read, list, allocations, history, check, digest, rollout. A plan is what would happen if its caller did
-//! it, so whoever may not write has none.
+//! ¹ Read, list, allocations, history, check, digest, rollout, what the state says of a packet. A plan
+//! is what would happen if its caller did it, so whoever may not write has none.
+//!
+//! ² What OVN's flows and a node's switch say of a packet: that costs a member and a node work.
 
 use atoll_api::answer;
 use atoll_api::identity::{Caller, Identity, Role};
@@ -108,6 +110,20 @@ pub(super) fn may_operate<T>(request: &Request<T>) -> Result<(), Status> {
     }
 }
 
+/// May the caller have members and nodes look into a packet's way?
+///
+/// # Errors
+///
+/// As [`may_write`].
+pub(super) fn may_trace<T>(request: &Request<T>) -> Result<(), Status> {
+    match caller(request)? {
+        Caller::Verified(Identity::Operator(_)) | Caller::Unverified => Ok(()),
+        other => {
+            Err(lacks(other, "have a packet traced in OVN and in a node's switch", Role::Operator))
+        }
+    }
+}
+
 fn lacks(caller: &Caller, what: &str, needed: Role) -> Status {
     let how = format!("this needs the role {needed} (atolld pki issue --role {needed})");
     answer::denied(format!("{caller} may not {what}; {how}"))
@@ -201,8 +217,11 @@ mod tests {
             denied(may_write(&request, &delete()), &[who, "may not write", "--role operator"]);
             denied(may_write(&request, &[]), &["may not write"]);
             denied(may_operate(&request), &[who, "may not change the cluster"]);
+            denied(may_trace(&request), &[who, "may not have a packet traced", "--role operator"]);
         }
         assert!(may_operate(&from("operator/alice")).is_ok());
+        assert!(may_trace(&from("operator/alice")).is_ok());
+        denied(may_trace(&from("node/n1")), &["node/n1 may not have a packet traced"]);
         denied(may_operate(&from("node/n1")), &["may not change the cluster"]);
     }
 
@@ -224,5 +243,6 @@ mod tests {
         denied(may_write(&nobody, &[]), &["nobody knows who calls"]);
         denied(may_watch(&nobody, None), &["nobody knows who calls"]);
         denied(may_operate(&nobody), &["nobody knows who calls"]);
+        denied(may_trace(&nobody), &["nobody knows who calls"]);
     }
 }

@@ -9,6 +9,7 @@ mod serving;
 mod store;
 #[cfg(test)]
 mod testing;
+mod trace;
 mod txn;
 mod watch;
 
@@ -17,3 +18,4 @@ pub use nodes::NodesService;
 pub use ovn::OvnService;
 pub use store::StoreService;
 pub(crate) use store::usage as subnet_usage;
+pub use trace::TraceService;

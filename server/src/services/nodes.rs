@@ -21,7 +21,8 @@ use tonic::{Request, Response, Status};
 
 use super::authority::{may_read, may_tell_of};
 use crate::central::LocalCentral;
-use crate::gateways::{All, Heard, Judge, SILENT, orders};
+use crate::gateways::{All, Heard, Judge, PERIOD, SILENT, orders};
+use crate::traces::Traces;
 
 /// How long a caller may have the answer to its question kept back.
 const LISTEN_MOST: Duration = Duration::from_secs(60);
@@ -49,6 +50,8 @@ pub struct NodesService {
     heard: Arc<watch::Sender<All>>,
     /// Why centralized subnets do not leave by nodes that they name.
     lost: Arc<watch::Sender<BTreeMap<NodeName, String>>>,
+    /// What nodes shall ask their switches.
+    traces: Traces,
 }
 
 impl NodesService {
@@ -56,11 +59,11 @@ impl NodesService {
     #[must_use]
     pub fn new(store: Store, central: Option<LocalCentral>) -> Self {
         let heard = Arc::new(watch::channel(All::new()).0);
-        Self { store, central, heard, lost: Arc::default() }
+        Self { store, central, heard, lost: Arc::default(), traces: Traces::new() }
     }
 
     /// Only the leader is told, so only it knows.
-    fn leads(&self) -> Result<(), Status> {
+    pub(super) fn leads(&self) -> Result<(), Status> {
         let leadership = self.store.leadership();
         let now = leadership.borrow();
         match now.is_leader {
@@ -71,7 +74,7 @@ impl NodesService {
 
     /// Waits until this member has what was carried out at `revision`: a leader that was just elected
     /// may be a little behind, and would take what it does not know for nothing.
-    async fn has_come_to(&self, revision: Option<Revision>) -> Result<(), Status> {
+    pub(super) async fn has_come_to(&self, revision: Option<Revision>) -> Result<(), Status> {
         let Some(revision) = revision else { return Ok(()) };
         let mut published = self.store.published();
         let come = published.wait_for(|now| now.state.revision() >= revision);
@@ -81,6 +84,47 @@ impl NodesService {
                 Err(answer::unavailable(format!("there is no revision {revision} here yet")))
             }
         }
+    }
+
+    /// Orders for nodes' switches.
+    pub(super) fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// For how long a node's agent has not been heard of; `None` if this leader never heard of it.
+    pub(super) fn silence(&self, node: &NodeName) -> Option<Duration> {
+        self.heard.borrow().get(node).map(|heard| heard.silence(Instant::now()))
+    }
+
+    /// Which rules a node has not, a sentence; `None` if it has all.
+    pub(super) fn lacks(&self, node: &NodeName) -> Option<String> {
+        let nodes = self.rollout_of(None).nodes.into_iter();
+        let missing = nodes.filter(|it| it.name == node.as_str()).map(|it| it.missing);
+        missing.into_iter().find(|missing| !missing.is_empty())
+    }
+
+    /// Keeps an answer back until there is an order for the node, or for `most`; not that to a node that
+    /// is short of time.
+    async fn listen(&self, node: &NodeName, most: Duration) {
+        let mut leadership = self.store.leadership();
+        leadership.mark_unchanged();
+        let period = Duration::from_millis(self.orders(node).period_ms.into());
+        if most.is_zero() || period < PERIOD || self.leads().is_err() {
+            return;
+        }
+        tokio::select! {
+            () = self.traces.ordered(node) => {}
+            // Whom the node tells next knows.
+            _ = leadership.changed() => {}
+            () = tokio::time::sleep(most.min(period)) => {}
+        }
+    }
+
+    /// What the leader wants of a node now.
+    fn orders(&self, node: &NodeName) -> HeartbeatResponse {
+        let published = self.store.published().borrow().clone();
+        let now = Instant::now();
+        orders(&published.state, &self.heard.borrow(), node, now)
     }
 
     fn rollout_of(&self, revision: Option<Revision>) -> RolloutResponse {
@@ -178,9 +222,11 @@ impl NodesApi for NodesService {
         if published.state.node(&name).is_none() {
             return Err(answer::invalid(format!("there is no node {name}")));
         }
-        let HeartbeatRequest { applied, neighbours, .. } = request.into_inner();
+        let HeartbeatRequest { applied, neighbours, traced, listen_ms, paused, .. } =
+            request.into_inner();
         let (applied, now) = (applied.unwrap_or_default(), Instant::now());
-        let told = Heard::new(applied, neighbours, now);
+        let told = Heard { paused, ..Heard::new(applied, neighbours, now) };
+        let paused = told.paused.clone();
         self.heard.send_if_modified(|heard| {
             let Some(before) = heard.insert(name.clone(), told) else {
                 // Whoever is new may have come in the place of one that is gone.
@@ -188,9 +234,14 @@ impl NodesApi for NodesService {
                 return true;
             };
             // Who listens waits for news, not for signs of life.
-            before.applied != applied
+            before.applied != applied || before.paused != paused
         });
-        Ok(Response::new(orders(&published.state, &self.heard.borrow(), &name, now)))
+        drop(published);
+        self.traces.answered(&name, traced);
+        self.listen(&name, Duration::from_millis(listen_ms.into())).await;
+        self.leads()?;
+        let traces = self.traces.of(&name);
+        Ok(Response::new(HeartbeatResponse { traces, ..self.orders(&name) }))
     }
 
     async fn rollout(
@@ -252,6 +303,7 @@ fn rollout(
             installed: missing.is_empty(),
             missing,
             lost: lost.get(&node.spec.name).cloned().unwrap_or_default(),
+            paused: heard.map(|it| it.paused.clone()).unwrap_or_default(),
         }
     });
     RolloutResponse { revision: needed.flows, nodes: nodes.collect(), projected: None }
@@ -266,8 +318,12 @@ fn missing(needed: &Applied, heard: Option<&Heard>, now: Instant) -> String {
     if silence > SILENT {
         return format!("its agent was not heard of for {} s", silence.as_secs());
     }
-    let lacks = applied.lacks(needed);
-    lacks.map(|(what, has)| format!("{what} as of revision {has}")).unwrap_or_default()
+    let Some((what, has)) = applied.lacks(needed) else { return String::new() };
+    let lacks = format!("{what} as of revision {has}");
+    match heard.paused.as_str() {
+        "" => lacks,
+        since => format!("{lacks}: paused since {since}, until `atoll-node resume` there"),
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -278,14 +334,20 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::services::testing::{alone, from, put_node};
-    use atoll_model::ChassisName;
+    use atoll_api::proto::{SwitchTrace, SwitchTraced, TraceLeg};
+    use atoll_model::{
+        Addresses, CentralGateway, ChassisName, GatewayNode, GatewayType, Origin, SubnetName,
+        SubnetNet, SubnetSpec,
+    };
     use futures::poll;
     use std::pin::pin;
+    use std::task::Poll;
     use tonic::Code;
 
     fn heartbeat(node: &str, applied: u64) -> HeartbeatRequest {
         let applied = Applied { flows: applied, firewall: applied, connections: applied };
-        HeartbeatRequest { node: node.to_owned(), applied: Some(applied), neighbours: Vec::new() }
+        let (node, applied) = (node.to_owned(), Some(applied));
+        HeartbeatRequest { node, applied, ..HeartbeatRequest::default() }
     }
 
     fn register(name: &str) -> Operation {
@@ -358,6 +420,57 @@ mod tests {
         assert!(told.nodes.iter().all(|node| !node.installed && node.heard_ms.is_none()));
     }
 
+    /// An agent that would wait anyway waits for orders.
+    #[tokio::test]
+    async fn an_answer_is_kept_back_until_there_is_an_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = service(directory.path()).await;
+        let told = |listen_ms| {
+            let request = HeartbeatRequest { listen_ms, ..heartbeat("n1", 1) };
+            service.heartbeat(from("node/n1", request))
+        };
+        let orders = told(0).await.unwrap().into_inner();
+        assert_eq!((orders.traces.len(), orders.period_ms), (0, 5_000));
+
+        let mut waiting = pin!(told(60_000));
+        assert!(poll!(&mut waiting).is_pending());
+        let n1 = NodeName::new("n1").unwrap();
+        assert!(service.silence(&n1).is_some(), "heard at once, whenever it is answered");
+        let mut asked = service.traces().ask(&n1, SwitchTrace::default()).unwrap();
+        let orders = waiting.await.unwrap().into_inner();
+        assert_eq!(orders.traces.len(), 1);
+        let again = told(0).await.unwrap().into_inner();
+        assert_eq!(again.traces, orders.traces, "until it is answered");
+
+        let leg = TraceLeg { why: "so it is".to_owned(), ..TraceLeg::default() };
+        let traced = vec![SwitchTraced { id: orders.traces[0].id, leg: Some(leg) }];
+        let request = HeartbeatRequest { traced, ..heartbeat("n1", 1) };
+        let answered = service.heartbeat(from("node/n1", request)).await.unwrap().into_inner();
+        assert_eq!(answered.traces, []);
+        assert_eq!(asked.answer().await.why, "so it is");
+    }
+
+    /// Signs of life of gateways decide who is one: nothing keeps back what they are told.
+    #[tokio::test]
+    async fn a_node_that_is_short_of_time_is_answered_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = service(directory.path()).await;
+        let net = SubnetNet {
+            cidr: "10.1.0.0/16".parse().unwrap(),
+            gateway: "10.1.0.1".parse().unwrap(),
+        };
+        let mut spec = SubnetSpec::new(SubnetName::new("blue").unwrap(), vec![net]);
+        let gateway =
+            GatewayNode { node: NodeName::new("n1").unwrap(), egress: Addresses::default() };
+        let central = CentralGateway { nodes: vec![gateway], ecmp: false };
+        spec.gateway_type = GatewayType::Centralized(central);
+        propose(&service.store, Operation::PutSubnet(spec, Origin::Api)).await.unwrap();
+        let request = HeartbeatRequest { listen_ms: 60_000, ..heartbeat("n1", 1) };
+        let mut told = pin!(service.heartbeat(from("node/n1", request)));
+        let Poll::Ready(orders) = poll!(&mut told) else { panic!("it waits") };
+        assert_eq!(orders.unwrap().into_inner().period_ms, 250);
+    }
+
     #[test]
     fn a_silent_node_has_nothing() {
         let at = Instant::now();
@@ -366,6 +479,11 @@ mod tests {
         assert_eq!(missing(&applied, Some(&heard), at + SILENT), "");
         let later = at + SILENT + Duration::from_secs(1);
         assert!(missing(&applied, Some(&heard), later).contains("not heard of for 21 s"));
+        let paused = Heard { paused: "noon".to_owned(), ..heard };
+        assert_eq!(missing(&applied, Some(&paused), at), "", "it has all, and will keep it");
+        let more = Applied { flows: 9, ..applied };
+        let why = missing(&more, Some(&paused), at);
+        assert!(why.ends_with("7: paused since noon, until `atoll-node resume` there"), "{why}");
         assert!(missing(&applied, None, at).contains("told nothing"));
     }
 }

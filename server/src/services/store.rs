@@ -92,7 +92,7 @@ pub(crate) fn usage(published: &Published, subnet: &SubnetName) -> Option<Subnet
     })
 }
 
-fn not_read(error: ReadError) -> Status {
+pub(super) fn not_read(error: ReadError) -> Status {
     match error {
         ReadError::NotLeader { leader } => {
             answer::not_leader(leader.as_ref().map(|leader| leader.address.as_str()))

@@ -17,16 +17,24 @@
 //! Who is in an allowed range meets the rules of his own subnet as well: both have to allow it. A
 //! user's rule counts before these if its priority is higher.
 
-use atoll_model::{Acl, AclDirection, Family, Subnet};
+use atoll_model::{Acl, AclDirection, Cidr, Family, Subnet};
+use atoll_store::State;
 use uuid::Uuid;
 
 use super::{Build, FAMILIES, protocol};
 use crate::name::subnet_group_name;
 use crate::{Table, Value};
 
-const ALLOWED: i64 = 1_001;
-const CROSSING: i64 = 1_000;
-const OUTSIDE: i64 = 900;
+pub(crate) const ALLOWED: i64 = 1_001;
+pub(crate) const CROSSING: i64 = 1_000;
+pub(crate) const OUTSIDE: i64 = 900;
+
+/// The names of a private subnet's own rules, in the order of the table above.
+pub(crate) const TO_FRIENDS: &str = "to-friends";
+pub(crate) const TO_OTHERS: &str = "to-others";
+pub(crate) const TO_OUTSIDE: &str = "to-outside";
+pub(crate) const FROM_FRIENDS: &str = "from-friends";
+pub(crate) const FROM_OTHERS: &str = "from-others";
 
 /// The name of the set of all subnets' ranges of a family.
 fn cluster_subnets_name(family: Family) -> String {
@@ -34,13 +42,14 @@ fn cluster_subnets_name(family: Family) -> String {
 }
 
 /// One rule.
-struct Rule {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
     /// Tells it from the group's other rules.
-    name: String,
-    direction: AclDirection,
-    priority: i64,
-    condition: String,
-    action: String,
+    pub(crate) name: String,
+    pub(crate) direction: AclDirection,
+    pub(crate) priority: i64,
+    pub(crate) condition: String,
+    pub(crate) action: String,
 }
 
 impl Build<'_> {
@@ -67,16 +76,10 @@ impl Build<'_> {
         if !has_rules(subnet) {
             return;
         }
-        let spec = &subnet.spec;
-        let group = subnet_group_name(&spec.name);
-        let mut acls = Vec::new();
-        if spec.private {
-            acls.extend(self.isolation(subnet, &group).map(|rule| self.acl(subnet, &group, rule)));
-        }
-        for (position, acl) in spec.acls.iter().enumerate() {
-            acls.push(self.acl(subnet, &group, user_rule(position, acl, &group)));
-        }
-        let name = spec.name.as_str();
+        let group = subnet_group_name(&subnet.spec.name);
+        let rules = rules_of(self.state, subnet).into_iter();
+        let acls: Vec<Uuid> = rules.map(|rule| self.acl(subnet, &group, rule)).collect();
+        let name = subnet.spec.name.as_str();
         self.add(
             Table::PortGroup,
             &group,
@@ -87,44 +90,6 @@ impl Build<'_> {
                 ("external_ids", self.ids(format!("subnet/{name}"), &[("subnet", name)])),
             ],
         );
-    }
-
-    /// The rules of a private subnet.
-    fn isolation(&self, subnet: &Subnet, group: &str) -> [Rule; 5] {
-        let to = self.friends(subnet, "dst");
-        let from = self.friends(subnet, "src");
-        let inside = FAMILIES
-            .map(|family| format!("{}.dst == ${}", protocol(family), cluster_subnets_name(family)));
-        let rule = |name: &str, direction, priority, condition: String, action: &str| {
-            let condition = format!("{} && {condition}", scope(direction, group));
-            Rule { name: name.to_owned(), direction, priority, condition, action: action.into() }
-        };
-        let (sent, received) = (AclDirection::FromPort, AclDirection::ToPort);
-        let (pass, drop) = ("allow-related", "drop");
-        [
-            rule("to-friends", sent, ALLOWED, format!("({to})"), pass),
-            rule("to-others", sent, CROSSING, format!("({})", inside.join(" || ")), drop),
-            rule("to-outside", sent, OUTSIDE, "ip".to_owned(), pass),
-            rule("from-friends", received, ALLOWED, format!("({from})"), pass),
-            rule("from-others", received, CROSSING, "ip".to_owned(), drop),
-        ]
-    }
-
-    /// With whom a private subnet talks: itself, the allowed ranges, the nodes.
-    fn friends(&self, subnet: &Subnet, end: &str) -> String {
-        let join = self.state.join_subnet();
-        let nets =
-            |subnet: &Subnet| subnet.spec.nets.iter().map(|net| net.cidr).collect::<Vec<_>>();
-        let mut all = nets(subnet);
-        all.extend(join.map(|join| nets(join)).unwrap_or_default());
-        all.extend(&subnet.spec.allow_subnets);
-        let terms = FAMILIES.into_iter().filter_map(|family| {
-            let of_family = all.iter().filter(|cidr| cidr.family() == family);
-            let of_family: Vec<String> = of_family.map(ToString::to_string).collect();
-            let set = of_family.join(", ");
-            (!set.is_empty()).then(|| format!("{}.{end} == {{{set}}}", protocol(family)))
-        });
-        terms.collect::<Vec<_>>().join(" || ")
     }
 
     fn acl(&mut self, subnet: &Subnet, group: &str, rule: Rule) -> Uuid {
@@ -144,6 +109,56 @@ impl Build<'_> {
 /// Somebody asks who may reach the subnet's pods; otherwise it has no port group.
 pub(super) fn has_rules(subnet: &Subnet) -> bool {
     subnet.spec.private || !subnet.spec.acls.is_empty()
+}
+
+/// All rules of a subnet: its own if it is private, then its user's.
+pub(crate) fn rules_of(state: &State, subnet: &Subnet) -> Vec<Rule> {
+    let group = subnet_group_name(&subnet.spec.name);
+    let own = subnet.spec.private.then(|| isolation(state, subnet, &group));
+    let users = subnet.spec.acls.iter().enumerate();
+    let users = users.map(|(position, acl)| user_rule(position, acl, &group));
+    own.into_iter().flatten().chain(users).collect()
+}
+
+/// The rules of a private subnet.
+fn isolation(state: &State, subnet: &Subnet, group: &str) -> [Rule; 5] {
+    let to = any_of(&friends(state, subnet), "dst");
+    let from = any_of(&friends(state, subnet), "src");
+    let inside = FAMILIES
+        .map(|family| format!("{}.dst == ${}", protocol(family), cluster_subnets_name(family)));
+    let rule = |name: &str, direction, priority, condition: String, action: &str| {
+        let condition = format!("{} && {condition}", scope(direction, group));
+        Rule { name: name.to_owned(), direction, priority, condition, action: action.into() }
+    };
+    let (sent, received) = (AclDirection::FromPort, AclDirection::ToPort);
+    let (pass, drop) = ("allow-related", "drop");
+    [
+        rule(TO_FRIENDS, sent, ALLOWED, format!("({to})"), pass),
+        rule(TO_OTHERS, sent, CROSSING, format!("({})", inside.join(" || ")), drop),
+        rule(TO_OUTSIDE, sent, OUTSIDE, "ip".to_owned(), pass),
+        rule(FROM_FRIENDS, received, ALLOWED, format!("({from})"), pass),
+        rule(FROM_OTHERS, received, CROSSING, "ip".to_owned(), drop),
+    ]
+}
+
+/// With whom a private subnet talks: itself, the nodes, the allowed ranges.
+pub(crate) fn friends(state: &State, subnet: &Subnet) -> Vec<Cidr> {
+    let nets = |subnet: &Subnet| subnet.spec.nets.iter().map(|net| net.cidr).collect::<Vec<_>>();
+    let mut all = nets(subnet);
+    all.extend(state.join_subnet().map(|join| nets(join)).unwrap_or_default());
+    all.extend(&subnet.spec.allow_subnets);
+    all
+}
+
+/// The condition that one end of a packet is in any of `ranges`.
+fn any_of(ranges: &[Cidr], end: &str) -> String {
+    let terms = FAMILIES.into_iter().filter_map(|family| {
+        let of_family = ranges.iter().filter(|cidr| cidr.family() == family);
+        let of_family: Vec<String> = of_family.map(ToString::to_string).collect();
+        let set = of_family.join(", ");
+        (!set.is_empty()).then(|| format!("{}.{end} == {{{set}}}", protocol(family)))
+    });
+    terms.collect::<Vec<_>>().join(" || ")
 }
 
 /// A user's rule, for the pods of its subnet alone. By its position: two may be the same.

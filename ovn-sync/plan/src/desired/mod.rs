@@ -4,7 +4,7 @@
 //! made by one function, which says whose members the rows become (module `port`). So the rows can
 //! follow a state port by port (module `follow`), by the same code.
 
-mod acl;
+pub(crate) mod acl;
 mod dhcp;
 mod follow;
 mod global;
@@ -121,4 +121,4 @@ mod golden;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,14 +8,14 @@ use atoll_store::setup;
 use super::*;
 use crate::{Row, VENDOR, VENDOR_KEY, node_group_name, subnet_group_name};
 
-pub(super) const CLUSTER: ClusterId = ClusterId(7);
+pub(crate) const CLUSTER: ClusterId = ClusterId(7);
 
-pub(super) fn apply(state: &mut State, operations: Vec<Operation>) {
+pub(crate) fn apply(state: &mut State, operations: Vec<Operation>) {
     try_apply(state, operations).map(drop).unwrap_or_else(|why| panic!("{why}"));
 }
 
 /// What changed, or what the state machine answered.
-pub(super) fn try_apply(
+pub(crate) fn try_apply(
     state: &mut State,
     operations: Vec<Operation>,
 ) -> Result<Vec<Change>, String> {
@@ -32,13 +32,13 @@ fn put_node(name: &str) -> Operation {
     put_node_at(name, &[])
 }
 
-pub(super) fn put_node_at(name: &str, addresses: &[&str]) -> Operation {
+pub(crate) fn put_node_at(name: &str, addresses: &[&str]) -> Operation {
     let (name, uid) = (name.parse().unwrap(), format!("uid-of-{name}").parse().unwrap());
     let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
     Operation::PutNode(NodeSpec { name, uid, addresses, labels: Default::default() })
 }
 
-pub(super) fn put_pod(key: &str, node: &str) -> Operation {
+pub(crate) fn put_pod(key: &str, node: &str) -> Operation {
     Operation::PutPod(PodSpec::new(
         PodKey::parse(key).unwrap(),
         format!("uid-of-{key}").parse().unwrap(),
@@ -46,12 +46,12 @@ pub(super) fn put_pod(key: &str, node: &str) -> Operation {
     ))
 }
 
-pub(super) fn delete_pod(key: &str) -> Operation {
+pub(crate) fn delete_pod(key: &str) -> Operation {
     let uid = format!("uid-of-{key}").parse().unwrap();
     Operation::DeletePod(PodKey::parse(key).unwrap(), uid)
 }
 
-pub(super) fn put_subnet(name: &str, cidr: &str) -> Operation {
+pub(crate) fn put_subnet(name: &str, cidr: &str) -> Operation {
     let cidr: atoll_model::Cidr = cidr.parse().unwrap();
     let nets = vec![SubnetNet { cidr, gateway: cidr.assignable().first() }];
     let mut spec = SubnetSpec::new(name.parse().unwrap(), nets);
@@ -60,7 +60,7 @@ pub(super) fn put_subnet(name: &str, cidr: &str) -> Operation {
 }
 
 /// As a first leader sets it up, with the given nodes.
-pub(super) fn cluster(nodes: &[&str]) -> State {
+pub(crate) fn cluster(nodes: &[&str]) -> State {
     let mut state = State::default();
     apply(&mut state, setup::defaults());
     for node in nodes {
@@ -69,7 +69,7 @@ pub(super) fn cluster(nodes: &[&str]) -> State {
     state
 }
 
-pub(super) fn rows(state: &State) -> Rows {
+pub(crate) fn rows(state: &State) -> Rows {
     desired(CLUSTER, state).unwrap()
 }
 
@@ -321,7 +321,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A subnet `tenant` for namespace `tenant`, otherwise as `change` has it.
-pub(super) fn tenant(change: impl FnOnce(&mut SubnetSpec)) -> Operation {
+pub(crate) fn tenant(change: impl FnOnce(&mut SubnetSpec)) -> Operation {
     let Operation::PutSubnet(mut spec, origin) = put_subnet("tenant", "10.20.0.0/24") else {
         unreachable!("it is what was asked for")
     };
@@ -407,7 +407,7 @@ fn a_users_rules_are_about_the_pods_of_their_subnet_alone() {
 }
 
 /// Answers by DHCP, with an option more than must be and one other than it would be.
-pub(super) fn answers(spec: &mut SubnetSpec) {
+pub(crate) fn answers(spec: &mut SubnetSpec) {
     let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     spec.dhcp.enabled = true;
     spec.dhcp.v4 =
@@ -453,7 +453,7 @@ fn pods_are_answered_by_dhcp_with_what_was_asked_for_and_what_must_be() {
 }
 
 /// The pod asks for a limit of what it receives, and a spec for its namespace has both.
-pub(super) fn limited(key: &str) -> Vec<Operation> {
+pub(crate) fn limited(key: &str) -> Vec<Operation> {
     let Operation::PutPod(mut asks) = put_pod(key, "n1") else { unreachable!() };
     asks.traffic.rates.ingress = Some(Rate { mbit: 10, burst_mbit: None });
     let spec = QosSpec {
@@ -473,7 +473,7 @@ pub(super) fn limited(key: &str) -> Vec<Operation> {
 }
 
 /// A spec that says so of one pod, and limits nothing.
-pub(super) fn important(key: &str) -> Vec<Operation> {
+pub(crate) fn important(key: &str) -> Vec<Operation> {
     let pod = PodKey::parse(key).unwrap();
     let spec = QosSpec {
         name: format!("first-{}", pod.name()).parse().unwrap(),
@@ -535,7 +535,7 @@ fn a_pod_is_limited_as_it_asks_or_as_a_spec_says_each_direction_for_itself() {
     assert_eq!(row(&rows, Table::LogicalSwitch, "tenant")["qos_rules"].uuids().count(), 2);
 }
 
-pub(super) fn central(ecmp: bool, nodes: &[&str]) -> Operation {
+pub(crate) fn central(ecmp: bool, nodes: &[&str]) -> Operation {
     let node =
         |name: &&str| GatewayNode { node: name.parse().unwrap(), egress: Addresses::default() };
     let nodes = nodes.iter().map(node).collect();
