@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub(crate) use annotations::PREFIX;
 pub(crate) use manifest::{manifest, manifest_name};
 pub(crate) use node::node;
-pub(crate) use pod::{pod, pod_key};
+pub(crate) use pod::{has_own_network, pod, pod_key, pod_on};
 pub(crate) use workload::{workload, workload_key};
 
 use crate::objects;

@@ -22,15 +22,24 @@ pub(crate) fn pod_key(metadata: &ObjectMeta) -> Option<PodKey> {
 /// Of its labels only those count whose keys are in `selected`: pods' labels change often, and
 /// every change of what is stored is an entry in the log.
 pub(crate) fn pod(pod: &Pod, selected: &BTreeSet<String>) -> Result<Option<Wanted>, Unreadable> {
-    let Some(node) = pod.spec.node_name.as_deref().filter(|node| !node.is_empty()) else {
-        return Ok(None);
-    };
-    if pod.spec.host_network == Some(true) {
-        return Ok(None);
-    }
+    let node = pod.spec.node_name.as_deref().filter(|node| !node.is_empty());
+    let Some(node) = node.filter(|_| has_own_network(pod)) else { return Ok(None) };
+    pod_on(NodeName::new(node).map_err(Unreadable::new)?, pod, selected).map(Some)
+}
+
+/// Whether a pod has another network than its node.
+pub(crate) fn has_own_network(pod: &Pod) -> bool {
+    pod.spec.host_network != Some(true)
+}
+
+/// What a pod with a network of its own asks for on `node`.
+pub(crate) fn pod_on(
+    node: NodeName,
+    pod: &Pod,
+    selected: &BTreeSet<String>,
+) -> Result<Wanted, Unreadable> {
     let key = pod_key(&pod.metadata).ok_or_else(|| Unreadable::new("its name is none"))?;
     let uid = Uid::new(objects::uid(&pod.metadata)).map_err(Unreadable::new)?;
-    let node = NodeName::new(node).map_err(Unreadable::new)?;
     let mut spec = PodSpec::new(key.clone(), uid, node);
     spec.phase = phase(pod);
     // What is over asks for nothing, and must not be kept by an annotation that nobody can read.
@@ -42,7 +51,7 @@ pub(crate) fn pod(pod: &Pod, selected: &BTreeSet<String>) -> Result<Option<Wante
             labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         spec.owner = owner(&pod.metadata)?;
     }
-    Ok(Some(Wanted { key: ObjectKey::Pod(key), operations: vec![Operation::PutPod(spec)] }))
+    Ok(Wanted { key: ObjectKey::Pod(key), operations: vec![Operation::PutPod(spec)] })
 }
 
 /// An evicted pod is a failed one.
