@@ -31,7 +31,8 @@
 //! The crate knows the store by the trait [`Store`] alone, and depends on `atoll-model` and the
 //! manifests of `atoll-api`, never on raft.
 //!
-//! Absent for now: IP objects made by users (reservations), mirrors, and QoS by name.
+//! Absent for now: IP objects made by users (reservations), mirrors, and Subnets that name a
+//! QosSpec.
 
 pub mod crd;
 

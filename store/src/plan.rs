@@ -13,7 +13,7 @@ use atoll_model::{
 
 use crate::apply::Applied;
 use crate::feed::{Feed, Scope};
-use crate::qos::effective_limits;
+use crate::qos::{effective_limits, names_other_qos};
 use crate::rows;
 use crate::state::State;
 
@@ -126,7 +126,8 @@ fn affected(before: &State, after: &State, changes: &[Change]) -> Vec<PodKey> {
             }
         }
     }
-    if changes.iter().any(|change| matches!(change.key, ObjectKey::Qos(_))) {
+    let limits_may = |it: &Change| matches!(it.key, ObjectKey::Qos(_)) || names_other_qos(it);
+    if changes.iter().any(limits_may) {
         let limits = |state: &State, key| effective_limits(state, key);
         let other = after.pods.keys().filter(|key| limits(before, key) != limits(after, key));
         pods.extend(other.cloned());

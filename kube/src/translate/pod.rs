@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use atoll_model::{
-    NamespaceName, NodeName, ObjectKey, Operation, PodKey, PodOwner, PodPhase, PodSpec, Uid,
-    WorkloadKind,
+    NAMES_QOS, NamespaceName, NodeName, ObjectKey, Operation, PodKey, PodOwner, PodPhase, PodSpec,
+    Uid, WorkloadKind,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -46,9 +46,10 @@ pub(crate) fn pod_on(
     if spec.phase == PodPhase::Running {
         let asked = annotations::read(objects::annotations(&pod.metadata))?;
         (spec.request, spec.traffic) = (asked.request, asked.traffic);
-        let labels = objects::labels(&pod.metadata).filter(|(key, _)| selected.contains(*key));
-        spec.traffic.labels =
-            labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let is_read = |key: &str| selected.contains(key) && key != NAMES_QOS;
+        let labels = objects::labels(&pod.metadata).filter(|(key, _)| is_read(key));
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        spec.traffic.labels.extend(labels);
         spec.owner = owner(&pod.metadata)?;
     }
     Ok(Wanted { key: ObjectKey::Pod(key), operations: vec![Operation::PutPod(spec)] })
@@ -159,6 +160,23 @@ mod tests {
         let labels = json!({ "tier": "web", "pod-template-hash": "5d4" });
         let labels = spec(|it| it["metadata"]["labels"] = labels).unwrap().traffic.labels;
         assert_eq!(labels.into_iter().collect::<Vec<_>>(), [("tier".into(), "web".into())]);
+    }
+
+    /// A QosSpec that somebody selects by that label would mean whoever names it.
+    #[test]
+    fn a_qos_spec_is_named_by_the_annotation_and_not_by_a_label() {
+        let mut object = object(|it| {
+            it["metadata"]["labels"] = json!({ (NAMES_QOS): "gold" });
+            it["metadata"]["annotations"] = json!({ (NAMES_QOS): "silver" });
+        });
+        let selected = BTreeSet::from([NAMES_QOS.to_owned()]);
+        let named = |object: &Pod| match pod(object, &selected).unwrap().unwrap().operations[..] {
+            [Operation::PutPod(ref spec)] => spec.traffic.labels.get(NAMES_QOS).cloned(),
+            ref other => panic!("{other:?}"),
+        };
+        assert_eq!(named(&object).as_deref(), Some("silver"));
+        object.metadata.annotations = None;
+        assert_eq!(named(&object), None);
     }
 
     #[test]

@@ -12,7 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_api::proto::Kind;
-use atoll_model::{NodeName, Object, ObjectKey, Operation, Outcome, Reply, WaitReason};
+use atoll_model::{
+    NAMES_QOS, NodeName, Object, ObjectKey, Operation, Outcome, QosName, Reply, WaitReason,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use serde::de::DeserializeOwned;
@@ -145,12 +147,14 @@ fn judge_asked<S: Store>(
     }
     complete(&mut pod.metadata, request);
     let wanted = node(store).and_then(|node| translate::pod_on(node, &pod, &BTreeSet::new()));
-    let replies = match wanted {
+    let wanted = match wanted {
         Err(why) => return refused(&why),
-        Ok(wanted) => match refusal(store, wanted) {
-            Err(why) => return Verdict::Refused(why),
-            Ok(replies) => replies,
-        },
+        Ok(wanted) => wanted,
+    };
+    let unknown = unknown_qos(store, &wanted);
+    let replies = match refusal(store, wanted) {
+        Err(why) => return Verdict::Refused(why),
+        Ok(replies) => replies,
     };
     let waits = replies.into_iter().filter_map(|reply| match reply {
         Reply::Waiting(reason) if matters(&reason) => {
@@ -158,7 +162,18 @@ fn judge_asked<S: Store>(
         }
         _ => None,
     });
-    Verdict::Allowed(waits.collect())
+    Verdict::Allowed(waits.chain(unknown).collect())
+}
+
+/// A spec may come after those who name it; a name that is mistyped never gets one.
+fn unknown_qos<S: Store>(store: &S, wanted: &Wanted) -> Option<String> {
+    let named = wanted.operations.iter().find_map(|operation| match operation {
+        Operation::PutPod(spec) => spec.traffic.labels.get(NAMES_QOS),
+        _ => None,
+    });
+    let name = QosName::new(named?).ok()?;
+    let is_there = store.get(&ObjectKey::Qos(name.clone())).is_some();
+    (!is_there).then(|| format!("QosSpec {name} does not exist; until it does it limits nothing"))
 }
 
 /// What an apiserver may not have filled in yet.

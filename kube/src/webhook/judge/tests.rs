@@ -336,6 +336,17 @@ fn a_pod_that_will_wait_is_allowed_with_a_word() {
         assert!(warned.starts_with("it will wait for its network: "), "{warned}");
         assert!(warned.contains(rule), "{ask:?}: {warned}");
     }
+    let named = [("qos", "silver")];
+    for verdict in [
+        scene.create("pods", pod("new", &named)),
+        scene.create("deployments.apps", template("new", &named)),
+    ] {
+        assert!(warning(verdict).starts_with("QosSpec silver does not exist"));
+    }
+    let silver = json!({ "apiVersion": "atoll.io/v1", "kind": "QosSpec",
+                         "metadata": { "name": "silver" }, "spec": { "egress": { "rate": 5 } } });
+    assert_eq!(scene.take_in(&silver), None);
+    assert_eq!(scene.create("pods", pod("new", &named)), allowed());
     // The pods of a workload may have now what its next ones ask for.
     let late = template("new", &[("logical_switch", "late")]);
     let warned = warning(scene.create("deployments.apps", late));
