@@ -39,12 +39,11 @@ pub(super) fn judge<S: Store>(store: &S, request: &Request) -> Result<Verdict, M
     match (resource, request.operation) {
         // A status is ours, a binding the scheduler's.
         _ if !request.sub_resource.is_empty() => Ok(allowed()),
-        (("kubeovn.io", "subnets" | "ips") | ("atoll.io", "qosspecs"), verb) => match verb {
-            Verb::Create | Verb::Update => judge_manifest(store, request),
-            Verb::Delete => judge_end(store, request),
-            Verb::Other => Ok(allowed()),
-        },
+        (("kubeovn.io", "subnets"), Verb::Delete) => judge_end(store, request),
         (_, Verb::Delete | Verb::Other) => Ok(allowed()),
+        (("kubeovn.io", "subnets" | "ips") | ("atoll.io", "qosspecs"), _) => {
+            judge_manifest(store, request)
+        }
         (("", "pods"), _) => judge_pod(store, request),
         (("apps", "deployments" | "statefulsets" | "daemonsets") | ("batch", "jobs"), _) => {
             of_pods("/spec/template")
@@ -79,24 +78,23 @@ fn judge_manifest<S: Store>(store: &S, request: &Request) -> Result<Verdict, Mal
     })
 }
 
-/// A Subnet or QosSpec that is to be deleted. One that is in use stays until it is not any more.
+/// A Subnet that is to be deleted. One that is in use stays until it is not any more.
 fn judge_end<S: Store>(store: &S, request: &Request) -> Result<Verdict, Malformed> {
     let object: DynamicObject = parse(&request.old_object)?;
-    let Some(key) = translate::manifest_name(&object) else { return Ok(allowed()) };
+    let Some(ObjectKey::Subnet(name)) = translate::manifest_name(&object) else {
+        return Ok(allowed());
+    };
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(allowed());
     }
-    let gone = Wanted { operations: translate::gone(&key), key: key.clone() };
-    let in_use = match refusal(store, gone) {
+    let key = ObjectKey::Subnet(name.clone());
+    match refusal(store, Wanted { operations: translate::gone(&key), key }) {
         Err(why) => return Ok(Verdict::Refused(why)),
         // Not in the store, or not Kubernetes' to delete.
         Ok(replies) if replies.is_empty() => return Ok(allowed()),
-        Ok(_) => match key {
-            ObjectKey::Subnet(name) => store.answer(vec![Operation::DeleteSubnet(name)]),
-            _ => return Ok(allowed()),
-        },
-    };
-    Ok(match in_use {
+        Ok(_) => {}
+    }
+    Ok(match store.answer(vec![Operation::DeleteSubnet(name)]) {
         Outcome::Refused { refusal, .. } => {
             Verdict::Allowed(vec![format!("it goes when nobody uses it any more: {refusal}")])
         }

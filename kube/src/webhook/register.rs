@@ -120,11 +120,10 @@ fn object(registration: &Registration, own: &str, home: &str) -> ValidatingWebho
         }
     };
     let put = ["CREATE", "UPDATE"];
-    let all = ["CREATE", "UPDATE", "DELETE"];
     let ours = vec![
-        rule(&all, "kubeovn.io", &["subnets"], "Cluster"),
+        rule(&["CREATE", "UPDATE", "DELETE"], "kubeovn.io", &["subnets"], "Cluster"),
         rule(&put, "kubeovn.io", &["ips"], "Cluster"),
-        rule(&all, "atoll.io", &["qosspecs"], "Cluster"),
+        rule(&put, "atoll.io", &["qosspecs"], "Cluster"),
     ];
     let apps = rule(&put, "apps", &["deployments", "statefulsets", "daemonsets"], "Namespaced");
     let workloads = vec![apps, rule(&put, "batch", &["jobs"], "Namespaced")];
@@ -270,7 +269,7 @@ mod tests {
         let expected = [
             (r#"["subnets"]"#, all),
             (r#"["ips"]"#, put),
-            (r#"["qosspecs"]"#, all),
+            (r#"["qosspecs"]"#, put),
             (r#"["pods"]"#, put),
             (r#"["deployments","statefulsets","daemonsets"]"#, put),
             (r#"["jobs"]"#, put),

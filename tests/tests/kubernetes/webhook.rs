@@ -54,7 +54,7 @@ async fn subnets(kubernetes: &Kubernetes) -> Result<()> {
     moved["spec"]["gateway"] = json!("10.50.0.9");
     let gold = json!({
         "apiVersion": "atoll.io/v1", "kind": "QosSpec", "metadata": { "name": "gold" },
-        "spec": { "ingress": { "rate": 4_000_000 } },
+        "spec": { "priority": 1 },
     });
     let ip = json!({
         "apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": { "name": "mine.shop" },
@@ -63,7 +63,7 @@ async fn subnets(kubernetes: &Kubernetes) -> Result<()> {
     for (object, rule) in [
         (serde_json::from_str(&subnet("blue", "10.50.8.0/24"))?, "overlaps 10.50.0.0/16"),
         (moved, "its IPv4 gateway is 10.50.0.1 and not 10.50.0.9"),
-        (gold, "Mbit"),
+        (gold, "it limits neither direction"),
         (ip, "IP (a reservation made by hand) is not implemented"),
     ] {
         let said = refused(kubernetes, &object).await?;

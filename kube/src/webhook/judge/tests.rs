@@ -86,13 +86,15 @@ impl Scene {
         intake.warnings.pop().map(|(_, why)| why)
     }
 
+    /// `resource` is `pods`, `pods/status`, `deployments.apps`.
     fn judge(&self, resource: &str, verb: Verb, now: Value, before: Value) -> Verdict {
+        let (resource, sub_resource) = resource.split_once('/').unwrap_or((resource, ""));
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
         let (resource, group) = (resource.to_owned(), group.to_owned());
         let request = Request {
             uid: UID.to_owned(),
             resource: Resource { group, resource },
-            sub_resource: String::new(),
+            sub_resource: sub_resource.to_owned(),
             namespace: "shop".to_owned(),
             operation: verb,
             object: now,
@@ -386,7 +388,9 @@ fn a_pod_is_judged_by_what_an_update_changes() {
 fn what_nobody_judges_is_allowed() {
     let scene = Scene::new();
     let bad = pod("new", &[("vip", "x")]);
-    for resource in ["services", "replicasets.apps", "pods.example.org", "subnets.example.org"] {
+    for resource in
+        ["services", "replicasets.apps", "pods.example.org", "subnets.example.org", "pods/status"]
+    {
         assert_eq!(scene.create(resource, bad.clone()), allowed(), "{resource}");
     }
     assert_eq!(scene.delete("pods", bad.clone()), allowed());
