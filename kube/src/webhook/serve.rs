@@ -19,10 +19,10 @@ use super::desk::Desk;
 use crate::store::Store;
 
 /// Connections at once. Others wait in the kernel's queue, and the apiserver does without them.
-const CONNECTIONS_MAX: usize = 128;
+pub(super) const CONNECTIONS_MAX: usize = 128;
 
 /// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(2);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(2);
 
 /// How long a connection may be silent: longer than a client of Go keeps one that it does not use.
 const SILENCE: Duration = Duration::from_secs(100);

@@ -1,7 +1,7 @@
 //! The webhook as an apiserver meets it: by its address, with its authority, on a socket.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use rustls::pki_types::pem::PemObject as _;
@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::serve::{CONNECTIONS_MAX, HANDSHAKE};
 use super::*;
 use crate::Connect;
 use crate::fake::{Fake, listening};
@@ -209,6 +210,23 @@ async fn a_connection_that_says_nothing_ends() {
         never = serve(webhook, Fake::new()) => match never {},
         ended = patience => ended.unwrap(),
     }
+}
+
+/// A crowd that says nothing takes no more than its share, and has it until it is turned away.
+#[tokio::test]
+async fn no_more_connections_are_held_than_there_is_room_for() {
+    let webhook = open("127.0.0.1");
+    let client = Client::of(&webhook);
+    let begun = Instant::now();
+    beside(webhook, Fake::new(), async {
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            silent.push(TcpStream::connect(client.address).await.unwrap());
+        }
+        client.connect("127.0.0.1").await.unwrap();
+        assert!(begun.elapsed() >= HANDSHAKE, "{:?}", begun.elapsed());
+    })
+    .await;
 }
 
 #[tokio::test]
