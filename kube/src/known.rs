@@ -3,7 +3,7 @@
 //! An apiserver repeats itself: with each list, with each heartbeat of a node, with each annotation
 //! that somebody writes, Atoll among them. What would change nothing is not proposed.
 
-use atoll_model::{Object, Operation, Origin, PodPhase};
+use atoll_model::{Object, Operation, Origin, PodPhase, Refusal};
 
 /// Whether `operation` would change nothing about `known`, the object that it is about.
 pub(crate) fn is_done(operation: &Operation, known: Option<&Object>) -> bool {
@@ -49,6 +49,12 @@ pub(crate) fn is_done(operation: &Operation, known: Option<&Object>) -> bool {
         ) => true,
         _ => false,
     }
+}
+
+/// Whether a refusal is a matter of the order in which objects are seen, as a rule: what is missing
+/// comes, and nobody did anything wrong.
+pub(crate) fn is_of_order(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NotSetUp | Refusal::NodeUnknown(_) | Refusal::NamespaceInUse(_))
 }
 
 #[cfg(test)]

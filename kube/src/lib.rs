@@ -14,7 +14,8 @@
 //!   doubt.
 //! * `publish`: annotations of pods and nodes, `IP` objects, status of Subnets, events: behind, and
 //!   only where they differ.
-//! * [`run`]: all of that, while this member leads.
+//! * `webhook`: what the store would refuse is refused when the apiserver is asked for it.
+//! * [`run`]: all of that, while this member leads; and the webhook's answers.
 //!
 //! # Invariants
 //!
@@ -30,8 +31,8 @@
 //! The crate knows the store by the trait [`Store`] alone, and depends on `atoll-model` and the
 //! manifests of `atoll-api`, never on raft.
 //!
-//! Absent for now: the admission webhook, IP objects made by users (reservations), mirrors, and QoS
-//! by name.
+//! Absent for now: IP objects made by users (reservations), mirrors, and Subnets that name a
+//! QosSpec.
 
 pub mod crd;
 
@@ -48,7 +49,9 @@ mod queue;
 mod reign;
 mod store;
 mod translate;
+mod webhook;
 
 pub use connect::{Connect, ConnectError};
 pub use reign::run;
 pub use store::{Proposed, Store, StoreGone};
+pub use webhook::{CertificateError, Webhook, WebhookError, WebhookOptions};

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use atoll_model::{Object, ObjectKey, Operation, PodList, Uid};
-use futures::future::{FutureExt as _, LocalBoxFuture, join_all};
+use futures::future::{FutureExt as _, LocalBoxFuture, OptionFuture, join_all};
 use futures::stream::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DynamicObject, PartialObjectMeta};
@@ -18,6 +18,7 @@ use crate::intake::Intake;
 use crate::objects::{Node, Pod, StatefulSet};
 use crate::publish::Publisher;
 use crate::store::{Store, StoreGone};
+use crate::webhook::{Registration, Webhook, register, serve};
 
 #[cfg(test)]
 mod tests;
@@ -41,11 +42,26 @@ enum Event {
     Ips(Seen<DynamicObject>),
 }
 
-/// Brings Kubernetes and the store together whenever this member leads; returns when the store is
-/// gone.
+/// Brings Kubernetes and the store together whenever this member leads, and answers the apiserver's
+/// questions at any time; returns when the store is gone.
+///
+/// Whoever leads without a webhook takes back what another one has told the apiserver of its own.
 ///
 /// Needs a runtime of its own thread: reading a page of a list takes milliseconds.
-pub async fn run<S: Store>(mut store: S, connect: Connect) -> StoreGone {
+pub async fn run<S: Store>(store: S, connect: Connect, webhook: Option<Webhook>) -> StoreGone {
+    let registration = webhook.as_ref().map(Webhook::registration);
+    let answers = webhook.map(|webhook| serve(webhook, store.clone()));
+    tokio::select! {
+        gone = reign_after_reign(store, &connect, registration.as_ref()) => gone,
+        Some(never) = OptionFuture::from(answers) => match never {},
+    }
+}
+
+async fn reign_after_reign<S: Store>(
+    mut store: S,
+    connect: &Connect,
+    webhook: Option<&Registration>,
+) -> StoreGone {
     loop {
         let Some(term) = store.term() else {
             match store.term_changed().await {
@@ -54,7 +70,8 @@ pub async fn run<S: Store>(mut store: S, connect: Connect) -> StoreGone {
             }
         };
         let own = store.clone();
-        if let Err(gone) = while_leading(&mut store, term, reign(own, &connect, term)).await {
+        let reign = reign(own, connect, webhook, term);
+        if let Err(gone) = while_leading(&mut store, term, reign).await {
             return gone;
         }
         tracing::info!(term, "Kubernetes is another member's now");
@@ -84,6 +101,7 @@ async fn while_leading<S: Store>(
 async fn reign<S: Store>(
     mut store: S,
     connect: &Connect,
+    webhook: Option<&Registration>,
     term: u64,
 ) -> Result<Infallible, StoreGone> {
     let mut complained = false;
@@ -100,7 +118,11 @@ async fn reign<S: Store>(
     };
     await_belief(&mut store, term, &apiserver).await?;
     tracing::info!(term, %apiserver, "Kubernetes is this member's");
-    rule(store, term, client, apiserver).await
+    let told = register::keep(client.clone(), webhook.cloned());
+    tokio::select! {
+        ended = rule(store, term, client, apiserver) => ended,
+        never = told => match never {},
+    }
 }
 
 /// A client, and whose it is; and everything that was acknowledged before is in the state.

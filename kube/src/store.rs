@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use atoll_api::proto::{Kind, SubnetUsage};
-use atoll_model::{ChangeSet, Object, ObjectKey, Operation, Refusal, Revision, SubnetName};
+use atoll_model::{
+    ChangeSet, Object, ObjectKey, Operation, Outcome, Refusal, Revision, SubnetName,
+};
 
 /// What became of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,13 @@ pub trait Store: Clone + 'static {
         term: u64,
         operations: Vec<Operation>,
     ) -> impl Future<Output = Proposed> + 'static;
+
+    /// What the leader would be answered if it proposed this now, as far as this member's state
+    /// goes; nothing is proposed. Any member can tell. Costs what carrying it out costs.
+    fn answer(&self, operations: Vec<Operation>) -> Outcome;
+
+    /// Whether this member leads or hears who does: then its state is a moment old at most.
+    fn is_fresh(&self) -> bool;
 
     /// One object.
     fn get(&self, key: &ObjectKey) -> Option<Object>;

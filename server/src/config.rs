@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use atoll_api::tls::{CredentialsError, NotLoopback, OthersTls};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
-use atoll_kube::Connect;
 use atoll_model::{ClusterSize, MemberName};
 use atoll_raft::{Retention, Timing};
 use serde::Deserialize;
 
 pub use atoll_ovn_sync::ClusterOptions;
 pub use external::ExternalConfig;
+pub use kubernetes::KubernetesConfig;
 
 /// OVN's well-known ports.
 const NB_PORT: u16 = 6641;
@@ -133,7 +133,7 @@ pub struct Config {
     /// Somebody else's ovn-central that is projected into; `None` if it is ours, or there is none.
     pub external: Option<ExternalConfig>,
     /// The apiserver; `None` for a cluster without Kubernetes.
-    pub kubernetes: Option<Connect>,
+    pub kubernetes: Option<KubernetesConfig>,
     /// How soon a silent leader is replaced.
     pub timing: Timing,
     /// How much history is kept.
@@ -272,7 +272,10 @@ impl Config {
             tls: raw.tls,
             central,
             external,
-            kubernetes: raw.kubernetes.map(TryInto::try_into).transpose()?,
+            kubernetes: raw
+                .kubernetes
+                .map(|raw| kubernetes::kubernetes(raw, insecure_dev))
+                .transpose()?,
             timing: timing(&raw.raft)?,
             retention: retention(&raw.history)?,
         })

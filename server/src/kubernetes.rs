@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use atoll_api::proto::{Kind, SubnetUsage};
-use atoll_kube::{Connect, Proposed, StoreGone};
+use atoll_kube::{Proposed, StoreGone, Webhook};
 use atoll_model::{
-    Actor, ChangeSet, Object, ObjectKey, Operation, Outcome, Revision, SubnetName, Txn,
+    Actor, ChangeSet, MemberName, Object, ObjectKey, Operation, Outcome, Revision, SubnetName, Txn,
 };
-use atoll_raft::{Leadership, Published, Store};
+use atoll_raft::{Leadership, Phase, Published, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::KubernetesConfig;
 use crate::services::subnet_usage;
 
 /// Runs the Kubernetes side until `cancel`, on a thread of its own: it reads lists of thousands of
@@ -19,19 +20,24 @@ use crate::services::subnet_usage;
 ///
 /// # Errors
 ///
-/// The thread cannot be started.
+/// The thread cannot be started, or the webhook cannot listen.
 pub(crate) fn start(
     store: &Store,
-    connect: Connect,
+    member: &MemberName,
+    config: KubernetesConfig,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime for Kubernetes")?;
     let store = KubeStore::new(store);
+    let webhook = {
+        let _within = runtime.enter();
+        config.webhook.map(|options| Webhook::open(member, options)).transpose()?
+    };
     let run = move || {
         runtime.block_on(async {
             tokio::select! {
-                gone = atoll_kube::run(store, connect) => tracing::debug!(%gone, "kubernetes"),
+                gone = atoll_kube::run(store, config.connect, webhook) => tracing::debug!(%gone, "kubernetes"),
                 () = cancel.cancelled() => {}
             }
         });
@@ -45,6 +51,7 @@ pub(crate) fn start(
 struct KubeStore {
     store: Store,
     leadership: watch::Receiver<Leadership>,
+    phase: watch::Receiver<Phase>,
     published: watch::Receiver<Published>,
     /// What was told last.
     seen: Revision,
@@ -52,13 +59,21 @@ struct KubeStore {
 
 impl KubeStore {
     fn new(store: &Store) -> Self {
-        let (leadership, published) = (store.leadership(), store.published());
-        Self { store: store.clone(), leadership, published, seen: Revision(0) }
+        let (leadership, phase) = (store.leadership(), store.phase());
+        let (store, published) = (store.clone(), store.published());
+        Self { store, leadership, phase, published, seen: Revision(0) }
     }
 
     fn look<T>(&self, at: impl FnOnce(&Published) -> T) -> T {
         at(&self.published.borrow())
     }
+}
+
+/// What the leader of the store asks for. Times are stamped when it is proposed.
+fn leaders(operations: Vec<Operation>) -> Txn {
+    let (request, preconditions) = (None, Vec::new());
+    let (actor, clock_ms, wall_ms) = (Actor::Leader, 0, 0);
+    Txn { request, actor, preconditions, operations, clock_ms, wall_ms }
 }
 
 impl atoll_kube::Store for KubeStore {
@@ -80,10 +95,7 @@ impl atoll_kube::Store for KubeStore {
         term: u64,
         operations: Vec<Operation>,
     ) -> impl Future<Output = Proposed> + 'static {
-        let store = self.store.clone();
-        let (request, preconditions) = (None, Vec::new());
-        let (actor, clock_ms, wall_ms) = (Actor::Leader, 0, 0);
-        let txn = Txn { request, actor, preconditions, operations, clock_ms, wall_ms };
+        let (store, txn) = (self.store.clone(), leaders(operations));
         async move {
             match store.propose_in_term(term, txn).await {
                 Ok(Outcome::Applied { .. }) => Proposed::Applied,
@@ -91,6 +103,17 @@ impl atoll_kube::Store for KubeStore {
                 Err(error) => Proposed::NotDone(error.to_string()),
             }
         }
+    }
+
+    fn answer(&self, operations: Vec<Operation>) -> Outcome {
+        // A clone, so that nobody waits for it.
+        let state = self.look(|now| now.state.clone());
+        atoll_store::answer(&state, &leaders(operations))
+    }
+
+    fn is_fresh(&self) -> bool {
+        let is_member = *self.phase.borrow() == Phase::Member;
+        is_member && self.leadership.borrow().leader.is_some()
     }
 
     fn get(&self, key: &ObjectKey) -> Option<Object> {
@@ -136,5 +159,41 @@ impl atoll_kube::Store for KubeStore {
 
     fn usage(&self, subnet: &SubnetName) -> Option<SubnetUsage> {
         self.look(|now| subnet_usage(now, subnet))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use atoll_kube::Store as _;
+
+    use crate::services::testing::{alone, put_node};
+
+    async fn becomes(store: &KubeStore, fresh: bool) {
+        let until = async {
+            while store.is_fresh() != fresh {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), until).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_would_be_answered_is_told_and_nothing_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let raft = alone(directory.path()).await;
+        let store = KubeStore::new(&raft);
+        becomes(&store, true).await;
+        let before = store.applied();
+        assert!(matches!(store.answer(vec![put_node("n1")]), Outcome::Applied { .. }));
+        let join = Operation::DeleteSubnetWhenEmpty("join".parse().unwrap());
+        let Outcome::Refused { refusal, .. } = store.answer(vec![join]) else { panic!() };
+        assert!(refusal.to_string().contains("join"), "{refusal}");
+        assert_eq!(store.objects(Kind::Node), []);
+        assert_eq!(store.applied(), before);
+        raft.shutdown().await;
+        becomes(&store, false).await;
     }
 }

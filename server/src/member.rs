@@ -75,8 +75,8 @@ pub async fn run(
 
     let nodes = NodesService::new(store.clone(), central.clone());
     tokio::spawn(nodes.clone().judge(listeners.clone()));
-    if let Some(connect) = config.kubernetes.clone() {
-        kubernetes::start(&store, connect, listeners.clone())?;
+    if let Some(apiserver) = config.kubernetes.clone() {
+        kubernetes::start(&store, &config.name, apiserver, listeners.clone())?;
     }
 
     let routes = Routes::new(peers.into_service())

@@ -108,6 +108,6 @@ mod tests;
 pub use apply::Applied;
 pub use dump::RestoreError;
 pub use gateway::SeenOutside;
-pub use plan::{Plan, plan};
-pub use qos::{Limit, Limits, effective_limits, knows_important};
+pub use plan::{Plan, answer, plan};
+pub use qos::{Limit, Limits, effective_limits, knows_important, names_other_qos};
 pub use state::{FamilyUsage, State, Usage};

@@ -11,8 +11,9 @@ use atoll_model::{
     Change, Object, ObjectKey, Outcome, Owner, PodKey, Precondition, Refusal, Revision, Txn,
 };
 
+use crate::apply::Applied;
 use crate::feed::{Feed, Scope};
-use crate::qos::effective_limits;
+use crate::qos::{effective_limits, names_other_qos};
 use crate::rows;
 use crate::state::State;
 
@@ -41,10 +42,7 @@ pub struct Plan {
 /// pods) if rates change.
 #[must_use]
 pub fn plan(state: &State, txn: &Txn) -> Plan {
-    let mut fork = state.clone();
-    let mut txn = Txn { request: None, ..txn.clone() };
-    txn.preconditions.retain(|it| !matches!(it, Precondition::EffectEquals(_)));
-    let applied = fork.apply(Revision(state.applied().0 + 1), &txn);
+    let (fork, applied) = try_out(state, txn);
     let changes = applied.changes.map(|set| set.changes).unwrap_or_default();
     let effect = match &applied.outcome {
         Outcome::Applied { .. } => effect(&changes),
@@ -57,6 +55,24 @@ pub fn plan(state: &State, txn: &Txn) -> Plan {
     };
     let pods = affected(state, &fork, &changes);
     Plan { outcome: applied.outcome, changes, pods, effect }
+}
+
+/// The answer that `txn` would get if it were the next entry: [`Plan::outcome`], without a look at
+/// what it would change. The state is left as it is.
+///
+/// Costs what `apply` costs.
+#[must_use]
+pub fn answer(state: &State, txn: &Txn) -> Outcome {
+    try_out(state, txn).1.outcome
+}
+
+/// Applies `txn` to a fork.
+fn try_out(state: &State, txn: &Txn) -> (State, Applied) {
+    let mut fork = state.clone();
+    let mut txn = Txn { request: None, ..txn.clone() };
+    txn.preconditions.retain(|it| !matches!(it, Precondition::EffectEquals(_)));
+    let applied = fork.apply(Revision(state.applied().0 + 1), &txn);
+    (fork, applied)
 }
 
 /// Names what `changes` do, whenever they happen.
@@ -110,7 +126,8 @@ fn affected(before: &State, after: &State, changes: &[Change]) -> Vec<PodKey> {
             }
         }
     }
-    if changes.iter().any(|change| matches!(change.key, ObjectKey::Qos(_))) {
+    let limits_may = |it: &Change| matches!(it.key, ObjectKey::Qos(_)) || names_other_qos(it);
+    if changes.iter().any(limits_may) {
         let limits = |state: &State, key| effective_limits(state, key);
         let other = after.pods.keys().filter(|key| limits(before, key) != limits(after, key));
         pods.extend(other.cloned());

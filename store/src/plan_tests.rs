@@ -23,6 +23,7 @@ fn a_plan_tells_what_the_same_transaction_then_does() {
     let mut it = two_pods();
     let before = it.state.dump();
     let plan = plan(&it.state, &delete("a/p", "u1"));
+    assert_eq!(answer(&it.state, &delete("a/p", "u1")), plan.outcome);
     assert_eq!(it.state.dump(), before, "a plan changed the state");
     assert_eq!(plan.pods, [pod("a/p")]);
     let did = it.apply_txn(&expecting(plan.effect, delete("a/p", "u1")));
@@ -94,8 +95,9 @@ fn the_pods_of_a_subnet_that_changes_are_affected() {
 #[test]
 fn a_plan_of_what_would_be_refused_says_so_and_changes_nothing() {
     let it = two_pods();
-    let node = "n1".parse().unwrap();
-    let plan = plan(&it.state, &txn(vec![Operation::DeleteNode(node)], 0));
+    let delete_node = || Operation::DeleteNode("n1".parse().unwrap());
+    let plan = plan(&it.state, &txn(vec![delete_node()], 0));
     assert!(matches!(plan.outcome, Outcome::Refused { .. }));
+    assert_eq!(answer(&it.state, &txn(vec![delete_node()], 0)), plan.outcome);
     assert!(plan.changes.is_empty() && plan.pods.is_empty());
 }

@@ -3,21 +3,25 @@
 //! Each direction of a pod is decided for itself. The first of these that has a rate for it wins:
 //!
 //! 1. the pod's own rates (its annotations);
-//! 2. a spec that names the pod;
-//! 3. a spec that names its namespace;
-//! 4. a spec that names the subnet of its address;
-//! 5. a spec that selects it by its labels.
+//! 2. the spec that the pod names ([`NAMES_QOS`]);
+//! 3. a spec that names the pod;
+//! 4. a spec that names its namespace;
+//! 5. the spec that its namespace names;
+//! 6. a spec that names the subnet of its address;
+//! 7. a spec that selects it by its labels.
 //!
 //! Of two specs in the same place the higher priority wins, then the lower name. A pod is important
 //! if any spec that means it says so: only specs do, which operators make, and no pod can say it of
-//! itself. Nothing is stored of the result: it is looked up.
+//! itself, so a spec that is named by it or its namespace lends its rates only. A name under which
+//! there is no spec decides nothing until there is. Nothing is stored of the result: it is looked
+//! up.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 use atoll_model::{
-    AllocationState, NamespaceName, Object, ObjectKey, Pod, PodKey, PortName, Qos, QosName,
-    QosSpec, Rate, Rates, Refusal, Reply, SubnetName, limits,
+    AllocationState, Change, Labels, NAMES_QOS, NamespaceName, Object, ObjectKey, Pod, PodKey,
+    PortName, Qos, QosName, QosSpec, Rate, Rates, Refusal, Reply, SubnetName, limits,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -67,6 +71,7 @@ pub fn effective_limits(state: &State, key: &PodKey) -> Limits {
     let mut limits = Limits::default();
     let Some(pod) = state.pod(key) else { return limits };
     limits.fill(&pod.spec.traffic.rates, None);
+    limits.fill_named(state, &pod.spec.traffic.labels);
     let held = state.allocation(&PortName::of_pod(key));
     let held = held.filter(|it| it.state == AllocationState::Active);
     let subnet = held.map(|it| it.subnet.clone());
@@ -85,6 +90,11 @@ pub fn effective_limits(state: &State, key: &PodKey) -> Limits {
                 limits.important = limits.important.take().or(by);
             }
         }
+        if let Target::Namespace(name) = &target
+            && let Some(namespace) = state.namespaces.get(name)
+        {
+            limits.fill_named(state, &namespace.labels);
+        }
     }
     limits
 }
@@ -102,6 +112,14 @@ impl Limits {
         !is_limited || (spec.important && self.important.is_none())
     }
 
+    /// Decides what is still open by the rates of the spec that these labels name.
+    fn fill_named(&mut self, state: &State, labels: &Labels) {
+        let name = labels.get(NAMES_QOS).and_then(|name| QosName::new(name).ok());
+        if let Some(qos) = name.and_then(|name| state.qos(&name)) {
+            self.fill(&qos.spec.rates, Some(&qos.spec.name));
+        }
+    }
+
     /// Decides which rates are still open.
     fn fill(&mut self, rates: &Rates, by: Option<&QosName>) {
         let limit =
@@ -110,6 +128,16 @@ impl Limits {
         *ingress = ingress.take().or(rates.ingress.map(limit));
         *egress = egress.take().or(rates.egress.map(limit));
     }
+}
+
+/// Whether a namespace names another spec than before: what limits its pods may change with it.
+#[must_use]
+pub fn names_other_qos(change: &Change) -> bool {
+    let named = |side: &Option<Object>| match side {
+        Some(Object::Namespace(it)) => it.labels.get(NAMES_QOS).cloned(),
+        _ => None,
+    };
+    named(&change.before) != named(&change.after)
 }
 
 fn selects(spec: &QosSpec, pod: &Pod) -> bool {

@@ -1,4 +1,4 @@
-use atoll_model::{LabelSelector, Labels, Operation, PodSelector};
+use atoll_model::{LabelSelector, Labels, NAMES_QOS, Operation, PodSelector};
 
 use super::*;
 use crate::plan;
@@ -64,6 +64,43 @@ fn the_nearest_to_the_pod_wins() {
     );
     it.apply(Operation::DeleteQos("pod".parse().unwrap())).done();
     assert_eq!(effective_limits(&it.state, &pod("a/p")).egress.unwrap().mbit, 3);
+}
+
+/// A spec that a pod or its namespace names is nearer than what names them, and lends rates only.
+#[test]
+fn whoever_names_a_spec_has_its_rates_and_not_its_importance() {
+    let mut it = Scenario::new();
+    put(&mut it, QosSpec { namespaces: vec![ns("a")], ..spec("far", 9) }).done();
+    put(&mut it, QosSpec { pods: vec![pod("a/p")], ..spec("near", 8) }).done();
+    let named = |name: &str| Labels::from([(NAMES_QOS.to_owned(), name.to_owned())]);
+    let put_pod = |it: &mut Scenario, name: &str, rates: Rates| {
+        let mut spec = pod_spec("a/p", "u1");
+        (spec.traffic.labels, spec.traffic.rates) = (named(name), rates);
+        it.apply(Operation::PutPod(spec)).allocated();
+    };
+    put_pod(&mut it, "gold", Rates::default());
+    assert_eq!(ingress(&it), Some(8), "there is no such spec yet");
+    put(&mut it, QosSpec { important: true, ..spec("gold", 7) }).done();
+    let limits = effective_limits(&it.state, &pod("a/p"));
+    assert_eq!(limits.ingress.unwrap().by, Some("gold".parse().unwrap()));
+    assert_eq!(limits.important, None, "no pod can say it of itself");
+    put_pod(&mut it, "gold", Rates { ingress: rate(1), egress: None });
+    assert_eq!(ingress(&it), Some(1), "its own rates win");
+    // What its namespace names is behind what names the pod or the namespace.
+    put_pod(&mut it, "no name at all", Rates::default());
+    let before = it.state.clone();
+    it.apply(Operation::PutNamespace(ns("a"), named("gold"))).done();
+    assert_eq!(ingress(&it), Some(8));
+    for name in ["near", "far"] {
+        it.apply(Operation::DeleteQos(name.parse().unwrap())).done();
+    }
+    assert_eq!(ingress(&it), Some(7));
+    let plan = plan(&before, &txn(vec![Operation::PutNamespace(ns("a"), named("gold"))], 0));
+    assert_eq!(plan.pods, [], "others are nearer");
+    let plan = crate::plan(&it.state, &txn(vec![Operation::DeleteNamespace(ns("a"))], 0));
+    assert!(matches!(plan.outcome, atoll_model::Outcome::Refused { .. }), "it has a pod");
+    let unnamed = Operation::PutNamespace(ns("a"), Labels::new());
+    assert_eq!(crate::plan(&it.state, &txn(vec![unnamed], 0)).pods, [pod("a/p")]);
 }
 
 #[test]

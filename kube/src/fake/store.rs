@@ -30,6 +30,14 @@ struct Inner {
     revision: watch::Sender<Revision>,
 }
 
+impl Inner {
+    fn txn(&self, operations: Vec<Operation>) -> Txn {
+        let (request, preconditions) = (None, Vec::new());
+        let (actor, clock_ms, wall_ms) = (Actor::Leader, self.clock_ms, 0);
+        Txn { request, actor, preconditions, operations, clock_ms, wall_ms }
+    }
+}
+
 impl Fake {
     /// A cluster that is set up, whose leader this is.
     pub(crate) fn new() -> Self {
@@ -46,14 +54,7 @@ impl Fake {
     /// Carries out a transaction that nobody here proposed.
     pub(crate) fn apply(&self, operations: Vec<Operation>) -> Proposed {
         let inner = &mut *self.inner.borrow_mut();
-        let txn = Txn {
-            request: None,
-            actor: Actor::Leader,
-            preconditions: Vec::new(),
-            operations,
-            clock_ms: inner.clock_ms,
-            wall_ms: 0,
-        };
+        let txn = inner.txn(operations);
         let applied = inner.state.apply(Revision(inner.state.applied().0 + 1), &txn);
         inner.changes.extend(applied.changes.map(Arc::new));
         inner.revision.send_replace(inner.state.revision());
@@ -107,6 +108,15 @@ impl Store for Fake {
             own.inner.borrow_mut().proposed.push(operations.clone());
             own.apply(operations)
         }
+    }
+
+    fn answer(&self, operations: Vec<Operation>) -> Outcome {
+        let inner = self.inner.borrow();
+        atoll_store::answer(&inner.state, &inner.txn(operations))
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.term().is_some()
     }
 
     fn get(&self, key: &ObjectKey) -> Option<Object> {

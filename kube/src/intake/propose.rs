@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use atoll_api::proto::Kind;
-use atoll_model::{ObjectKey, Operation, Refusal};
+use atoll_model::{ObjectKey, Operation};
 use futures::FutureExt as _;
 
 use super::Intake;
@@ -75,8 +75,7 @@ impl<S: Store> Intake<S> {
             }
             Proposed::Refused(refusal) => {
                 self.pending.failed(Instant::now(), key.clone(), operations);
-                // A matter of order, as a rule.
-                if !matches!(refusal, Refusal::NodeUnknown(_) | Refusal::NamespaceInUse(_)) {
+                if !known::is_of_order(&refusal) {
                     self.refuse(key, &refusal.to_string());
                 }
             }

@@ -26,6 +26,7 @@ use crate::queue::Queue;
 use crate::store::Store;
 use observed::{SeenAnnotations, SeenIp, SeenManifest};
 use warn::Warning;
+pub(crate) use write::MANAGER;
 use write::{Outcome, Writer};
 
 /// Requests under way. An apiserver gives each user a share of its seats; this is a small one.

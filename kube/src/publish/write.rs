@@ -19,7 +19,7 @@ use crate::objects::{Node, Pod};
 pub(super) const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
 
 /// Who owns the fields: one name for what is decided, one for what keeps an object.
-const MANAGER: &str = "atoll";
+pub(crate) const MANAGER: &str = "atoll";
 const KEEPER: &str = "atoll-finalizer";
 
 /// A write that is not answered by then is made again; each says all that it has to say.

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use atoll_model::{Addresses, MacAddress, PodRequest, PodTraffic, Rate, SubnetName};
+use atoll_model::{
+    Addresses, MacAddress, NAMES_QOS, PodRequest, PodTraffic, QosName, Rate, SubnetName,
+};
 
 use super::Unreadable;
 
@@ -11,7 +13,7 @@ pub(crate) const PREFIX: &str = "ovn.kubernetes.io/";
 
 /// Asked for by users of kube-ovn, and not implemented: a pod that is half obeyed is worse than one
 /// that waits and says why.
-const NOT_IMPLEMENTED: [&str; 21] = [
+const NOT_IMPLEMENTED: [&str; 20] = [
     "aaps",
     "activation_strategy",
     "default_route",
@@ -27,7 +29,6 @@ const NOT_IMPLEMENTED: [&str; 21] = [
     "north_gateway",
     "port_security",
     "port_vips",
-    "qos",
     "routes",
     "security_groups",
     "snat",
@@ -71,6 +72,10 @@ pub(crate) fn read<'a>(
             "ingress_burst" => ingress.burst = number(value).map_err(wrong)?,
             "egress_rate" => egress.rate = number(value).map_err(wrong)?,
             "egress_burst" => egress.burst = number(value).map_err(wrong)?,
+            "qos" => {
+                qos(value).map_err(wrong)?;
+                asked.traffic.labels.insert(NAMES_QOS.to_owned(), value.to_owned());
+            }
             "mirror" => asked.traffic.mirror = switch(value).map_err(wrong)?,
             "port_security" if value == "false" => {}
             _ if NOT_IMPLEMENTED.contains(&short) => {
@@ -144,6 +149,10 @@ fn subnet(text: &str) -> Result<SubnetName, String> {
     SubnetName::new(text).map_err(|error| error.to_string())
 }
 
+fn qos(text: &str) -> Result<QosName, String> {
+    QosName::new(text).map_err(|error| error.to_string())
+}
+
 fn number(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| "a whole number of Mbit, 0 or more".to_owned())
 }
@@ -168,8 +177,10 @@ mod tests {
             ("egress_rate", "20"),
             ("egress_burst", "5"),
             ("mirror", "true"),
+            ("qos", "gold"),
         ])
         .unwrap();
+        assert_eq!(traffic.labels[NAMES_QOS], "gold");
         assert_eq!(request.addresses.to_string(), "10.16.0.9,fd00::9");
         assert_eq!(request.mac.unwrap().to_string(), "0a:00:00:00:00:09");
         assert_eq!(request.subnet.unwrap().as_str(), "blue");
@@ -223,6 +234,7 @@ mod tests {
             ("egress_rate", "1.5", "a whole number"),
             ("vip", "10.0.0.1", "is not implemented"),
             ("mirror", "yes", "true or false"),
+            ("qos", "Gold", "QoS spec name"),
         ] {
             let error = asked(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(&format!("{PREFIX}{key}={value}")), "{error}");

@@ -1,7 +1,7 @@
 //! Subnets and QosSpecs: `atoll_api::manifest` reads them, as it does for `atollctl`.
 
 use atoll_api::manifest::{self, ATOLL_VERSION, Manifest};
-use atoll_model::{ObjectKey, Operation, Origin, QosName, SubnetName};
+use atoll_model::{NAMES_QOS, ObjectKey, Operation, Origin, QosName, SubnetName};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
@@ -28,6 +28,10 @@ pub(crate) fn manifest(object: &DynamicObject) -> Result<Wanted, Unreadable> {
         "spec": if spec.is_null() { json!({}) } else { spec },
     });
     match manifest::parse(&written).map_err(Unreadable::new)? {
+        Manifest::Subnet(..) if names_qos(object) => Err(Unreadable(format!(
+            "annotation {NAMES_QOS} is not implemented for a Subnet; name the Subnet in `subnets` \
+             of the QosSpec"
+        ))),
         Manifest::Subnet(spec, notes) => {
             notes.iter().for_each(|note| tracing::debug!("{note}"));
             let key = ObjectKey::Subnet(spec.name.clone());
@@ -38,6 +42,10 @@ pub(crate) fn manifest(object: &DynamicObject) -> Result<Wanted, Unreadable> {
             Ok(Wanted { key, operations: vec![Operation::PutQos(spec)] })
         }
     }
+}
+
+fn names_qos(object: &DynamicObject) -> bool {
+    objects::annotations(&object.metadata).any(|(key, _)| key == NAMES_QOS)
 }
 
 fn api_version(object: &DynamicObject) -> &str {
@@ -82,6 +90,10 @@ mod tests {
         let fixed = json!({ "cidrBlock": "10.1.0.0/16", "vlan": "v1" });
         let error = manifest(&object("kubeovn.io/v1", "Subnet", fixed)).unwrap_err();
         assert!(error.to_string().contains("spec.vlan: v1 is not implemented"), "{error}");
+        let mut named = object("kubeovn.io/v1", "Subnet", json!({ "cidrBlock": "10.1.0.0/16" }));
+        named.metadata.annotations = Some([(NAMES_QOS.to_owned(), "gold".to_owned())].into());
+        let error = manifest(&named).unwrap_err().to_string();
+        assert!(error.contains("name the Subnet in `subnets` of the QosSpec"), "{error}");
         let nothing = manifest(&object("kubeovn.io/v1", "Subnet", Value::Null)).unwrap_err();
         assert!(nothing.to_string().contains("spec.cidrBlock: must be set"), "{nothing}");
     }

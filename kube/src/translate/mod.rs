@@ -7,13 +7,13 @@ mod node;
 mod pod;
 mod workload;
 
-use atoll_model::{Labels, NamespaceName, NodeName, ObjectKey, Operation, limits};
+use atoll_model::{Labels, NAMES_QOS, NamespaceName, NodeName, ObjectKey, Operation, limits};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub(crate) use annotations::PREFIX;
 pub(crate) use manifest::{manifest, manifest_name};
 pub(crate) use node::node;
-pub(crate) use pod::{pod, pod_key};
+pub(crate) use pod::{has_own_network, pod, pod_key, pod_on};
 pub(crate) use workload::{workload, workload_key};
 
 use crate::objects;
@@ -41,7 +41,10 @@ impl Unreadable {
 pub(crate) fn namespace(metadata: &ObjectMeta) -> Result<Wanted, Unreadable> {
     let name = NamespaceName::new(objects::name(metadata)).map_err(Unreadable::new)?;
     let key = ObjectKey::Namespace(name.clone());
-    let put = Operation::PutNamespace(name, labels(metadata));
+    // One that cannot be a name is one under which nothing is: the namespace is needed all the same.
+    let named = objects::annotations(metadata).find(|(key, _)| *key == NAMES_QOS);
+    let labels = named.into_iter().chain(objects::labels(metadata).filter(|it| it.0 != NAMES_QOS));
+    let put = Operation::PutNamespace(name, stored(labels));
     Ok(Wanted { key, operations: vec![put] })
 }
 
@@ -67,9 +70,9 @@ pub(crate) fn node_key(metadata: &ObjectMeta) -> Option<ObjectKey> {
 }
 
 /// As many labels as the store takes; Kubernetes sets no limit, and nobody selects by the 129th.
-fn labels(metadata: &ObjectMeta) -> Labels {
+fn stored<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> Labels {
     let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-    objects::labels(metadata).take(limits::LABELS_MAX).map(own).collect()
+    labels.take(limits::LABELS_MAX).map(own).collect()
 }
 
 #[cfg(test)]
@@ -94,8 +97,24 @@ mod tests {
     #[test]
     fn more_labels_than_the_store_takes_do_not_cost_the_namespace() {
         let many: serde_json::Map<_, _> = (0..500).map(|n| (format!("l{n}"), json!(""))).collect();
-        let wanted = namespace(&metadata(json!({ "name": "shop", "labels": many }))).unwrap();
-        let [Operation::PutNamespace(_, labels)] = wanted.operations.as_slice() else { panic!() };
+        let named = json!({ (NAMES_QOS): "gold" });
+        let object = json!({ "name": "shop", "labels": many, "annotations": named });
+        let labels = labels(object);
         assert_eq!(labels.len(), limits::LABELS_MAX);
+        assert_eq!(labels[NAMES_QOS], "gold");
+    }
+
+    fn labels(namespace: serde_json::Value) -> Labels {
+        let wanted = super::namespace(&metadata(namespace)).unwrap();
+        let [Operation::PutNamespace(_, labels)] = wanted.operations.as_slice() else { panic!() };
+        labels.clone()
+    }
+
+    #[test]
+    fn a_namespace_names_a_qos_spec_by_annotation_and_not_by_label() {
+        let named = json!({ (NAMES_QOS): "gold" });
+        assert_eq!(labels(json!({ "name": "shop", "labels": named })), Labels::new());
+        let labels = labels(json!({ "name": "shop", "annotations": named }));
+        assert_eq!(labels, Labels::from([(NAMES_QOS.to_owned(), "gold".to_owned())]));
     }
 }

@@ -2,7 +2,7 @@
 
 use atoll_model::{NodeName, NodeSpec, ObjectKey, Operation, Uid};
 
-use super::{Unreadable, Wanted, labels};
+use super::{Unreadable, Wanted, stored};
 use crate::objects::{self, Node};
 
 /// The kind of address by which nodes reach each other.
@@ -15,7 +15,12 @@ pub(crate) fn node(node: &Node) -> Result<Wanted, Unreadable> {
     let internal = node.status.addresses.iter().filter(|it| it.kind == INTERNAL);
     let addresses = internal.map(|it| it.address.parse());
     let addresses = addresses.collect::<Result<_, _>>().map_err(Unreadable::new)?;
-    let spec = NodeSpec { name: name.clone(), uid, addresses, labels: labels(&node.metadata) };
+    let spec = NodeSpec {
+        name: name.clone(),
+        uid,
+        addresses,
+        labels: stored(objects::labels(&node.metadata)),
+    };
     // Without a word of it (no kubelet has come yet) it is not ready.
     let says_ready = node.status.conditions.iter().find(|it| it.name == "Ready");
     let ready = says_ready.is_some_and(|it| it.status == "True");

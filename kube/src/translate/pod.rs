@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use atoll_model::{
-    NamespaceName, NodeName, ObjectKey, Operation, PodKey, PodOwner, PodPhase, PodSpec, Uid,
-    WorkloadKind,
+    NAMES_QOS, NamespaceName, NodeName, ObjectKey, Operation, PodKey, PodOwner, PodPhase, PodSpec,
+    Uid, WorkloadKind,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -22,27 +22,37 @@ pub(crate) fn pod_key(metadata: &ObjectMeta) -> Option<PodKey> {
 /// Of its labels only those count whose keys are in `selected`: pods' labels change often, and
 /// every change of what is stored is an entry in the log.
 pub(crate) fn pod(pod: &Pod, selected: &BTreeSet<String>) -> Result<Option<Wanted>, Unreadable> {
-    let Some(node) = pod.spec.node_name.as_deref().filter(|node| !node.is_empty()) else {
-        return Ok(None);
-    };
-    if pod.spec.host_network == Some(true) {
-        return Ok(None);
-    }
+    let node = pod.spec.node_name.as_deref().filter(|node| !node.is_empty());
+    let Some(node) = node.filter(|_| has_own_network(pod)) else { return Ok(None) };
+    pod_on(NodeName::new(node).map_err(Unreadable::new)?, pod, selected).map(Some)
+}
+
+/// Whether a pod has another network than its node.
+pub(crate) fn has_own_network(pod: &Pod) -> bool {
+    pod.spec.host_network != Some(true)
+}
+
+/// What a pod with a network of its own asks for on `node`.
+pub(crate) fn pod_on(
+    node: NodeName,
+    pod: &Pod,
+    selected: &BTreeSet<String>,
+) -> Result<Wanted, Unreadable> {
     let key = pod_key(&pod.metadata).ok_or_else(|| Unreadable::new("its name is none"))?;
     let uid = Uid::new(objects::uid(&pod.metadata)).map_err(Unreadable::new)?;
-    let node = NodeName::new(node).map_err(Unreadable::new)?;
     let mut spec = PodSpec::new(key.clone(), uid, node);
     spec.phase = phase(pod);
     // What is over asks for nothing, and must not be kept by an annotation that nobody can read.
     if spec.phase == PodPhase::Running {
         let asked = annotations::read(objects::annotations(&pod.metadata))?;
         (spec.request, spec.traffic) = (asked.request, asked.traffic);
-        let labels = objects::labels(&pod.metadata).filter(|(key, _)| selected.contains(*key));
-        spec.traffic.labels =
-            labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let is_read = |key: &str| selected.contains(key) && key != NAMES_QOS;
+        let labels = objects::labels(&pod.metadata).filter(|(key, _)| is_read(key));
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        spec.traffic.labels.extend(labels);
         spec.owner = owner(&pod.metadata)?;
     }
-    Ok(Some(Wanted { key: ObjectKey::Pod(key), operations: vec![Operation::PutPod(spec)] }))
+    Ok(Wanted { key: ObjectKey::Pod(key), operations: vec![Operation::PutPod(spec)] })
 }
 
 /// An evicted pod is a failed one.
@@ -150,6 +160,23 @@ mod tests {
         let labels = json!({ "tier": "web", "pod-template-hash": "5d4" });
         let labels = spec(|it| it["metadata"]["labels"] = labels).unwrap().traffic.labels;
         assert_eq!(labels.into_iter().collect::<Vec<_>>(), [("tier".into(), "web".into())]);
+    }
+
+    /// A QosSpec that somebody selects by that label would mean whoever names it.
+    #[test]
+    fn a_qos_spec_is_named_by_the_annotation_and_not_by_a_label() {
+        let mut object = object(|it| {
+            it["metadata"]["labels"] = json!({ (NAMES_QOS): "gold" });
+            it["metadata"]["annotations"] = json!({ (NAMES_QOS): "silver" });
+        });
+        let selected = BTreeSet::from([NAMES_QOS.to_owned()]);
+        let named = |object: &Pod| match pod(object, &selected).unwrap().unwrap().operations[..] {
+            [Operation::PutPod(ref spec)] => spec.traffic.labels.get(NAMES_QOS).cloned(),
+            ref other => panic!("{other:?}"),
+        };
+        assert_eq!(named(&object).as_deref(), Some("silver"));
+        object.metadata.annotations = None;
+        assert_eq!(named(&object), None);
     }
 
     #[test]

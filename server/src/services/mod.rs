@@ -8,7 +8,7 @@ mod ovn;
 mod serving;
 mod store;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trace;
 mod txn;
 mod watch;

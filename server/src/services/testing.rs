@@ -8,7 +8,7 @@ use atoll_raft::{RaftOptions, Retention, Store, Timing};
 use tonic::Request;
 
 /// A cluster of one that is set up.
-pub(super) async fn alone(directory: &Path) -> Store {
+pub(crate) async fn alone(directory: &Path) -> Store {
     let advertise = "127.0.0.1:1".to_owned();
     let options = RaftOptions {
         name: MemberName::new("m1").unwrap(),
@@ -35,7 +35,7 @@ pub(super) fn from<T>(caller: &str, message: T) -> Request<T> {
 }
 
 /// Announces a node.
-pub(super) fn put_node(name: &str) -> Operation {
+pub(crate) fn put_node(name: &str) -> Operation {
     Operation::PutNode(NodeSpec {
         name: NodeName::new(name).unwrap(),
         uid: Uid::new(name).unwrap(),

@@ -56,7 +56,8 @@ pub use object::{
 pub use operation::{Actor, Operation, Precondition, Txn};
 pub use outcome::{Outcome, Reply};
 pub use qos::{
-    IMPORTANT_DSCP, Mirror, MirrorTarget, PodSelector, PodTraffic, Qos, QosSpec, Rate, Rates,
+    IMPORTANT_DSCP, Mirror, MirrorTarget, NAMES_QOS, PodSelector, PodTraffic, Qos, QosSpec, Rate,
+    Rates,
 };
 pub use refusal::Refusal;
 pub use selector::{LabelRequirement, LabelSelector, LabelTest};

@@ -11,6 +11,10 @@ use crate::{
 /// are those of AF4x, so that switches which look at no more treat it well.
 pub const IMPORTANT_DSCP: u8 = 35;
 
+/// The label by which a pod or a namespace names the [`QosSpec`] whose rates it is to have. It is no
+/// label of theirs: whoever takes them in makes it of the annotation of that name.
+pub const NAMES_QOS: &str = "ovn.kubernetes.io/qos";
+
 /// A rate, from the pod's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate {
@@ -45,7 +49,7 @@ pub struct PodTraffic {
     pub rates: Rates,
     /// Its traffic is copied.
     pub mirror: bool,
-    /// Its labels, as far as some stored selector names them.
+    /// Its labels, as far as some stored selector names them; and [`NAMES_QOS`].
     pub labels: Labels,
 }
 

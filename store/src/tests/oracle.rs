@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_model::{
-    AllocationState, Inventory, NodeName, Object, ObjectKey, Operation, Outcome, Owner, Pod,
-    PodKey, PodSpec, PortName, QosSpec, Rate, Rates, Refusal, Reply, RequestId, Revision, Sandbox,
-    Subnet, Txn, Uid,
+    AllocationState, Inventory, Labels, NAMES_QOS, NodeName, Object, ObjectKey, Operation, Outcome,
+    Owner, Pod, PodKey, PodSpec, PortName, QosSpec, Rate, Rates, Refusal, Reply, RequestId,
+    Revision, Sandbox, Subnet, Txn, Uid,
 };
 
 use crate::{Applied, Limit, Limits, State, effective_limits};
@@ -220,24 +220,37 @@ fn judge_limits(state: &State, pod: &Pod) {
     let held = state.allocation(&PortName::of_pod(key));
     let held = held.filter(|it| it.owner == own && it.state == AllocationState::Active);
     let subnet = held.map(|it| &it.subnet);
-    let rank = |spec: &QosSpec| {
+    let named = |labels: &Labels| labels.get(NAMES_QOS).cloned();
+    let by_pod = named(&pod.spec.traffic.labels);
+    let by_namespace = state.namespaces().find(|it| it.name == *key.namespace());
+    let by_namespace = by_namespace.and_then(|it| named(&it.labels));
+    let is = |name: &Option<String>, spec: &QosSpec| name.as_deref() == Some(spec.name.as_str());
+    // The place of a spec; who is named only lends rates.
+    let rank = |spec: &QosSpec, of_rates: bool| {
         let selected = spec.selectors.iter().any(|it| {
             it.namespace.iter().all(|namespace| namespace == key.namespace())
                 && it.labels.matches(&pod.spec.traffic.labels)
         });
         [
+            of_rates && is(&by_pod, spec),
             spec.pods.contains(key),
             spec.namespaces.contains(key.namespace()),
+            of_rates && is(&by_namespace, spec),
             subnet.is_some_and(|subnet| spec.subnets.contains(subnet)),
             selected,
         ]
         .iter()
         .position(|&means| means)
     };
-    let specs = state.qos_specs().map(|qos| &qos.spec);
-    let mut specs: Vec<_> =
-        specs.filter_map(|spec| Some((rank(spec)?, Reverse(spec.priority), spec))).collect();
-    specs.sort_by_key(|(rank, priority, spec)| (*rank, *priority, spec.name.clone()));
+    let ranked = |of_rates: bool| {
+        let specs = state.qos_specs().map(|qos| &qos.spec);
+        let placed = |spec: &'_ QosSpec| Some((rank(spec, of_rates)?, Reverse(spec.priority)));
+        let mut specs: Vec<_> =
+            specs.filter_map(|it| placed(it).map(|place| (place, it))).collect();
+        specs.sort_by_key(|(place, spec)| (*place, spec.name.clone()));
+        specs
+    };
+    let specs = ranked(true);
     let own = pod.spec.traffic.rates;
     let limit = |rate: Rate, by: Option<&QosSpec>| Limit {
         mbit: rate.mbit,
@@ -245,12 +258,13 @@ fn judge_limits(state: &State, pod: &Pod) {
         by: by.map(|spec| spec.name.clone()),
     };
     let expected = |direction: fn(&Rates) -> Option<Rate>| {
-        let mut by_spec = specs.iter().filter_map(|(_, _, it)| Some((direction(&it.rates)?, *it)));
+        let mut by_spec = specs.iter().filter_map(|(_, it)| Some((direction(&it.rates)?, *it)));
         let own = direction(&own).map(|rate| limit(rate, None));
         own.or_else(|| by_spec.next().map(|(rate, spec)| limit(rate, Some(spec))))
     };
     let (ingress, egress) = (expected(|it| it.ingress), expected(|it| it.egress));
-    let important = specs.iter().find(|(_, _, it)| it.important).map(|(_, _, it)| it.name.clone());
+    let important = ranked(false).into_iter().find(|(_, it)| it.important);
+    let important = important.map(|(_, it)| it.name.clone());
     let expected = Limits { ingress, egress, important };
     assert_eq!(effective_limits(state, key), expected, "limits of {key}");
 }

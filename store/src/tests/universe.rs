@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use atoll_model::{
     Addresses, Central, CentralGateway, ClusterSize, GatewayNode, GatewayType, InterfaceRequest,
-    LabelRequirement, LabelSelector, LabelTest, MemberId, MirrorTarget, NodeSpec, ObjectKey,
-    Operation, Origin, PodRequest, PodSelector, PodSpec, PodTraffic, QosSpec, Rate, Rates,
-    ReservationSpec, ReservedFor, Revision, Settings, SubnetSpec, WorkloadKey, WorkloadKind,
-    WorkloadSpec,
+    LabelRequirement, LabelSelector, LabelTest, Labels, MemberId, MirrorTarget, NAMES_QOS,
+    NodeSpec, ObjectKey, Operation, Origin, PodRequest, PodSelector, PodSpec, PodTraffic, QosSpec,
+    Rate, Rates, ReservationSpec, ReservedFor, Revision, Settings, SubnetSpec, WorkloadKey,
+    WorkloadKind, WorkloadSpec,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -153,9 +153,9 @@ fn put_pods() -> impl Strategy<Value = Operation> {
         (address(), address()),
         prop::option::weighted(0.15, select(&MACS[..])),
         prop::option::weighted(0.1, select(&SUBNETS[..])),
-        (prop::bool::weighted(0.2), rates(), any::<bool>()),
+        (prop::bool::weighted(0.2), rates(), labels()),
     )
-        .prop_map(|(key, identity, on, (first, second), mac, from, (own, rates, label))| {
+        .prop_map(|(key, identity, on, (first, second), mac, from, (own, rates, labels))| {
             let asked = first.into_iter().chain(second).map(|text| text.parse().unwrap());
             let request = PodRequest {
                 addresses: asked.collect(),
@@ -164,7 +164,6 @@ fn put_pods() -> impl Strategy<Value = Operation> {
                 ..PodRequest::default()
             };
             let identity = identity.map_or_else(|life| format!("{key}-{life}"), Into::into);
-            let labels = label.then(|| ("k".into(), "v".into())).into_iter().collect();
             let rates = if own { rates } else { Rates::default() };
             let traffic = PodTraffic { rates, mirror: own, labels };
             Operation::PutPod(PodSpec {
@@ -174,6 +173,16 @@ fn put_pods() -> impl Strategy<Value = Operation> {
                 ..pod_spec(key, &identity)
             })
         })
+}
+
+/// What selectors look for, and names of QoS specs, of which q3 is never there.
+fn labels() -> impl Strategy<Value = Labels> {
+    let value = prop::option::of(select(&["v", "w"][..]));
+    let spec = prop::option::weighted(0.3, select(&["q0", "q1", "q3"][..]));
+    (value, spec).prop_map(|(value, spec)| {
+        let one = |key: &str, value: Option<&str>| value.map(|it| (key.into(), it.into()));
+        one("k", value).into_iter().chain(one(NAMES_QOS, spec)).collect()
+    })
 }
 
 /// Announcements of the pods of sets; some have a list, or a second interface, now and then.
@@ -403,12 +412,9 @@ fn others() -> impl Strategy<Value = Operation> {
             3 => select(&["k8s", "k8s", "other"][..])
                 .prop_map(|name| Operation::ResumeJanitor { apiserver: uid(name) }),
         ],
-        2 => (select(&["a", "b"][..]), 0..3_usize).prop_map(|(name, label)| {
-            let value = [None, Some("v"), Some("w")][label];
-            let labels = value.map(|value| ("k".into(), value.into())).into_iter().collect();
-            Operation::PutNamespace(ns(name), labels)
-        }),
-        1 => select(&["a", "b"][..]).prop_map(|name| Operation::DeleteNamespace(ns(name))),
+        2 => (select(&["a", "b"][..]), labels())
+            .prop_map(|(name, labels)| Operation::PutNamespace(ns(name), labels)),
+        2 => select(&["a", "b"][..]).prop_map(|name| Operation::DeleteNamespace(ns(name))),
         3 => (node_name(), prop::bool::weighted(0.2), select(&["172.31.0.1", "10.99.0.9"][..]))
             .prop_map(|(name, again, address)| {
                 let mut spec = node_spec(name);

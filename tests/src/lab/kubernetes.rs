@@ -86,6 +86,16 @@ impl Kubernetes {
         run_with_input(self.kubectl().args(["apply", "-f", "-"]), manifests).await
     }
 
+    /// [`Kubernetes::apply`] that changes nothing: whoever is asked about it is asked.
+    ///
+    /// # Errors
+    ///
+    /// What it said.
+    pub async fn dry_run(&self, manifests: &str) -> Result<String> {
+        let mut apply = self.kubectl();
+        run_with_input(apply.args(["apply", "--dry-run=server", "-f", "-"]), manifests).await
+    }
+
     /// Its kube-apiserver.
     pub fn apiserver(&self) -> Daemon {
         self.daemon("kube-apiserver")

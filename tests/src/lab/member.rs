@@ -17,7 +17,7 @@ use super::fabric::set_cable;
 use super::files::remove_if_there;
 use super::kubernetes;
 use super::kubernetes_pki::{self, MEMBERS};
-use super::names::{API_PORT, LabName, Underlay, member_address};
+use super::names::{API_PORT, LabName, Underlay, WEBHOOK_PORT, member_address};
 use super::options::CentralMode;
 use super::others::{OVN_SHARE, OthersCentral};
 use super::others_pki;
@@ -43,6 +43,7 @@ pub struct Member {
     members: u8,
     central: CentralMode,
     kubernetes: bool,
+    webhook: bool,
 }
 
 impl Member {
@@ -55,6 +56,7 @@ impl Member {
             members: state.members,
             central: state.central,
             kubernetes: state.kubernetes,
+            webhook: state.webhook,
         }
     }
 
@@ -223,6 +225,9 @@ impl Member {
             central: self.central_config(),
             kubernetes: self.kubernetes.then(|| KubernetesConfig {
                 kubeconfig: kubernetes_pki::kubeconfig(&kubernetes::dir(&self.lab_dir), MEMBERS),
+                webhook: self.webhook.then(|| WebhookConfig {
+                    listen: format!("{}:{WEBHOOK_PORT}", self.address()),
+                }),
             }),
             raft: RaftConfig::of_this_build(),
         }
@@ -304,6 +309,14 @@ struct Config {
 #[derive(Serialize)]
 struct KubernetesConfig {
     kubeconfig: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<WebhookConfig>,
+}
+
+/// Where the apiserver asks.
+#[derive(Serialize)]
+struct WebhookConfig {
+    listen: String,
 }
 
 /// How soon a silent leader is replaced.

@@ -19,6 +19,9 @@ pub(super) const V6_LEN: u8 = 64;
 /// Where every member serves its API.
 pub(super) const API_PORT: u16 = 7400;
 
+/// Where an apiserver asks it, if it does.
+pub(super) const WEBHOOK_PORT: u16 = 7443;
+
 /// A lab's name: lower-case letters, digits and dashes, beginning with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

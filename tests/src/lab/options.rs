@@ -46,6 +46,8 @@ pub struct Options {
     pub central: CentralMode,
     /// It has a Kubernetes control plane, from which members learn of nodes, namespaces and pods.
     pub kubernetes: bool,
+    /// With Kubernetes: the apiserver asks members whether the store would take an object.
+    pub webhook: bool,
     /// With Kubernetes: each node has a kube-proxy, which works so.
     pub kube_proxy: Option<ProxyMode>,
     /// An empty or absent directory; `None` for a fresh one.
@@ -70,6 +72,7 @@ impl Options {
             nodes: 2,
             central,
             kubernetes: false,
+            webhook: false,
             kube_proxy: None,
             dir: None,
             keep: false,
@@ -86,6 +89,9 @@ impl Options {
         }
         if self.bare && self.kubernetes {
             return Err(Usage("a bare lab has nobody who would speak to Kubernetes".into()).into());
+        }
+        if self.webhook && !self.kubernetes {
+            return Err(Usage("a webhook needs an apiserver: --kubernetes".into()).into());
         }
         if self.kube_proxy.is_some() && !self.kubernetes {
             return Err(Usage("kube-proxy needs an apiserver: --kubernetes".into()).into());
@@ -144,11 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn kube_proxy_without_kubernetes_is_refused() {
+    fn what_needs_kubernetes_is_refused_without() {
         let kube_proxy = Some(ProxyMode::Iptables);
-        let mut options = Options { kube_proxy, ..Options::new("atoll".parse().unwrap()) };
+        let plain = || Options::new("atoll".parse().unwrap());
+        assert!(Options { webhook: true, ..plain() }.check().is_err());
+        let mut options = Options { kube_proxy, ..plain() };
         assert!(options.check().is_err());
-        options.kubernetes = true;
+        (options.kubernetes, options.webhook) = (true, true);
         assert!(options.check().is_ok());
     }
 }

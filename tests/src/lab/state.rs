@@ -37,6 +37,9 @@ pub(super) struct State {
     /// Whether it has a Kubernetes control plane.
     #[serde(default)]
     pub(super) kubernetes: bool,
+    /// Whether its apiserver asks members.
+    #[serde(default)]
+    pub(super) webhook: bool,
     /// How the nodes' kube-proxies work, if it has any.
     #[serde(default)]
     pub(super) kube_proxy: Option<ProxyMode>,
@@ -131,6 +134,7 @@ mod tests {
             nodes: 2,
             central: CentralMode::Warm,
             kubernetes: false,
+            webhook: false,
             kube_proxy: None,
             bare: false,
             agents_later: false,

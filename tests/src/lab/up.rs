@@ -64,6 +64,7 @@ impl Reservation {
             nodes: options.nodes,
             central: options.central,
             kubernetes: options.kubernetes,
+            webhook: options.webhook,
             kube_proxy: options.kube_proxy,
             bare: options.bare,
             agents_later: options.agents_later,

@@ -9,6 +9,7 @@ mod packets;
 mod seen;
 mod sets;
 mod waits;
+mod webhook;
 
 use std::time::Duration;
 

@@ -28,7 +28,7 @@ fn node(index: usize) -> &'static str {
     if index.is_multiple_of(2) { "n1" } else { "n2" }
 }
 
-async fn leader(lab: &Lab) -> Result<u8> {
+pub(crate) async fn leader(lab: &Lab) -> Result<u8> {
     let status = lab.store()?.status().await?;
     let name = status.leader.unwrap_or_default();
     Ok(name.trim_start_matches('m').parse()?)

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use atoll_model::{AclAction, AclDirection, Change, InterfaceRequest, Operation, PodRequest};
+use atoll_model::{
+    AclAction, AclDirection, Change, InterfaceRequest, NAMES_QOS, Operation, PodRequest,
+};
 use proptest::prelude::*;
 
 use super::tests::{
@@ -31,6 +33,8 @@ enum Step {
     Ready(u8, bool),
     Limit(u8),
     Important(u8),
+    /// A namespace says whose rates its pods have, or does not any more.
+    Names(bool),
     Node(u8),
 }
 
@@ -47,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3_u8, any::<bool>()).prop_map(|(node, ready)| Step::Ready(node, ready)),
         2 => (0..12_u8).prop_map(Step::Limit),
         1 => (0..12_u8).prop_map(Step::Important),
+        1 => any::<bool>().prop_map(Step::Names),
         1 => (0..3_u8).prop_map(Step::Node),
     ]
 }
@@ -112,6 +117,11 @@ fn operations(step: &Step) -> Vec<Operation> {
         }
         Step::Limit(pod) => limited(&key(pod)),
         Step::Important(pod) => important(&key(pod)),
+        Step::Names(named) => {
+            let named = named.then(|| (NAMES_QOS.to_owned(), "slow".to_owned()));
+            let labels = named.into_iter().collect();
+            vec![Operation::PutNamespace("default".parse().unwrap(), labels)]
+        }
         Step::Node(number) => vec![put_node_at(&node(number), &["172.30.0.11"])],
     }
 }

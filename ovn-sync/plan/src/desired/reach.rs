@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use atoll_model::{Change, Object, Owner, PortName};
+use atoll_store::names_other_qos;
 
 /// Whose rows may have to change.
 enum Reach {
@@ -18,6 +19,10 @@ enum Reach {
 pub(super) fn ports<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<BTreeSet<PortName>> {
     let mut ports = BTreeSet::new();
     for change in changes {
+        // Of a namespace nothing else has rows.
+        if names_other_qos(change) {
+            return None;
+        }
         for object in [&change.before, &change.after].into_iter().flatten() {
             match reach(object) {
                 Reach::Nothing => {}

@@ -104,6 +104,9 @@ pub(crate) struct Up {
     /// With a real Kubernetes control plane; its nodes have no kubelets.
     #[arg(long)]
     kubernetes: bool,
+    /// With Kubernetes: what members would refuse, the apiserver refuses.
+    #[arg(long, requires = "kubernetes")]
+    webhook: bool,
     /// With Kubernetes: a kube-proxy on each node.
     #[arg(long, value_enum, value_name = "MODE", requires = "kubernetes")]
     kube_proxy: Option<ProxyMode>,
@@ -120,9 +123,10 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn options(self, name: LabName) -> Options {
-        let Self { members, nodes, central, kubernetes, kube_proxy, dir, keep, bare } = self;
+        let Self { members, nodes, central, kubernetes, webhook, kube_proxy, dir, keep, bare } =
+            self;
         let sizes = Options { members, nodes, central, ..Options::new(name) };
-        Options { kubernetes, kube_proxy, dir, keep, bare, ..sizes }
+        Options { kubernetes, webhook, kube_proxy, dir, keep, bare, ..sizes }
     }
 }
 
