@@ -159,6 +159,8 @@ fn connections_that_leave_otherwise_than_they_should_begin_anew() {
         let steps = [
             (set(&[], None), "10.16.0.1"),
             (set(all, None), "192.0.2.1"),
+            (set(&[], None), "10.16.0.1"),
+            (set(all, None), "192.0.2.1"),
             (set(all, Some("192.0.2.9")), "192.0.2.9"),
             (set(all, None), "192.0.2.1"),
             (but(None, &[(pod, Some("192.0.2.2"), false)]), "10.16.0.1"),

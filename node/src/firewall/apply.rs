@@ -60,6 +60,7 @@ impl Firewall {
         let observed = observe().await?;
         self.before.designated.extend(observed.designated());
         self.before.plain.extend(observed.turned(desired));
+        self.before.translated.extend(observed.returned(desired));
         self.before.forwarded.extend(observed.unexcepted(desired));
         let is_changed = enforce(desired, &observed).await?;
         self.is_swept &= !is_changed && desired.elsewhere == self.elsewhere;

@@ -28,14 +28,20 @@ impl Observed {
 
     /// Those of `desired` that leave with the node's address from now on, and did with their own.
     pub(super) fn turned(&self, desired: &Desired) -> BTreeSet<IpNetwork> {
-        let plain = Family::ALL.map(|family| self.sets.get(&Purpose::Plain.set(family)));
-        let was_plain = |network: &&IpNetwork| {
-            plain
-                .iter()
-                .flatten()
-                .any(|set| set.is_superset(&expressible(network).into_iter().collect()))
-        };
+        let was_plain = |network: &&IpNetwork| self.holds(Purpose::Plain, network);
         desired.nat.iter().filter(was_plain).copied().collect()
+    }
+
+    /// The other way round: those that leave with their own address from now on.
+    pub(super) fn returned(&self, desired: &Desired) -> BTreeSet<IpNetwork> {
+        let was_translated = |network: &&IpNetwork| self.holds(Purpose::Nat, network);
+        desired.subnets.difference(&desired.nat).filter(was_translated).copied().collect()
+    }
+
+    fn holds(&self, purpose: Purpose, network: &IpNetwork) -> bool {
+        let sets = Family::ALL.map(|family| self.sets.get(&purpose.set(family)));
+        let parts = expressible(network).into_iter().collect();
+        sets.into_iter().flatten().any(|set| set.is_superset(&parts))
     }
 
     /// Those that left with their own addresses by exceptions that are not `desired` any more.

@@ -62,6 +62,8 @@ pub(super) struct Before {
     pub(super) designated: BTreeSet<IpAddr>,
     /// The networks that left with their own addresses, and do not any more.
     pub(super) plain: BTreeSet<IpNetwork>,
+    /// The other way round.
+    pub(super) translated: BTreeSet<IpNetwork>,
     /// Parts of networks that did so by exceptions which are gone.
     pub(super) forwarded: Vec<AddressRange>,
 }
@@ -109,9 +111,13 @@ fn leaves_wrongly(it: &Tracked, desired: &Desired, before: &Before) -> bool {
     if desired.elsewhere.iter().any(|network| within(&network)) {
         return true;
     }
-    let Some(network) = desired.nat.iter().find(within) else { return false };
+    // What a Service translates as well is its own affair.
+    let is_translated = it.answers_to != it.from && it.answers_from == it.to;
+    let Some(network) = desired.nat.iter().find(within) else {
+        return is_translated && before.translated.iter().any(|network| within(&network));
+    };
     if !desired.translates(it.from, it.answers_from) {
-        return it.answers_to != it.from;
+        return is_translated;
     }
     match desired.egress.get(network) {
         Some(designated) => it.answers_to != *designated,
@@ -254,7 +260,8 @@ mod tests {
         };
         let designated = ["172.31.0.8", "172.31.0.9"].map(|it| it.parse().unwrap()).into();
         let forwarded = vec!["10.1.7.0/24".parse().unwrap()];
-        let before = Before { designated, plain: [out].into(), forwarded };
+        let translated = [network("10.5.0.0/16")].into();
+        let before = Before { designated, plain: [out].into(), translated, forwarded };
         for (is_wrong, ends) in [
             (true, "10.1.0.2 203.0.113.1 203.0.113.1 10.1.0.2"),
             (false, "10.1.0.2 203.0.113.1 203.0.113.1 172.31.0.1"),
@@ -266,6 +273,11 @@ mod tests {
             (false, "10.1.0.2 10.96.0.1 10.3.0.2 10.1.0.2"),
             (false, "203.0.113.1 10.1.0.2 10.1.0.2 203.0.113.1"),
             (true, "203.0.113.1 10.2.0.2 10.2.0.2 203.0.113.1"),
+            (false, "10.3.0.2 203.0.113.1 203.0.113.1 172.31.0.1"),
+            // Of one that was translated before.
+            (true, "10.5.0.2 203.0.113.1 203.0.113.1 172.31.0.1"),
+            (false, "10.5.0.2 203.0.113.1 203.0.113.1 10.5.0.2"),
+            (false, "10.5.0.2 10.96.0.1 203.0.113.1 172.31.0.1"),
             // Excepted, and not any more.
             (false, "10.1.9.2 198.51.100.1 198.51.100.1 10.1.9.2"),
             (true, "10.1.9.2 198.51.100.1 198.51.100.1 172.31.0.1"),

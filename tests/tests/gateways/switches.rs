@@ -117,8 +117,8 @@ pub(crate) async fn campaign(lab: &Lab, switches: u32, report: &mut Report) -> R
 }
 
 fn tell(frames: &[Frame], stays: &[Stay], report: &mut Report) {
-    let (mut seen, mut bare, mut elsewhere, mut undesignated) = (0, Vec::new(), 0, 0);
-    let mut translated = 0;
+    let (mut seen, mut bare, mut elsewhere, mut undesignated) = (0, Vec::new(), Vec::new(), 0);
+    let mut translated = Vec::new();
     for frame in frames.iter().filter(|it| it.port == NATTED.port) {
         seen += 1;
         let Some(at) = stays.iter().rposition(|stay| stay.asked <= frame.at) else { continue };
@@ -132,17 +132,19 @@ fn tell(frames: &[Frame], stays: &[Stay], report: &mut Report) {
             let after = frame.at.saturating_sub(stay.asked);
             bare.push(format!("{frame:?}, {after} ms after {:?} was asked for", now.spec));
         }
-        if is_installed && !now.nodes.is_empty() && !now.nodes.contains(&frame.node) {
-            elsewhere += 1;
-        }
-        let is_designated = DESIGNATED.contains(&frame.from.to_string().as_str());
         // A node that has forgotten a translation answers what still comes for it, as itself.
         let is_own = frame.is_reset && !NATTED.holds(frame.from);
+        if is_installed && !now.nodes.is_empty() && !now.nodes.contains(&frame.node) && !is_own {
+            let after = frame.at.saturating_sub(stay.installed);
+            elsewhere.push(format!("{frame:?}, {after} ms after {:?} was installed", now.spec));
+        }
+        let is_designated = DESIGNATED.contains(&frame.from.to_string().as_str());
         if is_installed && now.is_designated != is_designated && !is_own {
             undesignated += 1;
         }
         if is_installed && !now.is_natted && !NATTED.holds(frame.from) && !is_own {
-            translated += 1;
+            let after = frame.at.saturating_sub(stay.installed);
+            translated.push(format!("{frame:?}, {after} ms after {:?} was installed", now.spec));
         }
     }
     let count = |many: usize| f64::from(u32::try_from(many).unwrap_or(u32::MAX));
@@ -153,11 +155,13 @@ fn tell(frames: &[Frame], stays: &[Stay], report: &mut Report) {
     report.claim(case, "frames", count(bare.len()), none);
     report.details(bare.into_iter().take(20).collect());
     let case = "frames by another node than the gateway's, once that is installed";
-    report.claim(case, "frames", count(elsewhere), none);
+    report.claim(case, "frames", count(elsewhere.len()), none);
+    report.details(elsewhere.into_iter().take(20).collect());
     let case = "frames under another than the designated address, once that is installed";
     report.claim(case, "frames", count(undesignated), none);
     let case = "frames under a node's address when pods keep theirs, once that is installed";
-    report.claim(case, "frames", count(translated), none);
+    report.claim(case, "frames", count(translated.len()), none);
+    report.details(translated.into_iter().take(20).collect());
     let waits = stays.iter().skip(1).map(|stay| stay.installed - stay.asked);
     let longest = waits.max().unwrap_or_default();
     report.note("longest, until a switch was installed", "ms", count(longest as usize));
