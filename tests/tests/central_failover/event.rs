@@ -75,10 +75,10 @@ pub(crate) fn events(mode: CentralMode) -> impl Iterator<Item = Event> {
 impl Event {
     /// What has to be so before: a leader that is killed alone does not serve.
     pub(crate) async fn prepare(&self, lab: &Lab) -> Result<Whole> {
-        let now = whole(lab).await?;
         if self.kind == Kind::Processes {
             pass(AT_REST).await;
         }
+        let now = whole(lab).await?;
         if self.kind != Kind::Leader || now.leader != now.serving {
             return Ok(now);
         }
