@@ -152,22 +152,28 @@ impl Keeper {
             end(&control, &guarded, &zones).await?;
         }
         self.flows = Some(flows);
-        if flows >= view.subnets_changed() {
-            self.forsake(leaving(view, &self.config.node)).await?;
-        }
+        let is_whole = flows >= view.subnets_changed();
+        self.forsake(leaving(view, &self.config.node), is_whole).await?;
         self.progress.connections(view.subnets_changed().min(flows));
         Ok(())
     }
 
-    /// Nothing of subnets that left by this node until now leaves any more.
-    async fn forsake(&mut self, now: BTreeSet<SubnetName>) -> Result<(), LinkError> {
-        if self.leaving.as_ref().is_none_or(|before| !before.is_subset(&now)) {
+    /// Nothing of subnets that left by this node until now leaves any more. While flows are behind they
+    /// may be sent here still: it is done again when they are not.
+    async fn forsake(
+        &mut self,
+        now: BTreeSet<SubnetName>,
+        is_whole: bool,
+    ) -> Result<(), LinkError> {
+        if self.leaving.as_ref().is_some_and(|before| !before.is_subset(&now)) {
             let neighbours = link::drop_waiting(&Namespace::Own).await?;
             if neighbours > 0 {
                 tracing::info!(neighbours, "what waited for silent neighbours was dropped");
             }
         }
-        self.leaving = Some(now);
+        if is_whole {
+            self.leaving = Some(now);
+        }
         Ok(())
     }
 

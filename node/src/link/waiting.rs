@@ -34,8 +34,8 @@ pub async fn drop_waiting(namespace: &Namespace) -> Result<usize, LinkError> {
                 let name = format!("number {}", neighbour.header.ifindex);
                 let gone = sockets.inside.neighbours().del(neighbour).execute().await;
                 match gone.map_err(NetlinkError::from) {
-                    // The kernel has given it up by itself.
-                    Err(error) if !error.is(Errno::ENOENT) => {
+                    // The kernel has given it up by itself, or its interface is gone.
+                    Err(error) if !error.is(Errno::ENOENT) && !error.is(Errno::ENODEV) => {
                         return Err(LinkError::request("drop what waits on", &name)(error));
                     }
                     _ => {}
