@@ -17,7 +17,8 @@ impl Transaction {
     /// Announces a pod; it gets its addresses, or waits.
     ///
     /// The same uid again changes nothing, except what is asked of its traffic, and that a pod
-    /// which still waits takes a changed request. Another uid under the same key means that the known pod is over.
+    /// which still waits takes a changed request and says anew what it waits for. Another uid under
+    /// the same key means that the known pod is over.
     pub(crate) fn put_pod(&mut self, spec: &PodSpec) -> Result<Reply, Refusal> {
         self.settings()?;
         let known = self.state.pods.get(&spec.key).cloned();

@@ -31,6 +31,9 @@ pub(crate) const SERVED_PER_ENTRY_MAX: usize = if cfg!(test) { 2 } else { 1_000 
 /// When a pod was created, and the pod: the order in which the waiting are served.
 pub(crate) type Turn = (Revision, PodKey);
 
+/// Whom to look at next, and the queue that he stands for, if it is not for himself only.
+type Heads = BTreeSet<(Turn, Option<Blocker>)>;
+
 /// Where a pod may get its address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
@@ -127,7 +130,7 @@ impl Waiting {
     }
 
     /// Leaves to the next entry what this one has no time for.
-    fn keep(&mut self, heads: BTreeSet<(Turn, Option<Blocker>)>) {
+    fn keep(&mut self, heads: Heads) {
         for (turn, queue) in heads {
             match queue {
                 Some(queue) if self.queues.contains_key(&queue) => {
@@ -314,34 +317,15 @@ impl Transaction {
     }
 
     /// Serves who can be served, the oldest first.
+    ///
+    /// Who is served may drop what was kept for him, and whom that serves may be older than the next.
     pub(crate) fn serve_waiting(&mut self) {
-        self.serve_once();
-        // Who is served may drop what was kept for him.
-        while !self.freed.is_empty() || !self.retries.is_empty() {
-            self.serve_once();
-        }
-    }
-
-    fn serve_once(&mut self) {
-        let freed = std::mem::take(&mut self.freed);
-        let retries = std::mem::take(&mut self.retries);
-        if self.state.waiting.is_empty() {
-            return;
-        }
-        let waiting = &mut self.state.waiting;
-        let queues: BTreeSet<Blocker> =
-            freed.into_iter().chain(std::mem::take(&mut waiting.pending_queues)).collect();
-        let pods = retries.into_iter().chain(std::mem::take(&mut waiting.pending));
-        // Whom to look at next, and the queue that he stands for, if it is not for himself only.
-        let mut heads: BTreeSet<(Turn, Option<Blocker>)> = pods.map(|turn| (turn, None)).collect();
-        for blocker in queues {
-            if let Some(turn) = waiting.first(&blocker, None).cloned() {
-                heads.insert((turn, Some(blocker)));
-            }
-        }
+        let mut heads = Heads::new();
+        self.find_heads(&mut heads);
         while self.serves_left > 0 {
             let Some((turn, queue)) = heads.pop_first() else { return };
             let in_the_way = self.serve(&turn);
+            self.find_heads(&mut heads);
             let Some(queue) = queue else { continue };
             if in_the_way.as_ref() == Some(&queue) && queue.is_common() {
                 continue;
@@ -351,6 +335,23 @@ impl Transaction {
             }
         }
         self.state.waiting.keep(heads);
+    }
+
+    /// Adds whom to look at for what is free now, and for what an earlier entry had no time.
+    fn find_heads(&mut self, heads: &mut Heads) {
+        let freed = std::mem::take(&mut self.freed);
+        let retries = std::mem::take(&mut self.retries);
+        let waiting = &mut self.state.waiting;
+        if waiting.is_empty() {
+            return;
+        }
+        let pods = retries.into_iter().chain(std::mem::take(&mut waiting.pending));
+        heads.extend(pods.map(|turn| (turn, None)));
+        for blocker in freed.into_iter().chain(std::mem::take(&mut waiting.pending_queues)) {
+            if let Some(turn) = waiting.first(&blocker, None).cloned() {
+                heads.insert((turn, Some(blocker)));
+            }
+        }
     }
 
     /// Gives a waiting pod its address, or says what is in its way.

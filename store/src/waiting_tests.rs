@@ -1,9 +1,9 @@
 //! One scenario for each thing that can be in a pod's way.
 
-use atoll_model::{Operation, Origin, PodSpec, SubnetSpec};
+use atoll_model::{InterfaceRequest, Operation, Origin, PodRequest, PodSpec, SubnetSpec};
 
 use super::*;
-use crate::scenario::{Scenario, ns, pod, pod_spec, subnet, subnet_spec, uid};
+use crate::scenario::{Scenario, ns, owned, pod, pod_spec, subnet, subnet_spec, uid};
 
 fn asks(key: &str, identity: &str, change: impl FnOnce(&mut PodSpec)) -> Operation {
     let mut spec = pod_spec(key, identity);
@@ -169,4 +169,22 @@ fn who_is_replaced_or_deleted_has_no_place_in_a_queue() {
     it.put_pod("b/w", "w2").waiting();
     it.apply(Operation::DeletePod(pod("b/w"), uid("w2"))).done();
     assert!(it.state.waiting.is_empty() && it.state.waiting.queues.is_empty());
+}
+
+/// Two are served per entry here. The first drops what was kept for him in the default subnet, and of
+/// the others the one who waits for that is the older.
+#[test]
+fn what_one_who_is_served_drops_goes_to_who_is_older_than_the_next() {
+    let mut it = Scenario::with_default("10.16.0.0/30");
+    it.apply(Operation::PutPod(owned("b/p-0", "first", "p"))).allocated();
+    let mut again = owned("b/p-0", "again", "p");
+    let request = PodRequest::default();
+    again.request.interfaces = vec![InterfaceRequest { name: "net1".parse().unwrap(), request }];
+    it.apply(Operation::PutPod(again)).waiting();
+    it.put_pod("a/older", "o").waiting();
+    it.put_pod("b/younger", "y").waiting();
+    let did = it.apply(blue(|spec| spec.nets = subnet_spec("x", &["10.99.0.0/29"]).nets));
+    did.done().changed("pod b/p-0").changed("pod a/older");
+    assert_eq!(it.address("a/older"), "10.16.0.2");
+    it.delete_pod("a/nobody", "n").changed("pod b/younger");
 }
