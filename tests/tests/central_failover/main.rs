@@ -3,7 +3,8 @@
 //!
 //! `ATOLL_FAILOVER_ROUNDS` says how often each happens; once without it. `ATOLL_FAILOVER_PORTS` adds
 //! so many ports on further nodes. `ATOLL_FAILOVER_CENTRAL=cluster` does it to databases in clusters.
-//! `ATOLL_FAILOVER_EVENTS` has parts of the names of what happens, with commas, if not everything should.
+//! `ATOLL_FAILOVER_EVENTS` has parts of the names of what happens, with commas, if not everything
+//! should; with a `-`, what should not (`-30 s`).
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 #![allow(clippy::print_stdout, reason = "who waits for hours wants to see how far it is")]
@@ -98,11 +99,18 @@ async fn campaign(lab: &Lab, rounds: u32, ports: u32, report: &mut Report) -> Re
         report.note("until all of them were bound", "s", begun.elapsed().as_secs_f64());
     }
     let wanted = std::env::var("ATOLL_FAILOVER_EVENTS").unwrap_or_default();
-    let is_wanted = |event: &Event| wanted.split(',').any(|part| event.what.contains(part));
+    let is_wanted = |event: &Event| is_wanted(&wanted, event.what);
     for event in events(lab.central_mode()).filter(is_wanted) {
         suffer(lab, &pods, event, rounds, report).await.with_context(|| event.what.to_owned())?;
     }
     Ok(())
+}
+
+/// Whether the name of an event has one of the parts, and none that is written with a `-`.
+fn is_wanted(parts: &str, what: &str) -> bool {
+    let (not, with): (Vec<_>, Vec<_>) = parts.split(',').partition(|it| it.starts_with('-'));
+    let is_one = with.is_empty() || with.iter().any(|part| what.contains(part));
+    is_one && !not.iter().any(|part| what.contains(part.trim_start_matches('-')))
 }
 
 /// One kind of event, again and again under running traffic.
