@@ -10,6 +10,7 @@ use atoll_tests::lab::{CentralMode, FaultTarget, FaultVerb, Lab};
 use atoll_tests::people::atollctl;
 use atoll_tests::wait::pass;
 
+use crate::reconnects::Reconnects;
 use crate::whole::{Whole, whole};
 
 /// A kind of event.
@@ -78,15 +79,24 @@ impl Event {
         if self.kind == Kind::Processes {
             pass(AT_REST).await;
         }
-        let now = whole(lab).await?;
-        if self.kind != Kind::Leader || now.leader != now.serving {
+        let mut now = whole(lab).await?;
+        if self.kind != Kind::Leader {
             return Ok(now);
         }
-        match lab.central_mode() {
-            CentralMode::Cluster => to_another(lab, &["member", "transfer"], &now.serving).await?,
-            CentralMode::Warm | CentralMode::External => hand_over(lab, &now.serving).await?,
+        let is_cluster = lab.central_mode() == CentralMode::Cluster;
+        if now.leader == now.serving {
+            match is_cluster {
+                true => to_another(lab, &["member", "transfer"], &now.serving).await?,
+                false => hand_over(lab, &now.serving).await?,
+            }
+            now = whole(lab).await?;
         }
-        whole(lab).await
+        if !is_cluster {
+            // Who still comes from another one would be taken for one that left.
+            let serving = lab.member(index(&now.serving)?)?.address().to_string();
+            Reconnects::settle(lab, &serving).await?;
+        }
+        Ok(now)
     }
 
     /// Makes it happen; the member that has to be brought back.

@@ -1,12 +1,17 @@
 //! To which southbounds the nodes connect, from what `ovn-controller` writes into its log.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::Lab;
+use atoll_tests::wait::wait_until;
 
 /// OVN's port of southbounds, in the lab too.
 const PORT: &str = ":6642";
+
+/// Behind 10,000 ports a node computes for some ten seconds before it looks at its connection.
+const SETTLED: Duration = Duration::from_secs(180);
 
 /// What each node's log said so far.
 #[derive(Debug)]
@@ -21,6 +26,19 @@ struct Known {
 }
 
 impl Reconnects {
+    /// Waits until every node is at the southbound at `address`: one with a thousand ports comes there
+    /// seconds after the others.
+    pub(crate) async fn settle(lab: &Lab, address: &str) -> Result<()> {
+        wait_until(SETTLED, &format!("all nodes at {address}"), async || {
+            let now = Self::begin(lab)?;
+            let elsewhere = now.0.keys().filter(|node| !now.had(node, address));
+            let elsewhere: Vec<_> = elsewhere.collect();
+            ensure!(elsewhere.is_empty(), "elsewhere: {elsewhere:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// From now on.
     pub(crate) fn begin(lab: &Lab) -> Result<Self> {
         let known = |(node, log): (String, String)| {
