@@ -42,6 +42,7 @@ pub struct Member {
     binaries: PathBuf,
     members: u8,
     central: CentralMode,
+    election_timer_ms: Option<u64>,
     kubernetes: bool,
     webhook: bool,
 }
@@ -55,6 +56,7 @@ impl Member {
             binaries: state.binaries.clone(),
             members: state.members,
             central: state.central,
+            election_timer_ms: state.election_timer_ms,
             kubernetes: state.kubernetes,
             webhook: state.webhook,
         }
@@ -245,6 +247,7 @@ impl Member {
                 mode,
                 run_dir: self.ovn_dir(),
                 address: member_address(self.index).to_string(),
+                election_timer_ms: self.election_timer_ms,
                 share_dir: match self.release_dir() {
                     release if release.exists() => release,
                     _ => PathBuf::from(OVN_SHARE),
@@ -342,8 +345,20 @@ impl RaftConfig {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum CentralConfig {
-    Own { mode: CentralMode, run_dir: PathBuf, address: String, share_dir: PathBuf },
-    Others { mode: CentralMode, nb: String, sb: String, tls: TlsConfig },
+    Own {
+        mode: CentralMode,
+        run_dir: PathBuf,
+        address: String,
+        share_dir: PathBuf,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        election_timer_ms: Option<u64>,
+    },
+    Others {
+        mode: CentralMode,
+        nb: String,
+        sb: String,
+        tls: TlsConfig,
+    },
 }
 
 /// Waits until a process that was just started accepts a connection on `socket`; if it ends

@@ -44,6 +44,8 @@ pub struct Options {
     pub nodes: u8,
     /// Whose ovn-central it has.
     pub central: CentralMode,
+    /// With databases in clusters: the silence after which their servers elect, if not the default.
+    pub election_timer_ms: Option<u64>,
     /// It has a Kubernetes control plane, from which members learn of nodes, namespaces and pods.
     pub kubernetes: bool,
     /// With Kubernetes: the apiserver asks members whether the store would take an object.
@@ -71,6 +73,7 @@ impl Options {
             members: 3,
             nodes: 2,
             central,
+            election_timer_ms: None,
             kubernetes: false,
             webhook: false,
             kube_proxy: None,

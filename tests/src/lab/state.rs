@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) members: u8,
     pub(super) nodes: u8,
     pub(super) central: CentralMode,
+    #[serde(default)]
+    pub(super) election_timer_ms: Option<u64>,
     /// Whether it has a Kubernetes control plane.
     #[serde(default)]
     pub(super) kubernetes: bool,
@@ -133,6 +135,7 @@ mod tests {
             members: 3,
             nodes: 2,
             central: CentralMode::Warm,
+            election_timer_ms: None,
             kubernetes: false,
             webhook: false,
             kube_proxy: None,

@@ -63,6 +63,7 @@ impl Reservation {
             members: options.members,
             nodes: options.nodes,
             central: options.central,
+            election_timer_ms: options.election_timer_ms,
             kubernetes: options.kubernetes,
             webhook: options.webhook,
             kube_proxy: options.kube_proxy,
