@@ -54,6 +54,9 @@ async fn running_traffic_sees_nothing_of_the_serving_central() {
         ports => (crowd::NODES[1], format!("-{ports}")),
     };
     let central = told_mode();
+    let wanted = std::env::var("ATOLL_FAILOVER_EVENTS").unwrap_or_default();
+    let wanted: Vec<Event> = events(central).filter(|it| is_wanted(&wanted, it.what)).collect();
+    assert!(!wanted.is_empty(), "nothing that happens has such a name: ATOLL_FAILOVER_EVENTS");
     let (kind, how) = match central {
         CentralMode::Warm => ("", ""),
         CentralMode::Cluster => ("-cluster", "ATOLL_FAILOVER_CENTRAL=cluster "),
@@ -69,7 +72,7 @@ async fn running_traffic_sees_nothing_of_the_serving_central() {
     let (report, command) =
         (format!("central-failover{kind}{size}"), format!("{how}make central-failover"));
     let mut report = Report::new(&report, &command);
-    let done = campaign(&lab, rounds, ports, &mut report).await;
+    let done = campaign(&lab, &wanted, rounds, ports, &mut report).await;
     report.save().unwrap();
     done.unwrap();
     let failures = report.failures();
@@ -82,7 +85,13 @@ fn told_mode() -> CentralMode {
     told.map_or(CentralMode::Warm, |it| CentralMode::from_str(&it, false).unwrap())
 }
 
-async fn campaign(lab: &Lab, rounds: u32, ports: u32, report: &mut Report) -> Result<()> {
+async fn campaign(
+    lab: &Lab,
+    events: &[Event],
+    rounds: u32,
+    ports: u32,
+    report: &mut Report,
+) -> Result<()> {
     create_subnets(lab, &SUBNETS).await?;
     let mut pods = Vec::new();
     for (subnet, ..) in SUBNETS {
@@ -101,9 +110,7 @@ async fn campaign(lab: &Lab, rounds: u32, ports: u32, report: &mut Report) -> Re
         crowd::gather(lab, usize::try_from(ports)?).await.context("further ports")?;
         report.note("until all of them were bound", "s", begun.elapsed().as_secs_f64());
     }
-    let wanted = std::env::var("ATOLL_FAILOVER_EVENTS").unwrap_or_default();
-    let is_wanted = |event: &Event| is_wanted(&wanted, event.what);
-    for event in events(lab.central_mode()).filter(is_wanted) {
+    for event in events.iter().copied() {
         suffer(lab, &pods, event, rounds, report).await.with_context(|| event.what.to_owned())?;
     }
     Ok(())
@@ -183,4 +190,17 @@ fn tell(mode: CentralMode, event: Event, rounds: &[Round], seen: &Outcome, repor
 
 fn to_f64(count: impl TryInto<u32>) -> f64 {
     f64::from(count.try_into().unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_chosen_by_parts_of_their_names() {
+        assert!(is_wanted("", "nothing") && !is_wanted("froze", "nothing"));
+        assert!(is_wanted("member frozen,cut off", "serving member cut off"));
+        assert!(!is_wanted("member frozen,-30 s", "serving member frozen for 30 s"));
+        assert!(is_wanted("-30 s", "nothing") && !is_wanted("-30 s", "frozen for 30 s"));
+    }
 }

@@ -56,7 +56,8 @@ impl Round {
         let has_moved = after.serving != before.serving;
         // OVSDB's own elections: a server that comes back begins one if nobody has spoken to it for
         // a second, and whom nodes are connected to does not depend on who leads.
-        let may_move = event.moves || lab.central_mode() == CentralMode::Cluster;
+        let elects = lab.central_mode() == CentralMode::Cluster && event.hits;
+        let may_move = event.moves || elects;
         ensure!(may_move || !has_moved, "{} served, now {} does", before.serving, after.serving);
         ensure!(has_rule(lab, &after.serving).await?, "the operator's rule is gone");
         let was_hit = event.hits && reconnects.had(&lab.node(NEW_NODE)?.name(), &hit);

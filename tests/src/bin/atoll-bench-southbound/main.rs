@@ -32,8 +32,11 @@ use atoll_tests::report::Report;
 
 use crate::moves::Way;
 
-/// All of it ends by itself; later if moves may take longer.
+/// All of it ends by itself: what fills the southbounds and the like in this time, and the moves in
+/// theirs.
 const AT_MOST: Duration = Duration::from_secs(8 * 60);
+/// Moves for each number of ports.
+const WAYS: [Way; 3] = [Way::Direct, Way::Relays, Way::RelaysStay];
 
 /// What is measured.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ async fn run(options: &Options, report: &mut Report) -> Result<()> {
     for &ports in &options.ports {
         let dir = machine::scratch()?;
         let filled = fill::southbound(dir.path(), options.clients, ports).await?;
-        for way in [Way::Direct, Way::Relays, Way::RelaysStay] {
+        for way in WAYS {
             moves::measure(&filled, way, options, report).await?;
         }
     }
@@ -78,7 +81,8 @@ fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::new("bench-southbound", "make bench-southbound");
     let outcome = runtime.block_on(async {
-        let at_most = AT_MOST.max(options.time * 2);
+        let moves = u32::try_from(WAYS.len() * options.ports.len())?;
+        let at_most = AT_MOST + options.time * moves;
         let ended = tokio::time::timeout(at_most, run(&options, &mut report)).await;
         ended.with_context(|| format!("not done after {at_most:?}"))?
     });
