@@ -448,6 +448,13 @@ impl Client {
             let answer = tokio::time::timeout(allowed, send(at)).await;
             // It says less than the attempt before it.
             let was_cut_short = answer.is_err() && allowed < ATTEMPT && attempt > 1;
+            let next = (at + 1) % shared.members.len();
+            if answer.is_err() && !was_cut_short {
+                // Whoever calls next does not begin with one that says nothing; unless another call
+                // has found somebody else meanwhile.
+                let (order, was) = (Ordering::Relaxed, at);
+                let _ = shared.preferred.compare_exchange(was, next, order, order);
+            }
             let told = match answer {
                 Ok(Ok(answer)) => {
                     shared.preferred.store(at, Ordering::Relaxed);
@@ -472,7 +479,7 @@ impl Client {
             if is_invalid {
                 break;
             }
-            at = hinted.filter(|it| *it != at).unwrap_or((at + 1) % shared.members.len());
+            at = hinted.filter(|it| *it != at).unwrap_or(next);
             // Also when hinted: during an election two members may name each other.
             if attempt % shared.members.len() == 0 {
                 tokio::time::sleep(pause.min(left)).await;

@@ -157,16 +157,21 @@ impl Script {
     fn run(answers: impl IntoIterator<Item = Result<Outcome, Status>>) -> (Self, Client) {
         let script = Self::default();
         script.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+        let client = Client::new(vec![script.serve()], &Credentials::insecure_dev()).unwrap();
+        (script, client.with_timeout(Duration::from_millis(500)))
+    }
+
+    /// Where it answers.
+    fn serve(&self) -> Endpoint {
         let insecure = Credentials::insecure_dev();
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let endpoint = listener.endpoint().unwrap();
         let incoming = insecure.listen(listener).unwrap();
         let services = Server::builder()
-            .add_service(StoreServer::new(script.clone()))
-            .add_service(ClusterServer::new(script.clone()));
+            .add_service(StoreServer::new(self.clone()))
+            .add_service(ClusterServer::new(self.clone()));
         tokio::spawn(services.serve_with_incoming(incoming));
-        let client = Client::new(vec![endpoint], &insecure).unwrap();
-        (script, client.with_timeout(Duration::from_millis(500)))
+        endpoint
     }
 
     fn asked(&self) -> Vec<RequestId> {
@@ -243,6 +248,22 @@ async fn where_nobody_listens_nothing_was_done() {
     let error = client.txn(Vec::new(), operation()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unavailable(..)), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+/// Its machine is frozen or cut off: connections are taken, and nothing is ever said.
+#[tokio::test]
+async fn a_member_that_says_nothing_is_not_the_first_that_the_next_call_asks() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = silent.local_addr().unwrap().to_string();
+    let script = Script::default();
+    script.answers.lock().unwrap().push_back(Ok(applied()));
+    let members = vec![first.parse().unwrap(), script.serve()];
+    let client = Client::new(members, &Credentials::insecure_dev()).unwrap();
+    client.saw(Revision(1));
+    let client = client.with_timeout(Duration::from_millis(500));
+    let error = client.txn(Vec::new(), operation()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown(..)), "{error}");
+    assert_eq!(client.txn(Vec::new(), operation()).await.unwrap(), applied());
 }
 
 #[tokio::test]
