@@ -257,16 +257,22 @@ impl LocalCentral {
         }
     }
 
+    fn set_fenced(&self, fenced: BTreeSet<ChassisName>) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match running.as_ref() {
+            Some(Running { central: Some(central), .. }) => central.set_fenced(fenced),
+            Some(Running { cluster: Some(cluster), .. }) => cluster.set_fenced(fenced),
+            // Somebody else's southbound, or none any more.
+            Some(_) | None => {}
+        }
+    }
+
     /// Tells the processes which nodes were given up.
     async fn fence(self, store: Store, cancel: CancellationToken) {
         let mut published = store.published();
         loop {
             let fenced = fenced(&published.borrow_and_update());
-            if let Some(Running { central: Some(central), .. }) =
-                self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
-            {
-                central.set_fenced(fenced);
-            }
+            self.set_fenced(fenced);
             // Every entry of the log is published, and few of them are about nodes.
             tokio::select! {
                 () = tokio::time::sleep(FENCE_EVERY) => {}

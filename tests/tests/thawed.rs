@@ -14,7 +14,9 @@ use atoll_tests::kubelet::{
     TRY_AGAIN_LATER, add, host_end, make_sandbox, on_node, pings, take_in, unannounced,
 };
 use atoll_tests::lab::store::PodSpec;
-use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Options, Place, Pod, PodOptions, ScopedLab};
+use atoll_tests::lab::{
+    CentralMode, FaultTarget, FaultVerb, Lab, Options, Place, Pod, PodOptions, ScopedLab,
+};
 use atoll_tests::people::{atollctl, program};
 use atoll_tests::report::{Report, Target};
 use atoll_tests::talk::{Talker, now};
@@ -49,9 +51,20 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_container_that_was_given_up_is_silent_soon_after_its_node_goes_on() {
+    silent("thawed-node", 1, CentralMode::Warm).await;
+}
+
+/// The member whose server leads the southbound takes the chassis away there.
+#[tokio::test]
+async fn one_that_was_given_up_is_as_silent_where_the_southbound_is_a_cluster() {
+    silent("thawed-node-cluster", 3, CentralMode::Cluster).await;
+}
+
+async fn silent(title: &str, members: u8, central: CentralMode) {
     let name = format!("t{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap();
-    let lab = ScopedLab::up(Options { members: 1, nodes: 3, ..Options::new(name) }).await.unwrap();
-    let mut report = Report::new("thawed-node", "cargo test -p atoll-tests --test thawed");
+    let options = Options { members, nodes: 3, central, ..Options::new(name) };
+    let lab = ScopedLab::up(options).await.unwrap();
+    let mut report = Report::new(title, "cargo test -p atoll-tests --test thawed");
     let done = thaws(&lab, &mut report).await;
     report.save().unwrap();
     done.unwrap();

@@ -16,6 +16,21 @@ use tokio::sync::watch;
 
 use super::server::SOUTHBOUND;
 
+/// Says which nodes were given up.
+#[derive(Debug)]
+pub(super) struct Fences(watch::Sender<BTreeSet<ChassisName>>);
+
+impl Fences {
+    /// All of them. Idempotent.
+    pub(super) fn set(&self, fenced: BTreeSet<ChassisName>) {
+        self.0.send_if_modified(|now| {
+            let changed = *now != fenced;
+            *now = fenced;
+            changed
+        });
+    }
+}
+
 /// A chassis is a row in each of these.
 const TABLES: [&str; 2] = ["Chassis", "Chassis_Private"];
 
@@ -26,8 +41,10 @@ pub(super) struct Fence {
 }
 
 impl Fence {
-    pub(super) fn new(wanted: watch::Receiver<BTreeSet<ChassisName>>) -> Self {
-        Self { wanted, done: BTreeSet::new() }
+    /// Nobody is fenced yet.
+    pub(super) fn new() -> (Fences, Self) {
+        let (sender, wanted) = watch::channel(BTreeSet::new());
+        (Fences(sender), Self { wanted, done: BTreeSet::new() })
     }
 
     /// Returns when there may be something to do. Cancel safe.

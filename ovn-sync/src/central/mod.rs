@@ -55,6 +55,7 @@ pub use cluster::{
     ClusterCentral, ClusterOptions, ClusterStatus, Form, Listed, Part, ServerRole, ServerStatus,
 };
 pub use door::Guard;
+use fence::{Fence, Fences};
 pub use network::CentralTls;
 pub use orders::{Backup, Database, OrderError, Orders};
 use supervisor::Supervisor;
@@ -143,7 +144,7 @@ pub struct CentralStatus {
 pub struct Central {
     worker: Worker,
     role: watch::Sender<CentralRole>,
-    fenced: watch::Sender<BTreeSet<ChassisName>>,
+    fences: Fences,
     status: watch::Receiver<CentralStatus>,
     orders: Orders,
 }
@@ -159,16 +160,16 @@ impl Central {
     pub fn start(options: CentralOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.run_dir)?;
         let (role, follower) = watch::channel(CentralRole::default());
-        let (fenced, fences) = watch::channel(BTreeSet::new());
+        let (fences, fence) = Fence::new();
         let (sender, status) = watch::channel(CentralStatus::default());
         let (order, ordered) = mpsc::channel(1);
         let orders = Orders { sender: order, run_dir: options.run_dir.clone() };
         // A thread of its own also because the kernel kills the children with the thread that
         // started them, not with the process.
         let worker = Worker::spawn("ovn-central", move |cancel| {
-            Supervisor::new(&options, follower, fences, ordered, sender).run(cancel)
+            Supervisor::new(&options, follower, fence, ordered, sender).run(cancel)
         })?;
-        Ok(Self { worker, role, fenced, status, orders })
+        Ok(Self { worker, role, fences, status, orders })
     }
 
     /// Gives orders to it.
@@ -193,11 +194,7 @@ impl Central {
     /// The nodes that were given up, all of them: each loses its chassis once, in the southbound
     /// that serves. One that goes on makes it anew.
     pub fn set_fenced(&self, fenced: BTreeSet<ChassisName>) {
-        self.fenced.send_if_modified(|now| {
-            let changed = *now != fenced;
-            *now = fenced;
-            changed
-        });
+        self.fences.set(fenced);
     }
 
     /// What runs, from now on.

@@ -1,11 +1,9 @@
 //! The loop that keeps everything as it should be.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use atoll_model::ChassisName;
 use atoll_ovsdb::TransactError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -83,7 +81,7 @@ impl Supervisor {
     pub(super) fn new(
         options: &CentralOptions,
         role: watch::Receiver<CentralRole>,
-        fenced: watch::Receiver<BTreeSet<ChassisName>>,
+        fence: Fence,
         orders: mpsc::Receiver<Order>,
         status: watch::Sender<CentralStatus>,
     ) -> Self {
@@ -95,7 +93,7 @@ impl Supervisor {
             northd: northd(&options.run_dir, &socket("nb"), &socket("sb"), None),
             runtime: Runtime::open(options.runtime_file.clone()),
             role,
-            fence: Fence::new(fenced),
+            fence,
             orders,
             now: CentralRole::default(),
             projected: false,

@@ -189,6 +189,7 @@ impl LocalCentral {
         let projector = Projector::following(LeaderSource::new(store), servers.1, tls)?;
         let local = Self::shared(Mode::Cluster(status), projector, Some(central), tracer);
         let cancel = cancel.clone();
+        tokio::spawn(local.clone().fence(store.clone(), cancel.clone()));
         tokio::spawn(local.clone().take_part(store.clone(), clients, servers.0, cancel));
         Ok(local)
     }

@@ -8,7 +8,8 @@
 //! 2. A file that is missing is made as the [`Part`] says: by creating the cluster, or by joining it
 //!    through others. Without a part nothing is made: never a second cluster.
 //! 3. The server that leads a database removes from its cluster whom the part names.
-//! 4. northd runs on every member, once the northbound database carries the projection; by its own
+//! 4. The one that leads the southbound takes the chassis of fenced nodes away.
+//! 5. northd runs on every member, once the northbound database carries the projection; by its own
 //!    lock one of them works.
 //!
 //! Both databases are open to the network always: a server that is no part of a cluster yet is not
@@ -23,11 +24,14 @@ mod status;
 mod supervisor;
 mod ways;
 
+use std::collections::BTreeSet;
 use std::io;
 
+use atoll_model::ChassisName;
 use tokio::sync::watch;
 
 use super::CentralOptions;
+use super::fence::{Fence, Fences};
 use crate::Remotes;
 use crate::worker::Worker;
 pub use status::{Listed, ServerRole, ServerStatus};
@@ -102,6 +106,7 @@ impl ClusterStatus {
 pub struct ClusterCentral {
     worker: Worker,
     part: watch::Sender<Part>,
+    fences: Fences,
     status: watch::Receiver<ClusterStatus>,
 }
 
@@ -114,11 +119,12 @@ impl ClusterCentral {
     pub fn start(options: CentralOptions, cluster: ClusterOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.run_dir)?;
         let (part, follower) = watch::channel(Part::default());
+        let (fences, fence) = Fence::new();
         let (sender, status) = watch::channel(ways::status(&options, &cluster));
         let worker = Worker::spawn("ovn-central", move |cancel| {
-            Supervisor::new(&options, &cluster, follower, sender).run(cancel)
+            Supervisor::new(&options, &cluster, follower, fence, sender).run(cancel)
         })?;
-        Ok(Self { worker, part, status })
+        Ok(Self { worker, part, fences, status })
     }
 
     /// Says what to do. Idempotent; takes effect soon, see [`status`](Self::status).
@@ -128,6 +134,12 @@ impl ClusterCentral {
             *now = part;
             changed
         });
+    }
+
+    /// The nodes that were given up, all of them: each loses its chassis once, by the member whose
+    /// server leads the southbound. One that goes on makes it anew.
+    pub fn set_fenced(&self, fenced: BTreeSet<ChassisName>) {
+        self.fences.set(fenced);
     }
 
     /// How the servers are, from now on.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::super::child::Process;
+use super::super::fence::Fence;
 use super::super::northbound;
 use super::super::server::{NORTHBOUND, SOUTHBOUND};
 use super::super::supervisor::northd;
@@ -17,7 +18,7 @@ use super::super::trouble::Trouble;
 use super::super::{CentralOptions, CentralTls};
 use super::server::Server;
 use super::ways::Ports;
-use super::{ClusterOptions, ClusterStatus, Form, Part};
+use super::{ClusterOptions, ClusterStatus, Form, Part, ServerRole};
 use crate::Remotes;
 
 /// Between looks while something is on its way.
@@ -44,6 +45,7 @@ pub(super) struct Supervisor {
     /// Who led the databases when northd was started.
     leaders: [Option<String>; 2],
     part: watch::Receiver<Part>,
+    fence: Fence,
     projected: bool,
     complete: bool,
     trouble: Trouble,
@@ -55,6 +57,7 @@ impl Supervisor {
         options: &CentralOptions,
         cluster: &ClusterOptions,
         part: watch::Receiver<Part>,
+        fence: Fence,
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
         let [nb_ports, sb_ports] = Ports::of(options, cluster);
@@ -66,6 +69,7 @@ impl Supervisor {
             northd: None,
             leaders: [None, None],
             part,
+            fence,
             projected: false,
             complete: false,
             trouble: Trouble::default(),
@@ -82,6 +86,7 @@ impl Supervisor {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 changed = self.part.changed() => if changed.is_err() { break },
+                () = self.fence.changed() => (),
                 status = self.nb.process.ended() => {
                     self.trouble.ended("northbound ovsdb-server", status);
                     self.nb.ended();
@@ -116,6 +121,12 @@ impl Supervisor {
         self.trouble.note("northbound database", removed);
         let removed = self.sb.remove(sb).await;
         self.trouble.note("southbound database", removed);
+        if self.sb.status.role == ServerRole::Leader
+            && let Some(sb) = self.sb.client()
+        {
+            let fenced = self.fence.keep(sb).await;
+            self.trouble.note("southbound database", fenced);
+        }
         let kept = self.keep_northd(part.remotes.as_ref()).await;
         self.trouble.note("ovn-northd", kept);
     }
