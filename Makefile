@@ -155,7 +155,8 @@ bench-projection: install ## The report bench-projection: the projector alone, u
 	$(CARGO) build --release -p atoll-tests --bin atoll-bench-projection
 	target/release/atoll-bench-projection
 
-# ATOLL_SOUTHBOUND_CLIENTS, ATOLL_SOUTHBOUND_PORTS=1000,10000, ATOLL_SOUTHBOUND_SECONDS (of a move).
+# ATOLL_SOUTHBOUND_CLIENTS, ATOLL_SOUTHBOUND_PORTS=1000,10000, ATOLL_SOUTHBOUND_SECONDS (of a move),
+# ATOLL_SOUTHBOUND_WAYS=direct,relays,stay, ATOLL_SOUTHBOUND_TLS=off.
 bench-southbound: install ## The report bench-southbound: 1,000 nodes that go to another southbound at once. Release build.
 	$(CARGO) build --release -p atoll-tests --bin atoll-bench-southbound
 	target/release/atoll-bench-southbound

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use atoll_ovsdb::Tls;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -16,6 +17,10 @@ const MONITOR: &str = include_str!("monitor.json");
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// … and at most, doubling.
 const PAUSE_MOST: Duration = Duration::from_secs(8);
+
+/// Silence after which it leaves a server: `ovn-remote-probe-interval`, as the agent sets it, passes
+/// before it asks for a sign of life, and once more without one.
+const SILENCE: Duration = Duration::from_secs(120);
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -50,14 +55,31 @@ pub(crate) enum News {
 /// A question, and how long its answer is.
 #[derive(Debug)]
 pub(crate) struct Dump {
+    tls: Option<Tls>,
     pub(crate) request: String,
     /// All get the same contents, so whoever has so many bytes has the whole answer.
     pub(crate) bytes: usize,
 }
 
+/// What a session goes over.
+trait Session: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Session for T {}
+
+type Stream = Box<dyn Session>;
+
+/// As a node does: with TLS it is connected when the server has shown its certificate, and not yet
+/// when the kernel has let it in.
+async fn connect(address: SocketAddr, tls: Option<&Tls>) -> Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    Ok(match tls {
+        Some(tls) => Box::new(tls.handshake(stream).await?),
+        None => Box::new(stream),
+    })
+}
+
 impl Dump {
     /// Asks at `address` and reads the answer with care.
-    pub(crate) async fn probe(address: SocketAddr) -> Result<Self> {
+    pub(crate) async fn probe(address: SocketAddr, tls: Option<&Tls>) -> Result<Self> {
         let tables: serde_json::Value = serde_json::from_str(MONITOR)?;
         let request = serde_json::json!({
             "method": "monitor_cond_since", "id": 1,
@@ -66,8 +88,9 @@ impl Dump {
             ],
         });
         let request = request.to_string();
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = connect(address, tls).await?;
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         let mut answer = Vec::new();
         loop {
             ensure!(stream.read_buf(&mut answer).await? > 0, "the server went away");
@@ -83,7 +106,7 @@ impl Dump {
         }
         let head = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
         ensure!(answer.len() > 1_000, "refused: {head}");
-        Ok(Self { request, bytes: answer.len() })
+        Ok(Self { tls: tls.cloned(), request, bytes: answer.len() })
     }
 
     /// One connection, until it has everything.
@@ -92,16 +115,18 @@ impl Dump {
         address: SocketAddr,
         patience: Duration,
         buffer: &mut [u8],
-    ) -> Result<TcpStream> {
-        let connected = tokio::time::timeout(patience, TcpStream::connect(address)).await;
+    ) -> Result<Stream> {
+        let connected = tokio::time::timeout(patience, connect(address, self.tls.as_ref())).await;
         let mut stream = connected.context("no connection")??;
         stream.write_all(self.request.as_bytes()).await?;
+        stream.flush().await?;
         let mut read = 0;
         while read < self.bytes {
-            let now = stream.read(buffer).await?;
+            let heard = tokio::time::timeout(SILENCE, stream.read(buffer)).await;
+            let now = heard.context("silence")??;
             ensure!(now > 0, "ended after {read} of {} bytes", self.bytes);
             if read == 0 && now < PROBE_BYTES_MAX && buffer[..now].starts_with(PROBE) {
-                stream.write_all(SIGN_OF_LIFE).await?;
+                live(&mut stream).await?;
                 continue;
             }
             read += now;
@@ -109,12 +134,17 @@ impl Dump {
                 let end = now - (read - self.bytes);
                 ensure!(buffer[end - 1] == b'}', "the answer is not {} bytes long", self.bytes);
                 if end < now {
-                    stream.write_all(SIGN_OF_LIFE).await?;
+                    live(&mut stream).await?;
                 }
             }
         }
         Ok(stream)
     }
+}
+
+async fn live(stream: &mut Stream) -> Result<()> {
+    stream.write_all(SIGN_OF_LIFE).await?;
+    Ok(stream.flush().await?)
 }
 
 /// Goes where it is told and tells when it has everything that is there, then what it hears of
@@ -144,7 +174,7 @@ pub(crate) async fn follow(
             return Ok(());
         }
         if buffer[..bytes].starts_with(PROBE) {
-            stream.write_all(SIGN_OF_LIFE).await?;
+            live(&mut stream).await?;
         } else {
             tell.send(News::Heard { client, bytes }).await?;
         }

@@ -99,8 +99,8 @@ async fn run(command: &mut Command) -> Result<()> {
 pub(crate) async fn southbound(dir: &Path, nodes: usize, ports: usize) -> Result<Filled> {
     let nb_file = create(dir, "nb", "/usr/share/ovn/ovn-nb.ovsschema").await?;
     let file = create(dir, "sb", "/usr/share/ovn/ovn-sb.ovsschema").await?;
-    let nb = Daemon::database(dir, "nb", &nb_file.display().to_string()).await?;
-    let sb = Daemon::database(dir, "sb", &file.display().to_string()).await?;
+    let nb = Daemon::database(dir, "nb", &nb_file.display().to_string(), None).await?;
+    let sb = Daemon::database(dir, "sb", &file.display().to_string(), None).await?;
     project(state(nodes, ports)?, &nb).await?;
     let northd = [
         "ovn-northd".to_owned(),

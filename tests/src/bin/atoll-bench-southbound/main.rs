@@ -8,11 +8,14 @@
 //! contents or the time is over. No northd runs meanwhile. Behind the relays the server is exchanged
 //! once more, which their clients may or may not notice.
 //!
-//! A client reads and counts; it understands nothing. One machine plays all members and all nodes, so
+//! A client reads and counts; it understands nothing. It is as patient as `ovn-controller`: with a
+//! connection for one to eight seconds, and with TLS, as nodes have it, that includes the server's
+//! part of the handshake; with silence for two minutes. One machine plays all members and all nodes, so
 //! the wall clock says what these cores can do; processor time and memory are each process's own.
 //!
 //! `ATOLL_SOUTHBOUND_CLIENTS`, `ATOLL_SOUTHBOUND_PORTS=1000,10000`, `ATOLL_SOUTHBOUND_SECONDS`
-//! (of a move) for other numbers.
+//! (of a move) for other numbers, `ATOLL_SOUTHBOUND_WAYS=direct,relays,stay` for some of the moves,
+//! `ATOLL_SOUTHBOUND_TLS=off` for plaintext.
 #![allow(clippy::float_arithmetic, reason = "figures of measurements; no replica computes here")]
 
 mod client;
@@ -20,6 +23,7 @@ mod crowd;
 mod figures;
 mod fill;
 mod moves;
+mod secured;
 mod server;
 
 use std::io::Write as _;
@@ -31,12 +35,11 @@ use atoll_tests::bench::machine;
 use atoll_tests::report::Report;
 
 use crate::moves::Way;
+use crate::secured::Secured;
 
 /// All of it ends by itself: what fills the southbounds and the like in this time, and the moves in
 /// theirs.
 const AT_MOST: Duration = Duration::from_secs(8 * 60);
-/// Moves for each number of ports.
-const WAYS: [Way; 3] = [Way::Direct, Way::Relays, Way::RelaysStay];
 
 /// What is measured.
 #[derive(Debug)]
@@ -46,6 +49,9 @@ struct Options {
     ports: Vec<usize>,
     /// For clients to have everything; with 10,000 ports they would need half an hour.
     time: Duration,
+    /// Moves for each number of ports.
+    ways: Vec<Way>,
+    tls: bool,
 }
 
 impl Options {
@@ -60,7 +66,14 @@ impl Options {
         let time =
             Duration::from_secs(number(&text("ATOLL_SOUTHBOUND_SECONDS", "40"))?.try_into()?);
         let ports = text("ATOLL_SOUTHBOUND_PORTS", "1000");
-        Ok(Self { clients, ports: ports.split(',').map(number).collect::<Result<_>>()?, time })
+        let ways = text("ATOLL_SOUTHBOUND_WAYS", "direct,relays,stay");
+        Ok(Self {
+            clients,
+            ports: ports.split(',').map(number).collect::<Result<_>>()?,
+            time,
+            ways: ways.split(',').map(str::parse).collect::<Result<_>>()?,
+            tls: text("ATOLL_SOUTHBOUND_TLS", "on") != "off",
+        })
     }
 }
 
@@ -68,8 +81,9 @@ async fn run(options: &Options, report: &mut Report) -> Result<()> {
     for &ports in &options.ports {
         let dir = machine::scratch()?;
         let filled = fill::southbound(dir.path(), options.clients, ports).await?;
-        for way in WAYS {
-            moves::measure(&filled, way, options, report).await?;
+        let secured = options.tls.then(|| Secured::new(dir.path())).transpose()?;
+        for &way in &options.ways {
+            moves::measure(&filled, way, secured.as_ref(), options, report).await?;
         }
     }
     Ok(())
@@ -81,7 +95,7 @@ fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::new("bench-southbound", "make bench-southbound");
     let outcome = runtime.block_on(async {
-        let moves = u32::try_from(WAYS.len() * options.ports.len())?;
+        let moves = u32::try_from(options.ways.len() * options.ports.len())?;
         let at_most = AT_MOST + options.time * moves;
         let ended = tokio::time::timeout(at_most, run(&options, &mut report)).await;
         ended.with_context(|| format!("not done after {at_most:?}"))?

@@ -2,11 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use atoll_ovsdb::{Client, Datum, Mutation, Operation};
+use anyhow::{Result, bail, ensure};
+use atoll_ovsdb::{Client, Datum, Mutation, Operation, Tls};
 use atoll_tests::bench::machine::processor_time;
 use atoll_tests::report::Report;
 
@@ -15,6 +16,7 @@ use crate::client::Dump;
 use crate::crowd::Crowd;
 use crate::figures::{Exchange, Move};
 use crate::fill::{self, Filled};
+use crate::secured::Secured;
 use crate::server::{Daemon, Used};
 
 /// Members, each with a relay.
@@ -34,6 +36,19 @@ pub(crate) enum Way {
     RelaysStay,
 }
 
+impl FromStr for Way {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        Ok(match word.trim() {
+            "direct" => Self::Direct,
+            "relays" => Self::Relays,
+            "stay" => Self::RelaysStay,
+            other => bail!("{other} is no move: direct, relays, stay"),
+        })
+    }
+}
+
 /// A port that nobody has.
 fn own_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
@@ -44,24 +59,25 @@ fn own_address() -> Result<SocketAddr> {
 async fn entrance(
     dir: &Path,
     way: Way,
+    secured: Option<&Secured>,
     servers: [&Daemon; 2],
 ) -> Result<(Vec<Daemon>, Vec<SocketAddr>)> {
     let mut addresses = vec![own_address()?];
     if way == Way::Direct {
-        servers[0].open(addresses[0].port()).await?;
+        servers[0].open(addresses[0].port(), secured).await?;
         return Ok((Vec::new(), addresses));
     }
     let [first, second] = servers.map(Daemon::endpoint);
     let source = format!("relay:OVN_Southbound:{first},{second}");
     let mut relays = Vec::new();
     for member in 0..MEMBERS {
-        relays.push(Daemon::database(dir, &format!("relay{member}"), &source).await?);
+        relays.push(Daemon::database(dir, &format!("relay{member}"), &source, secured).await?);
     }
     addresses.clear();
     for relay in &relays {
         relay.is_relaying().await?;
         let address = own_address()?;
-        relay.open(address.port()).await?;
+        relay.open(address.port(), secured).await?;
         addresses.push(address);
     }
     Ok((relays, addresses))
@@ -77,17 +93,17 @@ struct Stage {
     dir: tempfile::TempDir,
 }
 
-async fn stage(filled: &Filled, way: Way) -> Result<Stage> {
+async fn stage(filled: &Filled, way: Way, secured: Option<&Secured>) -> Result<Stage> {
     let dir = tempfile::tempdir_in(&filled.dir)?;
     let file = dir.path().join("a.db");
     std::fs::copy(&filled.file, &file)?;
-    let first = Daemon::database(dir.path(), "a", &file.display().to_string()).await?;
-    let serving = backup(dir.path(), "b", &first).await?;
+    let first = Daemon::database(dir.path(), "a", &file.display().to_string(), secured).await?;
+    let serving = backup(dir.path(), "b", &first, secured).await?;
     let begun = Instant::now();
     first.kill()?;
     serving.promote().await?;
-    let next = backup(dir.path(), "c", &serving).await?;
-    let (relays, addresses) = entrance(dir.path(), way, [&serving, &next]).await?;
+    let next = backup(dir.path(), "c", &serving, secured).await?;
+    let (relays, addresses) = entrance(dir.path(), way, secured, [&serving, &next]).await?;
     Ok(Stage { serving, backup: next, relays, addresses, opened: begun.elapsed(), dir })
 }
 
@@ -95,32 +111,34 @@ async fn stage(filled: &Filled, way: Way) -> Result<Stage> {
 pub(crate) async fn measure(
     filled: &Filled,
     way: Way,
+    secured: Option<&Secured>,
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    let stage = stage(filled, way).await?;
+    let stage = stage(filled, way, secured).await?;
+    let tls = secured.map(|it| &it.client);
     let ports = filled.ports;
     if way == Way::RelaysStay {
-        let (exchange, clients) = exchange(stage, options.time).await?;
+        let (exchange, clients) = exchange(stage, tls, options.time).await?;
         exchange.say(&format!("relays stay, {ports} ports, {clients} clients"), report);
         return Ok(());
     }
     let words = if way == Way::Direct { "direct" } else { "three relays" };
     let size = format!("{words}, {ports} ports, {} clients", options.clients);
-    let moved = all_at_once(&stage, options).await?;
+    let moved = all_at_once(&stage, tls, options).await?;
     ensure!(!moved.arrived.is_empty(), "{size}: nobody had all within {:?}", options.time);
     moved.say(&size, options.clients, report);
     drop(stage.dir);
     Ok(())
 }
 
-async fn all_at_once(stage: &Stage, options: &Options) -> Result<Move> {
+async fn all_at_once(stage: &Stage, tls: Option<&Tls>, options: &Options) -> Result<Move> {
     let Stage { serving, relays, addresses, .. } = stage;
-    let dump = Arc::new(Dump::probe(addresses[0]).await?);
+    let dump = Arc::new(Dump::probe(addresses[0], tls).await?);
     let asked = relays.first().unwrap_or(serving);
     let before = asked.used()?;
     for _ in 0..PROBES {
-        Dump::probe(addresses[0]).await?;
+        Dump::probe(addresses[0], tls).await?;
     }
     let each = asked.used()?.since(before).processor / PROBES;
 
@@ -144,9 +162,9 @@ async fn all_at_once(stage: &Stage, options: &Options) -> Result<Move> {
 }
 
 /// Clients come, one at a time to each relay, for half of the time; then the server is exchanged.
-async fn exchange(stage: Stage, time: Duration) -> Result<(Exchange, usize)> {
+async fn exchange(stage: Stage, tls: Option<&Tls>, time: Duration) -> Result<(Exchange, usize)> {
     let Stage { serving, backup: next, relays, addresses, .. } = stage;
-    let dump = Arc::new(Dump::probe(addresses[0]).await?);
+    let dump = Arc::new(Dump::probe(addresses[0], tls).await?);
     let (mut crowd, mut there) = (Crowd::nobody(), 0);
     let begun = Instant::now();
     while begun.elapsed() < time / 2 {
@@ -174,9 +192,9 @@ async fn exchange(stage: Stage, time: Duration) -> Result<(Exchange, usize)> {
     Ok((exchange, there))
 }
 
-async fn backup(dir: &Path, name: &str, of: &Daemon) -> Result<Daemon> {
+async fn backup(dir: &Path, name: &str, of: &Daemon, secured: Option<&Secured>) -> Result<Daemon> {
     let file = fill::create(dir, name, "/usr/share/ovn/ovn-sb.ovsschema").await?;
-    let daemon = Daemon::database(dir, name, &file.display().to_string()).await?;
+    let daemon = Daemon::database(dir, name, &file.display().to_string(), secured).await?;
     daemon.back_up(&of.endpoint()).await?;
     Ok(daemon)
 }

@@ -9,6 +9,8 @@ use atoll_ovsdb::{Client, Condition, Endpoint, Operation, unixctl};
 use atoll_tests::bench::machine::processor_time;
 use atoll_tests::wait::wait_until;
 
+use crate::secured::Secured;
+
 /// Until a server is there, or has all contents of another one.
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -52,9 +54,16 @@ impl Daemon {
     }
 
     /// An `ovsdb-server` on a file, or of `relay:…`, at a unix socket of its name.
-    pub(crate) async fn database(dir: &Path, name: &str, what: &str) -> Result<Self> {
+    pub(crate) async fn database(
+        dir: &Path,
+        name: &str,
+        what: &str,
+        secured: Option<&Secured>,
+    ) -> Result<Self> {
         let remote = format!("--remote=punix:{}", dir.join(format!("{name}.sock")).display());
-        let words = ["ovsdb-server".to_owned(), remote, what.to_owned()];
+        let mut words = vec!["ovsdb-server".to_owned(), remote];
+        words.extend(secured.iter().flat_map(|it| it.arguments()));
+        words.push(what.to_owned());
         let daemon = Self::start(dir, name, &words)?;
         daemon.command("list-commands", &[]).await?;
         Ok(daemon)
@@ -74,8 +83,9 @@ impl Daemon {
     }
 
     /// Lets clients in at a port of the loopback address that the kernel chooses.
-    pub(crate) async fn open(&self, port: u16) -> Result<()> {
-        let remote = format!("ptcp:{port}:127.0.0.1");
+    pub(crate) async fn open(&self, port: u16, secured: Option<&Secured>) -> Result<()> {
+        let scheme = if secured.is_some() { "pssl" } else { "ptcp" };
+        let remote = format!("{scheme}:{port}:127.0.0.1");
         self.command("ovsdb-server/add-remote", &[&remote]).await?;
         self.command("ovsdb-server/list-remotes", &[]).await?;
         Ok(())
