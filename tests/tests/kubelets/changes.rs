@@ -70,8 +70,8 @@ async fn rates(session: &mut Session) -> Result<()> {
     session.shell.types(&format!("{exec} killall atoll-talk")).await?;
     drop(stream);
     for (name, kbit) in measured {
-        let mbit = f64::from(u32::try_from(kbit)?) / 1_000.0;
-        session.report.note(&format!("received from a pod: {name}"), "Mbit/s", mbit);
+        let kbit = f64::from(u32::try_from(kbit)?);
+        session.report.note(&format!("received from a pod: {name}"), "kbit/s", kbit);
     }
     Ok(())
 }

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::Kubernetes;
 use atoll_tests::people::{Said, say};
 use atoll_tests::report;
-use atoll_tests::wait::wait_until;
+use atoll_tests::wait::{pass, wait_until};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -229,23 +229,24 @@ impl Transcript {
     /// Kbit/s that a pod receives, as its own interface counts them for a while.
     pub(crate) async fn received(&self, pod: &Seen) -> Result<u64> {
         const WHILE: Duration = Duration::from_secs(4);
-        let file = "/sys/class/net/eth0/statistics/rx_bytes";
-        let line = format!("kubectl -n {} exec {} -- cat {file}", pod.namespace, pod.name);
-        // The counter is read somewhere between the call and its answer.
-        let read = async || -> Result<(u64, Instant)> {
-            let began = Instant::now();
-            let said = self.shell(&line).await?;
-            if said.status != 0 {
-                bail!("{line}: {}", said.err);
-            }
-            Ok((said.out.trim().parse()?, began + began.elapsed() / 2))
-        };
-        let (before, from) = read().await?;
-        atoll_tests::wait::pass(WHILE).await;
-        let (after, until) = read().await?;
-        let millis = u64::try_from(until.duration_since(from).as_millis())?;
-        Ok((after - before) * 8 / millis)
+        // With the clock, as nobody knows how long the call takes to come there.
+        let files = "/proc/uptime /sys/class/net/eth0/statistics/rx_bytes";
+        let line = format!("kubectl -n {} exec {} -- cat {files}", pod.namespace, pod.name);
+        let (began, before) = counted(&self.shell(&line).await?)?;
+        pass(WHILE).await;
+        let (ended, after) = counted(&self.shell(&line).await?)?;
+        Ok((after - before) * 8 / (ended - began))
     }
+}
+
+/// Milliseconds of a machine's uptime, and a number.
+fn counted(said: &Said) -> Result<(u64, u64)> {
+    let read = || {
+        let mut lines = said.out.lines();
+        let uptime = lines.next()?.split(' ').next()?.replace('.', "");
+        Some((uptime.parse::<u64>().ok()? * 10, lines.next()?.trim().parse().ok()?))
+    };
+    read().with_context(|| format!("{}{}", said.out, said.err))
 }
 
 fn ping(from: &Seen, address: &str) -> String {

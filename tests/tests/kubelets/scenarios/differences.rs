@@ -59,6 +59,13 @@ pub(crate) async fn all(shell: &Transcript) -> Vec<Case> {
         let outcome = refused(shell, &name, key, value).await;
         cases.push(Case { suite, words, outcome: outcome.map(|()| Outcome::Differs(why)) });
     }
+    cases.extend(fields(shell).await);
+    cases
+}
+
+/// As what is not implemented is refused when it is applied.
+async fn fields(shell: &Transcript) -> Vec<Case> {
+    let mut cases = Vec::new();
     let fields = [
         (
             "subnet",
