@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::{FaultTarget, FaultVerb, Node, Place, run};
+use atoll_tests::people::atollctl;
 use atoll_tests::probe::Flow;
 use atoll_tests::report::Target;
 use atoll_tests::wait::wait_until;
@@ -169,33 +170,43 @@ async fn nothing_left(session: &Session, gone: &Seen) -> Result<()> {
     .await
 }
 
-/// Nobody on the node hears that its pod is gone: the other node has it, at the same address, and
-/// keeps it when the first one wakes up and puts its own away.
+/// Nobody on the node says that its pod has ended, so that nobody else gets its addresses until an
+/// operator has fenced the node. Then the other node has the pod, and keeps it when the first one
+/// goes on and puts its own away.
 async fn frozen(session: &mut Session) -> Result<()> {
     session.shell.chapter("A node's kubelet and agent stand still while its pod moves");
-    let pods = session.shell.pods("bank", "db", 2).await?;
-    let old = pods[0].clone();
+    let shell = &session.shell;
+    let old = shell.pods("bank", "db", 2).await?[0].clone();
     let on = index(&old)?;
-    for target in [FaultTarget::Kubelet(on), FaultTarget::Agent(on)] {
+    let frozen = [FaultTarget::Kubelet(on), FaultTarget::Agent(on)];
+    for target in frozen {
         session.lab.fault(FaultVerb::Stop, target).await?;
     }
-    let shell = &session.shell;
     shell.note(&format!("kubelet and agent of {} are frozen (SIGSTOP)", old.node));
     shell.types(&format!("kubectl cordon {}", old.node)).await?;
     shell.types("kubectl -n bank delete pod db-0 --force --grace-period 0").await?;
+    let events = "kubectl -n bank events --for pod/db-0";
+    shell.until(events, |said| said.contains("when the node of its last owner confirms")).await?;
+    let fence = ["node", "fence", &old.node, "--yes"];
+    let said = atollctl(&session.lab, &fence, "").await?;
+    ensure!(said.status == 0, "{}", said.err);
+    shell.note(&format!("atollctl {}: {}\n", fence.join(" "), said.out.trim()));
     let new = shell.pod("bank", "db-0", |new| new.uid != old.uid).await?;
     ensure!(new.node != old.node && new.addresses == old.addresses, "{new:?}");
     let web = shell.pods("shop", "web", 3).await?;
     let elsewhere = web.iter().find(|pod| pod.node == new.node).context("no web beside it")?;
     shell.pings(elsewhere, &new).await?;
     let flows = probe(session, &new)?;
-    for target in [FaultTarget::Kubelet(on), FaultTarget::Agent(on)] {
+    for target in frozen {
         session.lab.fault(FaultVerb::Cont, target).await?;
     }
-    session.shell.note("they go on\n");
+    shell.note("they go on\n");
     nothing_left(session, &old).await?;
-    session.shell.types(&format!("kubectl uncordon {}", old.node)).await?;
-    let again = session.shell.pod("bank", "db-0", |_| true).await?;
+    shell.types(&format!("kubectl uncordon {}", old.node)).await?;
+    let again = shell.pod("bank", "db-0", |_| true).await?;
     ensure!(again == new, "{again:?}");
-    lost(session, "a node that wakes up without its pod", flows).await
+    // Who stayed on the node is reached again.
+    let stayed = shell.pod("bank", "db-1", |_| true).await?;
+    shell.pings(elsewhere, &stayed).await?;
+    lost(session, "a node that goes on without its pod", flows).await
 }

@@ -94,7 +94,7 @@ pub(crate) async fn objects(session: &mut Session) -> Result<()> {
     shell.until("kubectl get ips -o wide", |said| said.lines().count() >= 8).await?;
     shell
         .until("kubectl get subnets", |said| {
-            said.lines().any(|line| line.starts_with("shop") && line.ends_with("True"))
+            said.lines().any(|line| line.starts_with("shop") && line.trim_end().ends_with("True"))
         })
         .await?;
     for (namespace, app, count, v4, v6) in

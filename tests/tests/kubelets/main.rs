@@ -41,7 +41,7 @@ impl Session {
         let lab = ScopedLab::up(options).await.unwrap();
         let mut report = Report::new("kubelets", "make kubelets");
         report.note("lab with kubelets up", "s", began.elapsed().as_secs_f64());
-        let shell = Transcript::new(&kubernetes(&lab), transcript);
+        let shell = Transcript::new(&kubernetes(&lab), transcript).unwrap();
         Self { lab, shell, report }
     }
 }

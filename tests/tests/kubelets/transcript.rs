@@ -1,9 +1,11 @@
 //! What somebody types, and what comes back, written down as it happens.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::Kubernetes;
@@ -21,15 +23,18 @@ pub(crate) const SOON: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(crate) struct Transcript {
     kubectl: String,
-    name: &'static str,
-    text: Mutex<String>,
+    /// As it grows, so that a test that fails or hangs leaves what it saw.
+    file: Mutex<File>,
 }
 
 impl Transcript {
-    pub(crate) fn new(kubernetes: &Kubernetes, name: &'static str) -> Self {
+    /// Into `target/report/NAME.txt`.
+    pub(crate) fn new(kubernetes: &Kubernetes, name: &str) -> Result<Self> {
         let words = kubernetes.kubectl_words();
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        Self { kubectl: words.join(" "), name, text: Mutex::default() }
+        fs::create_dir_all(report::dir())?;
+        let file = Mutex::new(File::create(report::dir().join(format!("{name}.txt")))?);
+        Ok(Self { kubectl: words.join(" "), file })
     }
 
     /// A heading.
@@ -53,7 +58,9 @@ impl Transcript {
     /// Types a line again and again until it succeeds and prints what it should; the last answer
     /// is written down, once.
     pub(crate) async fn until(&self, line: &str, is_it: impl Fn(&str) -> bool) -> Result<String> {
+        let (began, tries) = (Instant::now(), Cell::new(0));
         let seen = wait_until(SOON, line, async || {
+            tries.set(tries.get() + 1);
             let said = self.shell(line).await?;
             ensure!(said.status == 0 && is_it(&said.out), "{}{}", said.out, said.err);
             Ok(said)
@@ -61,6 +68,10 @@ impl Transcript {
         .await;
         match seen {
             Ok(said) => {
+                if tries.get() > 1 {
+                    let took = began.elapsed().as_millis();
+                    self.note(&format!("typed {} times in {took} ms:", tries.get()));
+                }
                 self.heard(line, &said);
                 Ok(said.out)
             }
@@ -122,22 +133,8 @@ impl Transcript {
     }
 
     fn write(&self, words: &str) {
-        if let Ok(mut text) = self.text.lock() {
-            text.push_str(words);
-        }
-    }
-}
-
-/// Also of a test that fails: then it ends where that did.
-impl Drop for Transcript {
-    fn drop(&mut self) {
-        let text = self.text.lock().map(|text| text.clone()).unwrap_or_default();
-        let dir = report::dir();
-        let file = dir.join(format!("{}.txt", self.name));
-        let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&file, text));
-        if let Err(error) = written {
-            writeln!(std::io::stderr(), "cannot write {}: {error}", file.display()).ok();
-        }
+        let written = self.file.lock().map(|mut file| file.write_all(words.as_bytes()));
+        assert!(matches!(written, Ok(Ok(()))), "the transcript cannot be written: {written:?}");
     }
 }
 
