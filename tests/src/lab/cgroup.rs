@@ -87,13 +87,18 @@ fn enable_controllers(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a cgroup of that name is one of the lab's nodes'.
+fn is_of(lab: &LabName, name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|namespace| lab.owns(namespace))
+}
+
 /// The cgroups of the lab's nodes, in all hierarchies.
 fn tops(lab: &LabName) -> Result<Vec<PathBuf>> {
     let mut tops = Vec::new();
     for root in roots()? {
         tops.extend(directories(&root)?.into_iter().filter(|top| {
             let name = top.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.strip_prefix(PREFIX).is_some_and(|namespace| lab.owns(namespace))
+            is_of(lab, name)
         }));
     }
     Ok(tops)
@@ -123,4 +128,31 @@ fn directories(dir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that is in a cgroup of the lab is killed.
+    #[test]
+    fn cgroups_of_others_and_of_a_lab_with_a_longer_name_are_none_of_ours() {
+        let lab: LabName = "a".parse().unwrap();
+        assert!(is_of(&lab, &name(&lab, 12)));
+        let longer: LabName = "a-n1".parse().unwrap();
+        assert!(!is_of(&lab, &name(&longer, 1)));
+        for other in ["a-n1", "system.slice", "atoll-lab.", "atoll-lab.b-n1"] {
+            assert!(!is_of(&lab, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_lowest_cgroups_go_first() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("pods/pod/container")).unwrap();
+        let depth: Vec<_> =
+            below(dir.path()).unwrap().iter().map(|it| it.components().count()).collect();
+        assert_eq!(depth.len(), 4);
+        assert!(depth.is_sorted_by(|lower, upper| lower > upper), "{depth:?}");
+    }
 }
