@@ -11,7 +11,7 @@ export RUST_BACKTRACE := 0
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
 	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
-	projection-fuzz central-failover gateways mirror kubernetes kubernetes-scenarios packet-matrix cni-faults bench-cni
+	projection-fuzz central-failover gateways mirror kubernetes kubernetes-scenarios kubelets packet-matrix cni-faults bench-cni
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,7 @@ demo-down: build ## Ends the demo; nothing is left behind.
 verify: ## Read-only: format, lints, docs, layers, unit tests.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p atoll-tests --test kubernetes --test packet_matrix -- -D warnings
+	$(CARGO) clippy -p atoll-tests --test kubernetes --test kubelets --test packet_matrix -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) test --workspace --lib --bins --quiet
 	$(CARGO) test -p atoll-tests --test layering --quiet
@@ -111,7 +111,7 @@ bench-store: ## The report bench-store: the allocator and the state machine, spe
 
 # A Kubernetes control plane as released, from its Go modules: what a lab with --kubernetes runs. Without
 # cgo, or nearly everything would be compiled a second time. The version would otherwise be 0.0.0.
-kubernetes: target/kubernetes/kubernetes ## Builds etcd, kube-apiserver, controllers, scheduler, kube-proxy and kubectl (once, minutes; needs Go 1.24).
+kubernetes: target/kubernetes/kubernetes ## Builds etcd, kube-apiserver, controllers, scheduler, kubelet, kube-proxy and kubectl (once, minutes; needs Go 1.24).
 
 KUBERNETES_VERSION := v1.33.13
 KUBERNETES_FLAGS := -s -w $(foreach at,k8s.io/component-base/version k8s.io/client-go/pkg/version, \
@@ -124,6 +124,11 @@ target/kubernetes/kubernetes: tests/kubernetes/go.mod tests/kubernetes/main.go
 # Not in `make test`: that needs no Go and no minutes for its build.
 kubernetes-scenarios: install build kubernetes ## What kubectl asks for and what comes back, with a real apiserver and its faults.
 	$(CARGO) test -p atoll-tests --test kubernetes -- --test-threads=1 --nocapture
+
+# Installs containerd and runc, which nothing else needs.
+kubelets: install build kubernetes ## The report kubelets, and kubelets.txt: what a new user types, with real kubelets and containers, and what comes back.
+	@tests/install.sh kubelets
+	$(CARGO) test -p atoll-tests --test kubelets -- --test-threads=1 --nocapture
 
 packet-matrix: install build kubernetes ## The report packet-matrix: who reaches whom, every way, both families, with a real kube-proxy's Services.
 	$(CARGO) test -p atoll-tests --test packet_matrix -- --test-threads=1 --nocapture

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Atoll's demo and tests need, if they are missing; says which.
+# "install.sh kubelets": also those of a lab with kubelets, which no other test needs.
 # Services of those packages are not started: the lab runs its own, in its own namespaces.
 set -euo pipefail
 
@@ -13,6 +14,14 @@ declare -A PACKAGE_OF=(
 export PATH="$PATH:/usr/sbin:/sbin"
 
 missing=()
+case "${1:-}" in
+  '') ;;
+  kubelets)
+    PACKAGE_OF+=([containerd]=containerd [ctr]=containerd [runc]=runc)
+    # containerd itself calls its plugin loopback.
+    [ -x /usr/lib/cni/loopback ] || missing+=(containernetworking-plugins) ;;
+  *) echo "usage: install.sh [kubelets]" >&2; exit 2 ;;
+esac
 for tool in "${!PACKAGE_OF[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${PACKAGE_OF[$tool]}")
 done

@@ -1,6 +1,6 @@
 // A Kubernetes control plane as its authors release it, built from its Go modules: etcd,
-// kube-apiserver, kube-controller-manager, kube-scheduler and kubectl, and the nodes' kube-proxy, in one
-// program, which is called as "kubernetes COMPONENT [flags]".
+// kube-apiserver, kube-controller-manager, kube-scheduler and kubectl, and the nodes' kubelet and
+// kube-proxy, in one program, which is called as "kubernetes COMPONENT [flags]".
 package main
 
 import (
@@ -18,6 +18,7 @@ import (
 	kcm "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 // Each function finds in os.Args what the component's own program would see.
@@ -27,6 +28,7 @@ var components = map[string]func() int{
 	"kube-controller-manager": run(kcm.NewControllerManagerCommand),
 	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kube-proxy":              run(proxy.NewProxyCommand),
+	"kubelet":                 run(kubelet.NewKubeletCommand),
 	"kubectl":                 run(kubectl.NewDefaultKubectlCommand),
 }
 
@@ -42,6 +44,6 @@ func main() {
 		}
 	}
 	fmt.Fprintln(os.Stderr,
-		"usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubectl [flags]")
+		"usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet|kubectl [flags]")
 	os.Exit(2)
 }

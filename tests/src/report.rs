@@ -235,7 +235,9 @@ pub fn load_all() -> anyhow::Result<Vec<Report>> {
     Ok(reports)
 }
 
-fn dir() -> PathBuf {
+/// Where reports are.
+#[must_use]
+pub fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/report")
 }
 

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::cgroup;
 use super::names::LabName;
 use super::process::{living_in, namespaces, send};
 use super::shell::ip_batch;
@@ -84,6 +85,7 @@ async fn sweep(name: &LabName, swept: &Mutex<Swept>) -> Result<()> {
     if !alive.is_empty() {
         bail!("processes {alive:?}");
     }
+    cgroup::remove(name)?;
     let left = namespaces(name)?;
     if left.is_empty() {
         return Ok(());

@@ -42,6 +42,8 @@ pub enum FaultTarget {
     Central(u8),
     /// A node's `atoll-node`.
     Agent(u8),
+    /// A node's kubelet, of a lab that has them.
+    Kubelet(u8),
     /// A node's `ovs-vswitchd`.
     Ovs(u8),
     /// All of a node's daemons, and its cables.
@@ -58,8 +60,8 @@ impl FromStr for FaultTarget {
     fn from_str(text: &str) -> Result<Self, Usage> {
         let wrong = || {
             Usage(format!(
-                "'{text}' is no target: member/I, central/I, agent/N, ovs/N, node/N, \
-                 link/N:mgmt, link/N:tunnel or apiserver"
+                "'{text}' is no target: member/I, central/I, agent/N, kubelet/N, ovs/N, \
+                 node/N, link/N:mgmt, link/N:tunnel or apiserver"
             ))
         };
         if text == "apiserver" {
@@ -70,6 +72,7 @@ impl FromStr for FaultTarget {
             "member" => Ok(Self::Member(parse_index(rest)?)),
             "central" => Ok(Self::Central(parse_index(rest)?)),
             "agent" => Ok(Self::Agent(parse_index(rest)?)),
+            "kubelet" => Ok(Self::Kubelet(parse_index(rest)?)),
             "ovs" => Ok(Self::Ovs(parse_index(rest)?)),
             "node" => Ok(Self::Node(parse_index(rest)?)),
             "link" => {
@@ -87,6 +90,7 @@ impl fmt::Display for FaultTarget {
             Self::Member(index) => write!(f, "member/{index}"),
             Self::Central(index) => write!(f, "central/{index}"),
             Self::Agent(index) => write!(f, "agent/{index}"),
+            Self::Kubelet(index) => write!(f, "kubelet/{index}"),
             Self::Ovs(index) => write!(f, "ovs/{index}"),
             Self::Node(index) => write!(f, "node/{index}"),
             Self::Link(index, Underlay::Management) => write!(f, "link/{index}:mgmt"),
@@ -120,7 +124,7 @@ impl Lab {
     ///
     /// [`Usage`] if the lab has no such target, or it cannot suffer that; else what went wrong.
     pub async fn fault(&self, verb: FaultVerb, target: FaultTarget) -> Result<()> {
-        use FaultTarget::{Agent, Apiserver, Central, Link, Member, Node, Ovs};
+        use FaultTarget::{Agent, Apiserver, Central, Kubelet, Link, Member, Node, Ovs};
         use FaultVerb::{Cont, Cut, Heal, Kill, Restart, Stop, Wipe};
         match (verb, target) {
             (Kill, Member(i)) => self.member(i)?.kill().await,
@@ -142,6 +146,11 @@ impl Lab {
             (Cont, Agent(i)) => self.node(i)?.agent().signal(Signal::SIGCONT),
             (Restart, Agent(i)) => self.node(i)?.restart_agent().await,
 
+            (Kill, Kubelet(i)) => self.node(i)?.kubelet().kill().await,
+            (Stop, Kubelet(i)) => self.node(i)?.kubelet().signal(Signal::SIGSTOP),
+            (Cont, Kubelet(i)) => self.node(i)?.kubelet().signal(Signal::SIGCONT),
+            (Restart, Kubelet(i)) => self.restart_kubelet(i).await,
+
             (Kill, Ovs(i)) => self.node(i)?.vswitchd().kill().await,
             (Stop, Ovs(i)) => self.node(i)?.vswitchd().signal(Signal::SIGSTOP),
             (Cont, Ovs(i)) => self.node(i)?.vswitchd().signal(Signal::SIGCONT),
@@ -150,7 +159,9 @@ impl Lab {
             (Kill, Node(i)) => self.node(i)?.kill().await,
             (Stop, Node(i)) => self.node(i)?.signal(Signal::SIGSTOP),
             (Cont, Node(i)) => self.node(i)?.signal(Signal::SIGCONT),
-            (Restart, Node(i)) => self.node(i)?.restart(!self.state.bare).await,
+            (Restart, Node(i)) => {
+                self.node(i)?.restart(!self.state.bare, self.kubernetes().as_ref()).await
+            }
             (Cut, Node(i)) => self.node(i)?.set_cables(false).await,
             (Heal, Node(i)) => self.node(i)?.set_cables(true).await,
 
@@ -183,6 +194,7 @@ mod tests {
             "member/1",
             "central/3",
             "agent/2",
+            "kubelet/2",
             "ovs/2",
             "node/12",
             "link/1:mgmt",

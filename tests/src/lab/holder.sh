@@ -21,8 +21,20 @@ mount --bind "$node/lib" /var/lib
 mount --bind "$node/log" /var/log
 mount --bind "$node/etc-cni" /etc/cni
 mount --bind "$node/opt-cni" /opt/cni
+# A node with a kubelet needs the machine's cgroups, which the next mount would hide.
+if [ -d "$node/sysctl" ]; then
+    mkdir "$node/cow/cgroup"
+    mount --rbind /sys/fs/cgroup "$node/cow/cgroup"
+fi
 # /sys/class/net is to show the interfaces of the node, not of the host.
 mount -t sysfs sysfs /sys
+if [ -d "$node/sysctl" ]; then
+    mount --move "$node/cow/cgroup" /sys/fs/cgroup
+    # What a kubelet would set for the whole machine is here what it wants already.
+    (cd "$node/sysctl" && find . -type f) | while read -r key; do
+        mount --bind "$node/sysctl/$key" "/proc/sys/$key"
+    done
+fi
 
 echo ready
 exec sleep infinity >/dev/null 2>&1

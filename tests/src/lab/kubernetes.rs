@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane on a host of its own: etcd, kube-apiserver,
-//! kube-controller-manager and kube-scheduler, built by `make kubernetes`. Nodes are objects
-//! without a kubelet, so pods that are bound to them stay pending; they get their addresses all the
-//! same.
+//! kube-controller-manager and kube-scheduler, built by `make kubernetes`. Unless the lab has kubelets
+//! too, nodes are mere objects, so pods that are bound to them stay pending; they get their addresses
+//! all the same.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -51,12 +51,15 @@ pub struct Kubernetes {
     lab: LabName,
     dir: PathBuf,
     program: PathBuf,
+    /// How many have a kubelet.
+    kubelets: u8,
 }
 
 impl Kubernetes {
     pub(super) fn new(state: &State) -> Self {
         let program = program(&state.binaries);
-        Self { lab: state.name.clone(), dir: dir(&state.dir), program }
+        let kubelets = if state.kubelets { state.nodes } else { 0 };
+        Self { lab: state.name.clone(), dir: dir(&state.dir), program, kubelets }
     }
 
     /// A `kubectl` for whoever may do everything.
@@ -103,7 +106,7 @@ impl Kubernetes {
 
     pub(super) async fn start(&self) -> Result<()> {
         fs::create_dir_all(&self.dir)?;
-        kubernetes_pki::set_up(&self.dir, KUBERNETES)?;
+        kubernetes_pki::set_up(&self.dir, KUBERNETES, self.kubelets)?;
         self.spawn("etcd", &self.etcd_flags())?;
         self.start_apiserver().await?;
         for (component, user) in
@@ -220,6 +223,11 @@ impl Kubernetes {
             ("requestheader-username-headers", "X-Remote-User".to_owned()),
             ("requestheader-group-headers", "X-Remote-Group".to_owned()),
             ("requestheader-extra-headers-prefix", "X-Remote-Extra-".to_owned()),
+            // How it speaks to kubelets, for `kubectl exec` and `logs`. Names of nodes mean nothing here.
+            ("kubelet-preferred-address-types", "InternalIP".to_owned()),
+            ("kubelet-certificate-authority", pki("ca.crt")),
+            ("kubelet-client-certificate", pki("admin.crt")),
+            ("kubelet-client-key", pki("admin.key")),
             ("cert-dir", self.dir.join("certs").display().to_string()),
             ("profiling", "false".to_owned()),
         ]

@@ -11,6 +11,8 @@ use rcgen::{
 };
 use serde_json::json;
 
+use super::names::{node_address, node_address6};
+
 /// Whoever may do everything.
 pub(super) const ADMIN: &str = "admin";
 /// kube-controller-manager, by the name for which Kubernetes has a role.
@@ -21,6 +23,14 @@ pub(super) const SCHEDULER: &str = "system:kube-scheduler";
 pub(super) const PROXY: &str = "system:kube-proxy";
 /// Members of Atoll, by the name for which `deploy/kubernetes/rbac.yaml` has a role.
 pub(super) const MEMBERS: &str = "atolld";
+
+/// The group of kubelets.
+const NODES: &str = "system:nodes";
+
+/// A kubelet, by the name that tells Kubernetes what is its own.
+pub(super) fn node(name: &str) -> String {
+    format!("system:node:{name}")
+}
 
 /// The group of those who may do everything.
 const MASTERS: &str = "system:masters";
@@ -38,8 +48,9 @@ pub(super) fn kubeconfig(dir: &Path, user: &str) -> PathBuf {
     file(dir, &format!("{}.kubeconfig", base(user)))
 }
 
-/// Makes the authority and all certificates, and a kubeconfig for each user.
-pub(super) fn set_up(dir: &Path, address: Ipv4Addr) -> Result<()> {
+/// Makes the authority and all certificates, and a kubeconfig for each user, the kubelets of the
+/// nodes up to `kubelets` among them.
+pub(super) fn set_up(dir: &Path, address: Ipv4Addr, kubelets: u8) -> Result<()> {
     fs::create_dir_all(file(dir, "")).context("cannot make the directory of certificates")?;
     let authority = authority()?;
     write(dir, "ca.crt", &authority.pem())?;
@@ -55,10 +66,20 @@ pub(super) fn set_up(dir: &Path, address: Ipv4Addr) -> Result<()> {
     write(dir, "sa.key", &accounts.serialize_pem())?;
     write(dir, "sa.pub", &accounts.public_key_pem())?;
 
-    let others = [CONTROLLERS, SCHEDULER, PROXY, MEMBERS].map(|user| (user, None));
-    for (user, group) in [(ADMIN, Some(MASTERS))].into_iter().chain(others) {
-        let mut client = named(user, group);
-        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let user = |name: &str, group| (named(name, group), name.to_owned());
+    let others = [CONTROLLERS, SCHEDULER, PROXY, MEMBERS].map(|name| user(name, None));
+    let kubelets = (1..=kubelets).map(|index| {
+        let (mut params, name) = user(&node(&format!("n{index}")), Some(NODES));
+        // It serves as well: `kubectl exec` and `logs` come to it through the apiserver.
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        let addresses = [node_address(index).into(), node_address6(index).into()];
+        params.subject_alt_names = addresses.map(SanType::IpAddress).to_vec();
+        (params, name)
+    });
+    let admin = user(ADMIN, Some(MASTERS));
+    for (mut client, user) in [admin].into_iter().chain(others).chain(kubelets) {
+        client.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        let user = user.as_str();
         issue(dir, &authority, base(user), client)?;
         let path = |name: &str| file(dir, name).display().to_string();
         let config = json!({

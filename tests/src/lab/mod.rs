@@ -20,17 +20,19 @@
 //! * Two labs never share anything but the kernel. Addresses are the same in each; names are not.
 //! * Whatever `up` makes, in whatever half-finished shape, `down` removes, knowing only the name.
 //! * Nothing here holds a lock: hundreds of pods may be made at once, from several programs.
-//! * A process is only ever signalled after it was seen to live in one of the lab's namespaces.
+//! * A process is only ever signalled after it was seen to live in one of the lab's namespaces or
+//!   cgroups.
 //!
 //! Every process has a certificate of the lab's own authority; nothing speaks plaintext.
 //!
-//! With `--kubernetes` there is `PREFIX-k8s` as well: a real control plane, without kubelets; with
-//! `--kube-proxy` a real kube-proxy on each node.
+//! With `--kubernetes` there is `PREFIX-k8s` as well: a real control plane; with `--kubelets` a real
+//! kubelet, containerd and runc on each node, with `--kube-proxy` a real kube-proxy.
 //!
-//! Deliberately absent: kubelets, QoS of the underlay, and any knowledge of how Atoll works
+//! Deliberately absent: QoS of the underlay, and any knowledge of how Atoll works
 //! inside. The lab speaks to it as an operator does ([`store`]) and as kubelet does ([`Lab::run_pod`]).
 
 mod binaries;
+mod cgroup;
 mod cni;
 mod down;
 mod env;
@@ -39,6 +41,7 @@ mod fabric;
 mod fault;
 mod files;
 mod kube_proxy;
+mod kubelet;
 mod kubernetes;
 mod kubernetes_pki;
 mod member;
@@ -70,6 +73,7 @@ pub use env::CentralDatabases;
 pub use error::{Refused, Usage};
 pub use fault::{FaultTarget, FaultVerb};
 pub use kube_proxy::ProxyMode;
+pub use kubelet::IMAGE;
 pub use kubernetes::Kubernetes;
 pub use member::Member;
 pub(crate) use member::RaftConfig;

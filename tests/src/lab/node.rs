@@ -12,10 +12,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::binaries::VSWITCH_SCHEMA;
-use super::cni;
 use super::fabric::set_cable;
 use super::files::remove_if_there;
 use super::kube_proxy::ProxyMode;
+use super::kubernetes::Kubernetes;
 use super::member::wait_for_socket;
 use super::names::{API_PORT, LabName, Underlay, V4_LEN, member_address, tunnel_address};
 use super::options::CentralMode;
@@ -24,6 +24,7 @@ use super::pki::{self, TlsConfig};
 use super::process::{Daemon, MARKER};
 use super::shell::{Envs, Space, ip_batch, ovs_envs, run};
 use super::state::State;
+use super::{cni, kubelet};
 
 /// Where the agent serves the CNI plugin, as seen on the node.
 pub(super) const CNI_SOCKET: &str = "/run/atoll/cni.sock";
@@ -43,6 +44,7 @@ pub struct Node {
     binaries: PathBuf,
     members: u8,
     central: CentralMode,
+    kubelets: bool,
     kube_proxy: Option<ProxyMode>,
     tunnel_mbit: Option<u32>,
 }
@@ -56,6 +58,7 @@ impl Node {
             binaries: state.binaries.clone(),
             members: state.members,
             central: state.central,
+            kubelets: state.kubelets,
             kube_proxy: state.kube_proxy,
             tunnel_mbit: state.tunnel_mbit,
         }
@@ -91,12 +94,21 @@ impl Node {
         Ok(Space::with_mounts_of(&self.namespace(), self.holder_pid()?))
     }
 
+    pub(super) fn lab(&self) -> &LabName {
+        &self.lab
+    }
+
     pub(super) fn lab_dir(&self) -> &Path {
         &self.lab_dir
     }
 
     pub(super) fn binaries(&self) -> &Path {
         &self.binaries
+    }
+
+    /// Whether it has a kubelet, with containerd.
+    pub(super) fn has_kubelet(&self) -> bool {
+        self.kubelets
     }
 
     /// How its kube-proxy translates, if it has one.
@@ -238,16 +250,24 @@ impl Node {
         for daemon in self.daemons() {
             daemon.kill().await?;
         }
-        Ok(())
+        if self.kubelets { self.kill_containers().await } else { Ok(()) }
     }
 
-    /// Starts whatever does not run and plugs all cables. `with_agent` unless the lab is bare.
-    pub(super) async fn restart(&self, with_agent: bool) -> Result<()> {
+    /// Starts whatever does not run and plugs all cables. `with_agent` unless the lab is bare;
+    /// with the kubelet if the lab has them.
+    pub(super) async fn restart(
+        &self,
+        with_agent: bool,
+        kubernetes: Option<&Kubernetes>,
+    ) -> Result<()> {
         for daemon in self.daemons() {
             daemon.kill().await?;
         }
         self.set_cables(true).await?;
         self.start_infrastructure().await?;
+        if let Some(kubernetes) = kubernetes.filter(|_| self.kubelets) {
+            self.start_kubelet(kubernetes).await?;
+        }
         self.start_kube_proxy().await?;
         if with_agent { self.start_agent().await } else { Ok(()) }
     }
@@ -266,8 +286,16 @@ impl Node {
     }
 
     /// All daemons, those first that depend on the others.
-    fn daemons(&self) -> [Daemon; 5] {
-        [self.kube_proxy(), self.agent(), self.controller(), self.vswitchd(), self.ovsdb()]
+    fn daemons(&self) -> [Daemon; 7] {
+        [
+            self.kubelet(),
+            self.containerd(),
+            self.kube_proxy(),
+            self.agent(),
+            self.controller(),
+            self.vswitchd(),
+            self.ovsdb(),
+        ]
     }
 
     /// Makes the directories that become the node's own, and what is installed in them.
@@ -280,6 +308,9 @@ impl Node {
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         fs::write(dir.join("run").join(MARKER), self.lab.to_string())?;
+        if self.kubelets {
+            kubelet::lay_out(&dir)?;
+        }
         cni::install(&dir, &self.binaries)
     }
 

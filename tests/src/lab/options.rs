@@ -48,6 +48,8 @@ pub struct Options {
     pub election_timer_ms: Option<u64>,
     /// It has a Kubernetes control plane, from which members learn of nodes, namespaces and pods.
     pub kubernetes: bool,
+    /// With Kubernetes: each node has a kubelet, which makes pods with containerd and runc.
+    pub kubelets: bool,
     /// With Kubernetes: the apiserver asks members whether the store would take an object.
     pub webhook: bool,
     /// With Kubernetes: each node has a kube-proxy, which works so.
@@ -75,6 +77,7 @@ impl Options {
             central,
             election_timer_ms: None,
             kubernetes: false,
+            kubelets: false,
             webhook: false,
             kube_proxy: None,
             dir: None,
@@ -95,6 +98,9 @@ impl Options {
         }
         if self.webhook && !self.kubernetes {
             return Err(Usage("a webhook needs an apiserver: --kubernetes".into()).into());
+        }
+        if self.kubelets && !self.kubernetes {
+            return Err(Usage("kubelets need an apiserver: --kubernetes".into()).into());
         }
         if self.kube_proxy.is_some() && !self.kubernetes {
             return Err(Usage("kube-proxy needs an apiserver: --kubernetes".into()).into());
@@ -157,9 +163,10 @@ mod tests {
         let kube_proxy = Some(ProxyMode::Iptables);
         let plain = || Options::new("atoll".parse().unwrap());
         assert!(Options { webhook: true, ..plain() }.check().is_err());
+        assert!(Options { kubelets: true, ..plain() }.check().is_err());
         let mut options = Options { kube_proxy, ..plain() };
         assert!(options.check().is_err());
-        (options.kubernetes, options.webhook) = (true, true);
+        (options.kubernetes, options.kubelets, options.webhook) = (true, true, true);
         assert!(options.check().is_ok());
     }
 }

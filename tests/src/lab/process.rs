@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
+use super::cgroup;
 use super::names::LabName;
 use super::shell::NETNS_DIR;
 use crate::wait::wait_until;
@@ -31,7 +32,8 @@ pub struct Process {
     pub command: String,
 }
 
-/// Every process in one of the lab's network or mount namespaces, but this one.
+/// Every process in one of the lab's network or mount namespaces or cgroups, but this one. A
+/// container is in the last only.
 ///
 /// Zombies are in no namespace and do not count: who reaps them is not the lab's business.
 pub(super) fn living_in(lab: &LabName) -> Result<Vec<Process>> {
@@ -39,9 +41,11 @@ pub(super) fn living_in(lab: &LabName) -> Result<Vec<Process>> {
         .iter()
         .filter_map(|name| inode(&Path::new(NETNS_DIR).join(name)))
         .collect();
+    let contained = cgroup::processes(lab, None)?;
     matching(|pid| {
         network_of(pid).is_some_and(|network| networks.contains(&network))
             || is_on_a_node_of(pid, lab)
+            || contained.contains(&pid) && is_running(pid)
     })
 }
 

@@ -39,6 +39,9 @@ pub(super) struct State {
     /// Whether it has a Kubernetes control plane.
     #[serde(default)]
     pub(super) kubernetes: bool,
+    /// Whether its nodes have kubelets.
+    #[serde(default)]
+    pub(super) kubelets: bool,
     /// Whether its apiserver asks members.
     #[serde(default)]
     pub(super) webhook: bool,
@@ -137,6 +140,7 @@ mod tests {
             central: CentralMode::Warm,
             election_timer_ms: None,
             kubernetes: false,
+            kubelets: false,
             webhook: false,
             kube_proxy: None,
             bare: false,

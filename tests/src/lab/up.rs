@@ -17,7 +17,7 @@ use super::node::Node;
 use super::options::{Options, check_dir};
 use super::state::{State, taken};
 use super::store::NodeSpec;
-use super::{Lab, binaries, down, fabric, kubernetes, others_pki, pki, process};
+use super::{Lab, binaries, down, fabric, kubelet, kubernetes, others_pki, pki, process};
 
 /// How long the members may take from answering to a cluster that takes writes.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -50,6 +50,9 @@ impl Reservation {
         if options.kubernetes {
             kubernetes::check(&binaries)?;
         }
+        if options.kubelets {
+            kubelet::check(&binaries)?;
+        }
         if let Some(mode) = options.kube_proxy {
             mode.check()?;
         }
@@ -65,6 +68,7 @@ impl Reservation {
             central: options.central,
             election_timer_ms: options.election_timer_ms,
             kubernetes: options.kubernetes,
+            kubelets: options.kubelets,
             webhook: options.webhook,
             kube_proxy: options.kube_proxy,
             bare: options.bare,
@@ -110,6 +114,9 @@ impl Lab {
         if let Some(kubernetes) = self.kubernetes() {
             kubernetes.start().await.context("the Kubernetes control plane does not start")?;
         }
+        if state.kubelets {
+            kubelet::make_image(state).await.context("cannot make the image of pods")?;
+        }
         try_join!(self.start_members(), self.start_nodes())?;
         if state.bare {
             return Ok(());
@@ -145,10 +152,16 @@ impl Lab {
     async fn join_node(&self, node: Node) -> Result<()> {
         if let Some(kubernetes) = self.kubernetes() {
             let name = node.name();
-            kubernetes.put_node(&node).await.with_context(|| format!("cannot make {name}"))?;
+            if node.has_kubelet() {
+                let started = node.start_kubelet(&kubernetes).await;
+                started.with_context(|| format!("the kubelet of {name}"))?;
+            } else {
+                kubernetes.put_node(&node).await.with_context(|| format!("cannot make {name}"))?;
+            }
             // Its agent waits until the members have heard of it.
             node.start_agent().await.with_context(|| format!("the agent of {name}"))?;
-            return node.start_kube_proxy().await.with_context(|| format!("on {name}"));
+            node.start_kube_proxy().await.with_context(|| format!("on {name}"))?;
+            return if node.has_kubelet() { node.wait_ready(&kubernetes).await } else { Ok(()) };
         }
         let (index, name) = (node.index(), node.name());
         let spec = NodeSpec {

@@ -85,7 +85,7 @@ pub(crate) enum Command {
     /// Hurt the lab.
     Fault {
         verb: FaultVerb,
-        /// member/I, central/I, agent/N, ovs/N, node/N, link/N:mgmt, link/N:tunnel or apiserver.
+        /// member/I, central/I, agent/N, kubelet/N, ovs/N, node/N, link/N:mgmt, link/N:tunnel or apiserver.
         target: FaultTarget,
     },
 }
@@ -101,9 +101,12 @@ pub(crate) struct Up {
     /// Whose ovn-central the network has.
     #[arg(long, value_enum, default_value_t)]
     central: CentralMode,
-    /// With a real Kubernetes control plane; its nodes have no kubelets.
+    /// With a real Kubernetes control plane; its nodes have kubelets with --kubelets only.
     #[arg(long)]
     kubernetes: bool,
+    /// With Kubernetes: a kubelet on each node, with containerd and runc.
+    #[arg(long, requires = "kubernetes")]
+    kubelets: bool,
     /// With Kubernetes: what members would refuse, the apiserver refuses.
     #[arg(long, requires = "kubernetes")]
     webhook: bool,
@@ -123,10 +126,10 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn options(self, name: LabName) -> Options {
-        let Self { members, nodes, central, kubernetes, webhook, kube_proxy, dir, keep, bare } =
-            self;
+        let Self { members, nodes, central, kubernetes, kubelets, webhook, .. } = self;
+        let Self { kube_proxy, dir, keep, bare, .. } = self;
         let sizes = Options { members, nodes, central, ..Options::new(name) };
-        Options { kubernetes, webhook, kube_proxy, dir, keep, bare, ..sizes }
+        Options { kubernetes, kubelets, webhook, kube_proxy, dir, keep, bare, ..sizes }
     }
 }
 
@@ -258,6 +261,7 @@ mod tests {
             "atoll-lab",
             "atoll-lab up --name Up",
             "atoll-lab up --kube-proxy iptables",
+            "atoll-lab up --kubelets",
             "atoll-lab exec outside",
             "atoll-lab exec nowhere -- true",
             "atoll-lab pod run web --node 1",
