@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use atoll_model::{Object, ObjectKey, Operation, PodList, Uid};
 use futures::future::{FutureExt as _, LocalBoxFuture, OptionFuture, join_all};
-use futures::stream::StreamExt as _;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, Client};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::connect::{self, Connect};
 use crate::crd;
 use crate::follow::{Follower, Seen};
-use crate::intake::Intake;
+use crate::intake::{self, Intake};
 use crate::objects::{Node, Pod, StatefulSet};
 use crate::publish::Publisher;
 use crate::store::{Store, StoreGone};
@@ -190,9 +190,12 @@ async fn rule<S: Store>(
     let (out, mut seen) = mpsc::channel(QUEUE);
     let mut intake = Intake::new(store.clone(), term, apiserver);
     let mut publisher = Publisher::new(store.clone(), client.clone());
+    let mut confirming = FuturesUnordered::new();
     let mut followers = join_all(followers(&store, &client, &intake, &out)).fuse();
     loop {
         intake.ask_for_lists();
+        let ask = |key| intake::ask(client.clone(), key);
+        confirming.extend(intake.take_unconfirmed().into_iter().map(ask));
         intake.propose();
         for (key, refused) in std::mem::take(&mut intake.verdicts) {
             publisher.verdict(key, refused);
@@ -205,6 +208,7 @@ async fn rule<S: Store>(
         let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
         tokio::select! {
             Some(event) = seen.recv() => take_in(event, &mut intake, &mut publisher),
+            Some((key, answer)) = confirming.next() => intake.confirmed(key, &answer),
             Some(answered) = intake.proposals.next() => intake.answered(answered),
             Some(written) = publisher.writes.next() => publisher.written(written),
             changed = store.changed() => {
