@@ -10,6 +10,7 @@
 //! once, later ones after longer and longer pauses, until a watch has lived. What was told stays
 //! known meanwhile, and a list is never more than a doubt of what it does not hold.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +27,11 @@ use crate::store::Store;
 use self::backoff::Backoff;
 
 mod backoff;
+mod guard;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use guard::Guard;
 
 /// Objects of one answer: a few hundred kilobytes, and some milliseconds to read.
 const PAGE: u32 = 500;
@@ -101,6 +105,8 @@ pub(crate) struct Follower<K, S, E> {
     /// Only objects with such labels.
     pub(crate) labels: Option<&'static str>,
     pub(crate) store: S,
+    /// Without one, whoever answers is believed.
+    pub(crate) guard: Option<Guard>,
     /// Asks for a list.
     pub(crate) relist: Arc<Notify>,
     pub(crate) out: mpsc::Sender<E>,
@@ -163,18 +169,28 @@ where
         let (began, began_at) = (self.store.applied(), Instant::now());
         let mut parameters = ListParams::default().limit(PAGE);
         parameters.label_selector = self.labels.map(str::to_owned);
-        let mut items = Vec::new();
+        let mut items: Vec<K> = Vec::new();
+        let mut firsts = BTreeSet::new();
         loop {
             let page = tokio::time::timeout(PAGE_DEADLINE, self.api.list(&parameters));
             let page = page.await.map_err(|_| "no answer in time".to_owned())?;
             let page = page.map_err(|error| error.to_string())?;
+            // Or nothing would end it but the memory: a token that leads on is a new one, and what
+            // begins a page begins no other.
+            let next = page.metadata.continue_.filter(|it| !it.is_empty());
+            let first = page.items.first().map(|it| (it.namespace(), it.name_any()));
+            let is_new = first.is_none_or(|first| firsts.insert(first));
+            if !is_new || next.is_some() && next == parameters.continue_token {
+                return Err("a list that goes round and does not end".to_owned());
+            }
             items.extend(page.items);
-            parameters.continue_token = page.metadata.continue_.filter(|it| !it.is_empty());
+            parameters.continue_token = next;
             if parameters.continue_token.is_none() {
                 let version = page.metadata.resource_version.unwrap_or_default();
                 let resource_version = version.parse().map_err(|_| {
                     format!("a list without a usable resource version: {version:?}")
                 })?;
+                self.newest().await?;
                 return Ok(List { items, resource_version, began, began_at });
             }
         }
@@ -192,6 +208,14 @@ where
             Ok(Ok(stream)) => stream,
         };
         let mut stream = stream.into_stream().boxed_local();
+        match self.newest().await {
+            Err(error) => return Ended::Failed(error),
+            // It was restored: it would say nothing before it has come there again.
+            Ok(Some(newest)) if place.parse().is_ok_and(|place: u64| place > newest) => {
+                return Ended::Refused;
+            }
+            Ok(_) => {}
+        }
         let (began, mut is_silent) = (tokio::time::Instant::now(), true);
         loop {
             let next = tokio::select! {
@@ -234,6 +258,14 @@ where
             if self.tell(seen).await.is_err() {
                 return Ended::Over;
             }
+        }
+    }
+
+    /// How new what the apiserver has is, if anybody guards that, and it is the right one.
+    async fn newest(&self) -> Result<Option<u64>, String> {
+        match &self.guard {
+            Some(guard) => guard.newest().await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{Follower, LONGEST_RELIST_PAUSE, RESUMES_MAX, Seen};
+use super::{Follower, Guard, LONGEST_RELIST_PAUSE, RESUMES_MAX, Seen};
 use crate::fake::{Asked, Fake, apiserver};
 use crate::objects::{self, Pod};
 
@@ -50,12 +50,23 @@ struct Told {
 
 /// Follows pods until so many things were told, or this was asked.
 async fn follow(answers: Vec<(u16, Vec<Value>)>, count: usize, relist: &Arc<Notify>) -> Told {
+    follow_as(answers, count, relist, None).await
+}
+
+/// As [`follow`], of an apiserver that has to be this one.
+async fn follow_as(
+    answers: Vec<(u16, Vec<Value>)>,
+    count: usize,
+    relist: &Arc<Notify>,
+    apiserver_is: Option<&str>,
+) -> Told {
     let (client, asked) = apiserver(answers);
+    let guard = apiserver_is.map(|uid| Guard::new(client.clone(), uid.parse().unwrap()));
     let (out, mut seen) = mpsc::channel(8);
     let wrap: fn(Seen<Pod>) -> String = line;
     let api = kube::Api::all(client);
     let (store, relist) = (Fake::new(), relist.clone());
-    let follower = Follower { api, labels: None, store, relist, out, wrap };
+    let follower = Follower { api, labels: None, store, guard, relist, out, wrap };
     let begun = tokio::time::Instant::now();
     let lines = async {
         let mut lines = Vec::new();
@@ -114,6 +125,21 @@ async fn a_list_that_breaks_off_is_not_told() {
         let told = told(answers, 1).await;
         assert_eq!(told.lines, ["list a b at 6"], "{code}");
         assert_eq!(told.asked[..3], ["", "continue=more", ""], "from the beginning again");
+    }
+}
+
+/// A token that never ends, from an apiserver or a cache before it that is broken.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_goes_round_is_not_told_and_ends() {
+    let rounds = [
+        vec![page(&["a"], 5, "x"), page(&["b"], 5, "y"), page(&["a"], 5, "z")],
+        vec![page(&[], 5, "w"), page(&[], 5, "x"), page(&[], 5, "x")],
+    ];
+    for round in rounds {
+        let answers = round.into_iter().chain([page(&["a", "b"], 6, "")]).collect();
+        let told = told(answers, 1).await;
+        assert_eq!(told.lines, ["list a b at 6"]);
+        assert_eq!(told.asked[3], "", "from the beginning again");
     }
 }
 
@@ -210,4 +236,47 @@ async fn a_watch_that_ends_at_once_is_not_asked_for_again_at_once() {
     let told = told(answers, 2).await;
     assert_eq!(told.lines, ["list a at 5", "list a at 6"]);
     assert!(told.at[1] >= Duration::from_secs(10), "{:?}", told.at);
+}
+
+/// The answer to the question who it is, and how new what it has is.
+fn who(uid: &str, version: u64) -> (u16, Vec<Value>) {
+    let item = json!({ "metadata": { "name": "kube-system", "uid": uid } });
+    let metadata = json!({ "resourceVersion": version.to_string() });
+    (200, vec![json!({ "metadata": metadata, "items": [item] })])
+}
+
+/// Its etcd was restored, and it does not refuse the place: it would say nothing before it has come
+/// there again.
+#[tokio::test(start_paused = true)]
+async fn a_place_in_the_future_is_made_good_by_a_list() {
+    let silent = (200, vec![json!(100)]);
+    let answers = vec![
+        page(&["a"], 500, ""),
+        who("own", 500),
+        silent,
+        who("own", 20),
+        page(&["b"], 20, ""),
+        who("own", 20),
+    ];
+    let told = follow_as(answers, 2, &Arc::default(), Some("own")).await;
+    assert_eq!(told.lines, ["list a at 500", "list b at 20"]);
+    assert!(told.at[1] < Duration::from_secs(1), "{:?}", told.at);
+}
+
+/// An address that leads to another cluster from one moment to the next.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_another_apiserver_is_told() {
+    let foreign = (200, vec![event("ADDED", object("x", 900)), json!(100)]);
+    let answers = vec![
+        page(&["x"], 800, ""),
+        who("other", 800),
+        page(&["a"], 5, ""),
+        who("own", 5),
+        foreign,
+        who("other", 900),
+        (200, vec![event("ADDED", object("b", 6))]),
+        who("own", 6),
+    ];
+    let told = follow_as(answers, 2, &Arc::default(), Some("own")).await;
+    assert_eq!(told.lines, ["list a at 5", "put b"]);
 }
