@@ -40,6 +40,7 @@ mod fault;
 mod files;
 mod kube_proxy;
 mod kubernetes;
+mod kubernetes_hurt;
 mod kubernetes_pki;
 mod member;
 mod names;
