@@ -11,7 +11,8 @@ export RUST_BACKTRACE := 0
 .PHONY: help install build demo demo-down test verify fix report first-light vectors bench-store \
 	properties mutants restore power-loss corruption histories forgetful etcd bench-programs \
 	bench-cluster bench-watch bench-southbound bench-projection failover isolation qos dhcp \
-	projection-fuzz central-failover gateways mirror kubernetes kubernetes-scenarios kubelets packet-matrix cni-faults bench-cni
+	projection-fuzz central-failover gateways mirror kubernetes kubernetes-scenarios kubelets packet-matrix cni-faults bench-cni \
+	bench-kubernetes
 
 help: ## Lists the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -171,6 +172,12 @@ bench-cni: install ## The report bench-cni: ADD of 110 pods beside the floor, ne
 	$(CARGO) build --release -p atolld -p atoll-node -p atoll-cni -p atollctl -p atoll-tests \
 		--bin atolld --bin atoll-node --bin atoll-cni --bin atollctl --bin atoll-bench-cni
 	target/release/atoll-bench-cni
+
+# ATOLL_BENCH_PODS=100 for a quick look, ATOLL_BENCH_CLIENTS.
+bench-kubernetes: install kubernetes ## The report bench-kubernetes: pods of a real apiserver, to NB and written back. Release build.
+	$(CARGO) build --release -p atolld -p atoll-node -p atoll-cni -p atollctl -p atoll-tests \
+		--bin atolld --bin atoll-node --bin atoll-cni --bin atollctl --bin atoll-bench-kubernetes
+	target/release/atoll-bench-kubernetes
 
 dhcp: install build ## A pod that gets its own address by DHCP, with packets.
 	$(CARGO) test -p atoll-tests --test dhcp -- --nocapture

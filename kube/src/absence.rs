@@ -46,6 +46,11 @@ impl Absences {
         self.since.remove(key);
     }
 
+    /// Whether the last list did not hold it, and it was not seen since.
+    pub(crate) fn has(&self, key: &ObjectKey) -> bool {
+        self.since.contains_key(key)
+    }
+
     /// Whether a second list of a kind is needed.
     pub(crate) fn any(&self, is_of_kind: impl Fn(&ObjectKey) -> bool) -> bool {
         self.since.keys().any(is_of_kind)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use atoll_model::{Object, ObjectKey, Operation, PodList, Uid};
 use futures::future::{FutureExt as _, LocalBoxFuture, OptionFuture, join_all};
-use futures::stream::StreamExt as _;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, Client};
@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::connect::{self, Connect};
 use crate::crd;
-use crate::follow::{Follower, Seen};
-use crate::intake::Intake;
+use crate::follow::{Follower, Guard, Seen};
+use crate::intake::{self, Intake};
 use crate::objects::{Node, Pod, StatefulSet};
 use crate::publish::Publisher;
 use crate::store::{Store, StoreGone};
@@ -25,6 +25,9 @@ mod tests;
 
 /// Between attempts to reach an apiserver that is not there.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// How long an apiserver may take to say who it is.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What was seen and not yet looked at.
 const QUEUE: usize = 64;
@@ -104,10 +107,31 @@ async fn reign<S: Store>(
     webhook: Option<&Registration>,
     term: u64,
 ) -> Result<Infallible, StoreGone> {
+    loop {
+        let (client, apiserver) = reached(&store, connect).await;
+        tokio::select! {
+            believed = await_belief(&mut store, term, &apiserver) => believed?,
+            () = becomes_another(&client, &apiserver) => continue,
+        }
+        tracing::info!(term, %apiserver, "Kubernetes is this member's");
+        let guard = Guard::new(client.clone(), apiserver.clone());
+        let told = register::keep(client.clone(), webhook.cloned());
+        tokio::select! {
+            ended = rule(store.clone(), term, client, apiserver, guard.clone()) => return ended,
+            never = told => match never {},
+            () = guard.foreign() => tracing::error!(
+                "the apiserver is another one than a moment ago: nothing of it is taken in"
+            ),
+        }
+    }
+}
+
+/// The apiserver, as soon as it answers.
+async fn reached<S: Store>(store: &S, connect: &Connect) -> (Client, Uid) {
     let mut complained = false;
-    let (client, apiserver) = loop {
-        match begin(&store, connect).await {
-            Ok(begun) => break begun,
+    loop {
+        match begin(store, connect).await {
+            Ok(begun) => return begun,
             Err(error) if complained => tracing::debug!(error, "Kubernetes is not reached"),
             Err(error) => {
                 complained = true;
@@ -115,13 +139,18 @@ async fn reign<S: Store>(
             }
         }
         tokio::time::sleep(RECONNECT).await;
-    };
-    await_belief(&mut store, term, &apiserver).await?;
-    tracing::info!(term, %apiserver, "Kubernetes is this member's");
-    let told = register::keep(client.clone(), webhook.cloned());
-    tokio::select! {
-        ended = rule(store, term, client, apiserver) => ended,
-        never = told => match never {},
+    }
+}
+
+/// Returns when another apiserver answers where this one was. Who waits for an operator may wait for
+/// one who only puts an address right.
+async fn becomes_another(client: &Client, apiserver: &Uid) {
+    loop {
+        tokio::time::sleep(RECONNECT).await;
+        let now = tokio::time::timeout(ANSWER, connect::identity(client)).await;
+        if matches!(now, Ok(Ok(now)) if now != *apiserver) {
+            return;
+        }
     }
 }
 
@@ -132,7 +161,7 @@ async fn begin<S: Store>(store: &S, connect: &Connect) -> Result<(Client, Uid), 
         format!("{error}{}", source.unwrap_or_default())
     };
     let client = connect.client().await.map_err(chain)?;
-    let apiserver = tokio::time::timeout(Duration::from_secs(10), connect::identity(&client));
+    let apiserver = tokio::time::timeout(ANSWER, connect::identity(&client));
     let apiserver = apiserver.await.map_err(|_| "the apiserver does not answer in time")?;
     let apiserver = apiserver.map_err(chain)?;
     store.settle().await?;
@@ -186,13 +215,17 @@ async fn rule<S: Store>(
     term: u64,
     client: Client,
     apiserver: Uid,
+    guard: Guard,
 ) -> Result<Infallible, StoreGone> {
     let (out, mut seen) = mpsc::channel(QUEUE);
     let mut intake = Intake::new(store.clone(), term, apiserver);
     let mut publisher = Publisher::new(store.clone(), client.clone());
-    let mut followers = join_all(followers(&store, &client, &intake, &out)).fuse();
+    let mut confirming = FuturesUnordered::new();
+    let mut followers = join_all(followers(&store, &client, &guard, &intake, &out)).fuse();
     loop {
         intake.ask_for_lists();
+        let ask = |key| intake::ask(client.clone(), key);
+        confirming.extend(intake.take_unconfirmed().into_iter().map(ask));
         intake.propose();
         for (key, refused) in std::mem::take(&mut intake.verdicts) {
             publisher.verdict(key, refused);
@@ -205,6 +238,7 @@ async fn rule<S: Store>(
         let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
         tokio::select! {
             Some(event) = seen.recv() => take_in(event, &mut intake, &mut publisher),
+            Some((key, answer)) = confirming.next() => intake.confirmed(key, &answer),
             Some(answered) = intake.proposals.next() => intake.answered(answered),
             Some(written) = publisher.writes.next() => publisher.written(written),
             changed = store.changed() => {
@@ -243,6 +277,7 @@ fn take_in<S: Store>(event: Event, intake: &mut Intake<S>, publisher: &mut Publi
 fn followers<S: Store>(
     store: &S,
     client: &Client,
+    guard: &Guard,
     intake: &Intake<S>,
     out: &mpsc::Sender<Event>,
 ) -> Vec<LocalBoxFuture<'static, ()>> {
@@ -254,6 +289,7 @@ fn followers<S: Store>(
                 api: $api,
                 labels: $labels,
                 store: store.clone(),
+                guard: Some(guard.clone()),
                 relist: $relist,
                 out: out.clone(),
                 wrap: $wrap,

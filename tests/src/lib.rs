@@ -3,6 +3,7 @@
 //! * [`lab`] builds a complete pod network on one machine, out of network namespaces, real Open
 //!   vSwitch and real OVN: members, nodes, pods and an outside host, and the faults to hurt them
 //!   with. The `atoll-lab` program is a thin command line over it.
+//! * [`apiserver_faults`]: what is done to what passes between members and an apiserver.
 //! * [`audit`]: did any address ever have two owners, by the members' logs?
 //! * [`bare`]: members alone, for what concerns disks.
 //! * [`certificates`]: whom members alone believe.
@@ -24,6 +25,7 @@
 //!
 //! Deliberately absent: sleeps, global locks, and anything that production code could depend on.
 
+pub mod apiserver_faults;
 pub mod audit;
 pub mod bare;
 pub mod bench;

@@ -8,7 +8,7 @@ use atoll_api::proto::Kind;
 use atoll_model::{Janitor, Object, ObjectKey, Operation, PodKey, PodList, Uid};
 use tokio::sync::Notify;
 
-use super::{Intake, deleted};
+use super::Intake;
 use crate::absence::ASK_AGAIN;
 use crate::follow::List;
 use crate::objects::{self, Pod};
@@ -86,22 +86,15 @@ impl<S: Store> Intake<S> {
     pub(super) fn absent(&mut self, kind: Kind, listed: &BTreeSet<ObjectKey>, began: Instant) {
         self.forget(kind, listed);
         let known = self.store.objects(kind).into_iter();
-        let absent: BTreeMap<ObjectKey, Object> = known
-            .map(|object| (object.key(), object))
-            .filter(|(key, object)| !listed.contains(key) && !is_over(object))
+        let absent = known
+            .filter(|object| !is_over(object))
+            .map(|object| object.key())
+            .filter(|key| !listed.contains(key))
             .collect();
         let is_of_kind = |key: &ObjectKey| kind_of(key) == Some(kind);
-        let keys = absent.keys().cloned().collect();
-        for key in self.absences.observe(began, is_of_kind, keys) {
-            if !self.lists_count() {
-                break;
-            }
-            tracing::info!(%key, "two complete lists do not hold it: it is gone");
-            let operations = match absent.get(&key) {
-                Some(Object::Workload(it)) => deleted(&key, &it.spec.uid),
-                _ => translate::gone(&key),
-            };
-            self.want(Wanted { key, operations });
+        let proved = self.absences.observe(began, is_of_kind, absent);
+        if self.lists_count() {
+            self.unconfirmed.extend(proved);
         }
         if self.absences.any(is_of_kind) {
             self.ask_again(kind, began + ASK_AGAIN);
@@ -133,7 +126,7 @@ impl<S: Store> Intake<S> {
     }
 
     /// Whether the store believes this apiserver's lists.
-    fn lists_count(&self) -> bool {
+    pub(super) fn lists_count(&self) -> bool {
         self.janitor().is_some_and(|it| it.apiserver == self.apiserver && it.stopped.is_none())
     }
 

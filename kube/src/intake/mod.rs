@@ -1,9 +1,11 @@
 //! What was seen becomes operations.
 //!
 //! * `absent`: what a complete list does not hold.
+//! * `confirm`: what lists do not hold is asked for by its name before it goes.
 //! * `propose`: what is wanted is proposed, and what was answered.
 
 mod absent;
+mod confirm;
 mod propose;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use crate::queue::Queue;
 use crate::store::Store;
 use crate::translate::{self, Unreadable, Wanted};
 use absent::Relists;
+pub(crate) use confirm::ask;
 use propose::Answered;
 
 /// From what is seen to what is proposed.
@@ -35,6 +38,8 @@ pub(crate) struct Intake<S> {
     pending: Queue<ObjectKey, Vec<Operation>>,
     pub(crate) proposals: FuturesUnordered<LocalBoxFuture<'static, Answered>>,
     absences: Absences,
+    /// What two lists did not hold, and nobody was asked about yet.
+    unconfirmed: Vec<ObjectKey>,
     /// What else the last list of pods did not hold, in operations of a size that the log takes.
     rest: VecDeque<Vec<Operation>>,
     /// When a further list is asked for.
@@ -61,6 +66,7 @@ impl<S: Store> Intake<S> {
             pending: Queue::new(),
             proposals: FuturesUnordered::new(),
             absences: Absences::default(),
+            unconfirmed: Vec::new(),
             rest: VecDeque::new(),
             again: BTreeMap::new(),
             relists: Relists::default(),

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Intake;
+use super::confirm::Answer;
 use crate::absence::GAP;
 use crate::fake::Fake;
 use crate::follow::{List, Seen};
@@ -108,6 +109,14 @@ impl Scene {
     fn list_nodes(&mut self, nodes: &[&str]) {
         let list = self.complete(nodes.iter().map(|name| node(name)).collect());
         self.intake.nodes(list);
+        self.settle();
+    }
+
+    /// What is asked for by its name is answered so.
+    fn confirm(&mut self, answer: &Answer) {
+        for key in self.intake.take_unconfirmed() {
+            self.intake.confirmed(key, answer);
+        }
         self.settle();
     }
 
@@ -224,7 +233,35 @@ fn a_node_is_gone_when_two_lists_a_minute_apart_do_not_hold_it() {
     assert!(scene.has_node("n2"), "it was there in between");
     scene.pass(GAP);
     scene.list_nodes(&["n1"]);
+    assert!(scene.has_node("n2"), "it was not asked for by its name");
+    scene.confirm(&Answer::Gone);
     assert!(!scene.has_node("n2") && scene.has_node("n1"));
+}
+
+/// A proxy that drops objects from lists drops them every time.
+#[test]
+fn a_node_that_is_there_when_it_is_asked_for_stays_whatever_lists_say() {
+    let mut scene = Scene::new(&[]);
+    let answers = [Answer::There("uid-of-n2".to_owned()), Answer::Unknown("503".to_owned())];
+    for answer in answers.iter().cycle().take(6) {
+        scene.list_nodes(&["n1"]);
+        scene.pass(GAP);
+        scene.list_nodes(&["n1"]);
+        scene.confirm(answer);
+        assert!(scene.has_node("n2"), "{answer:?}");
+    }
+}
+
+/// The question was under way when it came back.
+#[test]
+fn a_node_that_was_seen_since_is_not_gone() {
+    let mut scene = Scene::new(&[]);
+    scene.list_nodes(&["n1"]);
+    scene.pass(GAP);
+    scene.list_nodes(&["n1"]);
+    scene.intake.nodes(Seen::Put(node("n2")));
+    scene.confirm(&Answer::Gone);
+    assert!(scene.has_node("n2"));
 }
 
 /// A backup of etcd brings back old lists, and a second cluster has lists of its own.
@@ -239,6 +276,7 @@ fn lists_of_an_apiserver_that_is_not_believed_end_nothing() {
             scene.pass(2 * GAP);
             scene.list(&[]);
             scene.list_nodes(&["n1"]);
+            scene.confirm(&Answer::Gone);
         }
         assert!(scene.has("web") && scene.has_node("n2"), "{apiserver} {version}");
         let Some(Object::Janitor(janitor)) = scene.store.get(&ObjectKey::Janitor) else { panic!() };

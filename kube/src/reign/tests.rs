@@ -6,8 +6,8 @@ use std::time::Duration;
 use atoll_model::{Object, ObjectKey, Operation, Uid};
 use tokio::time::timeout;
 
-use super::{await_belief, first_list, while_leading};
-use crate::fake::Fake;
+use super::{await_belief, becomes_another, first_list, while_leading};
+use crate::fake::{Fake, apiserver};
 use crate::store::Store as _;
 
 const LONG: Duration = Duration::from_secs(600);
@@ -41,6 +41,17 @@ async fn another_clusters_apiserver_is_believed_when_an_operator_says_so() {
     assert_eq!(believed(&store), Some(uid("a")));
     store.apply(vec![Operation::ResumeJanitor { apiserver: uid("b") }]);
     timeout(LONG, await_belief(&mut store, 1, &uid("b"))).await.unwrap().unwrap();
+}
+
+/// Somebody put an address right: nobody has to be restarted for that.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_word_on_one_apiserver_notices_another() {
+    let is = |uid: &str| {
+        (200, vec![serde_json::json!({ "metadata": { "name": "kube-system", "uid": uid } })])
+    };
+    let (client, asked) = apiserver(vec![is("b"), (503, Vec::new()), is("a")]);
+    timeout(LONG, becomes_another(&client, &uid("b"))).await.unwrap();
+    assert_eq!(asked.all().len(), 3);
 }
 
 /// Sets its cell when it goes.

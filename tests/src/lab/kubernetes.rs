@@ -31,6 +31,10 @@ const MANIFESTS: [&str; 2] = [
     include_str!("../../../deploy/kubernetes/rbac.yaml"),
 ];
 
+/// What works on what etcd holds, and as whom.
+const CONTROLLING: [(&str, &str); 2] =
+    [("kube-controller-manager", CONTROLLERS), ("kube-scheduler", SCHEDULER)];
+
 /// The program, below the directory that holds `debug` and `release`.
 pub(super) fn program(binaries: &Path) -> PathBuf {
     binaries.join("../kubernetes/kubernetes")
@@ -49,17 +53,24 @@ pub(super) fn check(binaries: &Path) -> Result<()> {
 #[derive(Debug, Clone)]
 pub struct Kubernetes {
     lab: LabName,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     program: PathBuf,
     /// How many have a kubelet.
     kubelets: u8,
+    /// Where Atoll's programs are.
+    pub(super) binaries: PathBuf,
 }
 
 impl Kubernetes {
     pub(super) fn new(state: &State) -> Self {
-        let program = program(&state.binaries);
+        let (program, binaries) = (program(&state.binaries), state.binaries.clone());
         let kubelets = if state.kubelets { state.nodes } else { 0 };
-        Self { lab: state.name.clone(), dir: dir(&state.dir), program, kubelets }
+        Self { lab: state.name.clone(), dir: dir(&state.dir), program, kubelets, binaries }
+    }
+
+    /// Where its etcd and apiserver run.
+    pub fn space(&self) -> Space {
+        Space::of_namespace(&self.lab.kubernetes())
     }
 
     /// A `kubectl` for whoever may do everything.
@@ -71,6 +82,11 @@ impl Kubernetes {
             .arg(kubernetes_pki::kubeconfig(&self.dir, ADMIN));
         command.arg("--cache-dir").arg(self.dir.join("kubectl-cache"));
         command
+    }
+
+    /// The kubeconfig of whoever may do everything, for who is in [`Kubernetes::space`].
+    pub fn admin(&self) -> PathBuf {
+        kubernetes_pki::kubeconfig(&self.dir, ADMIN)
     }
 
     /// The words of [`Kubernetes::kubectl`], for who becomes it.
@@ -107,12 +123,19 @@ impl Kubernetes {
     pub(super) async fn start(&self) -> Result<()> {
         fs::create_dir_all(&self.dir)?;
         kubernetes_pki::set_up(&self.dir, KUBERNETES, self.kubelets)?;
-        self.spawn("etcd", &self.etcd_flags())?;
+        self.start_all().await
+    }
+
+    /// Starts whatever does not run, and waits until all of it works.
+    pub(super) async fn start_all(&self) -> Result<()> {
+        if self.daemon("etcd").pid().is_none() {
+            self.spawn("etcd", &self.etcd_flags())?;
+        }
         self.start_apiserver().await?;
-        for (component, user) in
-            [("kube-controller-manager", CONTROLLERS), ("kube-scheduler", SCHEDULER)]
-        {
-            self.spawn(component, &self.controller_flags(component, user))?;
+        for (component, user) in CONTROLLING {
+            if self.daemon(component).pid().is_none() {
+                self.spawn(component, &self.controller_flags(component, user))?;
+            }
         }
         for manifests in MANIFESTS {
             self.apply(manifests).await?;
@@ -124,6 +147,15 @@ impl Kubernetes {
         })
         .await
         .map(drop)
+    }
+
+    /// Ends all of it, etcd last.
+    pub(super) async fn stop_all(&self) -> Result<()> {
+        // Asked to end, an apiserver waits for watches that do not.
+        for component in ["kube-scheduler", "kube-controller-manager", "kube-apiserver"] {
+            self.daemon(component).kill().await?;
+        }
+        self.daemon("etcd").terminate().await
     }
 
     /// Starts kube-apiserver unless it runs, and waits until it is ready.
@@ -163,19 +195,15 @@ impl Kubernetes {
         self.apply(&object.to_string()).await.map(drop)
     }
 
-    fn space(&self) -> Space {
-        Space::of_namespace(&self.lab.kubernetes())
-    }
-
-    fn daemon(&self, component: &'static str) -> Daemon {
+    pub(super) fn daemon(&self, component: &'static str) -> Daemon {
         Daemon::new(component, self.file(component, "pid"), &self.lab.kubernetes())
     }
 
-    fn file(&self, component: &str, suffix: &str) -> PathBuf {
+    pub(super) fn file(&self, component: &str, suffix: &str) -> PathBuf {
         self.dir.join(format!("{component}.{suffix}"))
     }
 
-    fn log(&self, component: &str) -> PathBuf {
+    pub(super) fn log(&self, component: &str) -> PathBuf {
         self.file(component, "log")
     }
 
@@ -186,10 +214,14 @@ impl Kubernetes {
         self.daemon(component).write_pid(pid)
     }
 
+    pub(super) fn etcd_dir(&self) -> PathBuf {
+        self.dir.join("etcd")
+    }
+
     fn etcd_flags(&self) -> Vec<String> {
         [
             ("name", "lab".to_owned()),
-            ("data-dir", self.dir.join("etcd").display().to_string()),
+            ("data-dir", self.etcd_dir().display().to_string()),
             ("log-level", "warn".to_owned()),
             ("listen-client-urls", "http://127.0.0.1:2379".to_owned()),
             ("advertise-client-urls", "http://127.0.0.1:2379".to_owned()),

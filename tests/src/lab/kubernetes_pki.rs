@@ -48,6 +48,29 @@ pub(super) fn kubeconfig(dir: &Path, user: &str) -> PathBuf {
     file(dir, &format!("{}.kubeconfig", base(user)))
 }
 
+/// With what members would speak to the apiserver, if somebody stands between ([`detour`]).
+pub(super) fn direct_kubeconfig(dir: &Path) -> PathBuf {
+    file(dir, &format!("{MEMBERS}-direct.kubeconfig"))
+}
+
+/// From now on members find the apiserver at another port of its host. Idempotent.
+pub(super) fn detour(dir: &Path, address: Ipv4Addr, port: u16) -> Result<()> {
+    let (config, direct) = (kubeconfig(dir, MEMBERS), direct_kubeconfig(dir));
+    if !direct.exists() {
+        fs::copy(&config, &direct).context("cannot keep the members' kubeconfig")?;
+    }
+    let text = fs::read_to_string(&direct)?;
+    let text = text.replace(&server(address, PORT), &server(address, port));
+    fs::write(config, text).context("cannot change the members' kubeconfig")
+}
+
+/// Where the apiserver listens.
+const PORT: u16 = 6443;
+
+fn server(address: Ipv4Addr, port: u16) -> String {
+    format!("https://{address}:{port}")
+}
+
 /// Makes the authority and all certificates, and a kubeconfig for each user, the kubelets of the
 /// nodes up to `kubelets` among them.
 pub(super) fn set_up(dir: &Path, address: Ipv4Addr, kubelets: u8) -> Result<()> {
@@ -85,7 +108,7 @@ pub(super) fn set_up(dir: &Path, address: Ipv4Addr, kubelets: u8) -> Result<()> 
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "lab",
             "clusters": [{ "name": "lab", "cluster": {
-                "server": format!("https://{address}:6443"),
+                "server": server(address, PORT),
                 "certificate-authority": path("ca.crt"),
             } }],
             "users": [{ "name": user, "user": {

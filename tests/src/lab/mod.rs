@@ -43,6 +43,7 @@ mod files;
 mod kube_proxy;
 mod kubelet;
 mod kubernetes;
+mod kubernetes_hurt;
 mod kubernetes_pki;
 mod member;
 mod names;

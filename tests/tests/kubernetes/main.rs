@@ -4,8 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+mod ages;
+mod faults;
 mod outage;
 mod packets;
+mod scene;
 mod seen;
 mod sets;
 mod waits;
