@@ -4,6 +4,11 @@
 //! is made only if the apiserver says that it does not know the place any more, if resuming fails
 //! again and again, or if somebody asks for one; its pauses are drawn at random, so that six kinds
 //! do not ask at once when the apiserver comes back.
+//!
+//! A place that is refused although the list that named it is new may be refused for ever: an
+//! apiserver whose watch cache is broken, or a proxy before it. The first such list is made at
+//! once, later ones after longer and longer pauses, until a watch has lived. What was told stays
+//! known meanwhile, and a list is never more than a doubt of what it does not hold.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,6 +23,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::store::Store;
 
+use self::backoff::Backoff;
+
+mod backoff;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +41,18 @@ const SILENCE: Duration = Duration::from_secs(125);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Before a list that is made because a place was refused again: all objects of a kind, which may
+/// be many megabytes, so an apiserver in trouble is asked for it twice a minute at most.
+const FIRST_RELIST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_RELIST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A watch that lasted so long has lived: refusals before it do not count any more. No shorter than
+/// the longest pause, or a watch that tells one event and is refused then would be a storm.
+const LIVED: Duration = LONGEST_RELIST_PAUSE;
+
+/// A watch that ends sooner, and has told nothing, counts as failed, not as ended in time.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Failed attempts to resume after which a list is made: the apiserver may have been restored, and
 /// the place lie in its future.
@@ -65,8 +85,10 @@ pub(crate) struct List<K> {
 enum Ended {
     /// Go on where it was.
     Resume,
-    /// The place is not known any more, or a list was asked for.
-    Relist,
+    /// The place is not known any more.
+    Refused,
+    /// A list was asked for.
+    Asked,
     /// Something failed.
     Failed(String),
     /// Nobody listens.
@@ -92,12 +114,14 @@ where
 {
     /// Runs until nobody listens.
     pub(crate) async fn run(self) {
-        let mut failures = 0;
+        let mut failures = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut refusals = Backoff::new(FIRST_RELIST_PAUSE, LONGEST_RELIST_PAUSE);
+        let mut is_refused = false;
         loop {
             let listed = self.list().await;
             let mut place = match listed {
                 Ok(list) => {
-                    failures = 0;
+                    failures.reset();
                     let place = list.resource_version.to_string();
                     if self.tell(Seen::List(list)).await.is_err() {
                         return;
@@ -110,11 +134,25 @@ where
                 }
             };
             loop {
-                match self.watch(&mut place, &mut failures).await {
+                let begun = tokio::time::Instant::now();
+                let ended = self.watch(&mut place, &mut failures).await;
+                if begun.elapsed() >= LIVED {
+                    is_refused = false;
+                    refusals.reset();
+                }
+                match ended {
                     Ended::Resume => {}
-                    Ended::Relist => break,
+                    Ended::Asked => break,
+                    Ended::Refused => {
+                        // A place that was good once is made good at once.
+                        if std::mem::replace(&mut is_refused, true) {
+                            let error = format!("place {place} is refused, though a list is new");
+                            self.pause("watch", &error, &mut refusals).await;
+                        }
+                        break;
+                    }
                     Ended::Over => return,
-                    Ended::Failed(_) if failures >= RESUMES_MAX => break,
+                    Ended::Failed(_) if failures.times() >= RESUMES_MAX => break,
                     Ended::Failed(error) => self.pause("watch", &error, &mut failures).await,
                 }
             }
@@ -143,36 +181,41 @@ where
     }
 
     /// Watches from `place` on, and moves it.
-    async fn watch(&self, place: &mut String, failures: &mut u32) -> Ended {
+    async fn watch(&self, place: &mut String, failures: &mut Backoff) -> Ended {
         let mut parameters = WatchParams::default().timeout(WATCH_SECONDS);
         parameters.label_selector = self.labels.map(str::to_owned);
         let begun = tokio::time::timeout(PAGE_DEADLINE, self.api.watch(&parameters, place));
         let stream = match begun.await {
             Err(_) => return Ended::Failed("no answer in time".to_owned()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 410 => return Ended::Relist,
+            Ok(Err(kube::Error::Api(status))) if status.code == 410 => return Ended::Refused,
             Ok(Err(error)) => return Ended::Failed(error.to_string()),
             Ok(Ok(stream)) => stream,
         };
         let mut stream = stream.into_stream().boxed_local();
+        let (began, mut is_silent) = (tokio::time::Instant::now(), true);
         loop {
             let next = tokio::select! {
                 biased;
                 () = self.out.closed() => return Ended::Over,
-                () = self.relist.notified() => return Ended::Relist,
+                () = self.relist.notified() => return Ended::Asked,
                 next = tokio::time::timeout(SILENCE, stream.next()) => next,
             };
             let seen = match next {
                 Err(_) => return Ended::Failed(format!("silent for {SILENCE:?}")),
+                Ok(None) if is_silent && began.elapsed() < AT_ONCE => {
+                    return Ended::Failed("it ended at once".to_owned());
+                }
                 Ok(None) => return Ended::Resume,
                 Ok(Some(Err(error))) => return Ended::Failed(error.to_string()),
                 Ok(Some(Ok(WatchEvent::Error(status)))) if status.code == 410 => {
-                    return Ended::Relist;
+                    return Ended::Refused;
                 }
                 Ok(Some(Ok(WatchEvent::Error(status)))) => {
                     return Ended::Failed(status.to_string());
                 }
                 Ok(Some(Ok(WatchEvent::Bookmark(bookmark)))) => {
-                    *failures = 0;
+                    failures.reset();
+                    is_silent = false;
                     *place = bookmark.metadata.resource_version;
                     continue;
                 }
@@ -184,7 +227,8 @@ where
             if let Seen::Put(object) | Seen::Gone(object) = &seen
                 && let Some(version) = object.resource_version()
             {
-                *failures = 0;
+                failures.reset();
+                is_silent = false;
                 *place = version;
             }
             if self.tell(seen).await.is_err() {
@@ -197,23 +241,15 @@ where
         self.out.send((self.wrap)(seen)).await.map_err(|_closed| ())
     }
 
-    /// Between half of the pause and all of it.
-    async fn pause(&self, what: &str, error: &str, failures: &mut u32) {
+    /// Waits before the next attempt.
+    async fn pause(&self, what: &str, error: &str, backoff: &mut Backoff) {
         let kind = self.api.resource_url();
-        match *failures {
+        match backoff.times() {
             0 => tracing::warn!(kind, error, "{what} failed; trying again"),
             _ => tracing::debug!(kind, error, "{what} failed again"),
         }
-        let longest =
-            FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(*failures)).min(LONGEST_PAUSE);
-        *failures = failures.saturating_add(1);
-        let ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-        // Any source of noise will do, and the clock's last digits are one.
-        let noise = u64::from(Instant::now().elapsed().subsec_nanos())
-            ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |it| u64::from(it.subsec_nanos()));
-        let pause = ms / 2 + noise % (ms / 2 + 1);
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+            () = tokio::time::sleep(backoff.next()) => {}
             () = self.out.closed() => {}
         }
     }

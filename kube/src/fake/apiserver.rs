@@ -2,8 +2,12 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures::StreamExt as _;
 use http::{Request, Response};
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame};
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;
@@ -24,7 +28,8 @@ impl Asked {
     }
 }
 
-/// Answers of these codes, each of some lines; when they are used up it says nothing more.
+/// Answers of these codes, each of some lines, of which a number means that so many seconds pass;
+/// when they are used up it says nothing more.
 pub(crate) fn apiserver(answers: Vec<(u16, Vec<Value>)>) -> (Client, Asked) {
     let asked = Asked::default();
     let (log, mut answers) = (asked.clone(), answers.into_iter());
@@ -33,11 +38,22 @@ pub(crate) fn apiserver(answers: Vec<(u16, Vec<Value>)>) -> (Client, Asked) {
         let answer = answers.next();
         async move {
             let Some((code, lines)) = answer else { return std::future::pending().await };
-            let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            let mut response = Response::new(Body::from(body.into_bytes()));
+            let frames = futures::stream::iter(lines).then(frame);
+            let mut response = Response::new(StreamBody::new(frames));
             *response.status_mut() = code.try_into().unwrap();
             Ok::<_, Infallible>(response)
         }
     });
     (Client::new(service, "default"), asked)
+}
+
+async fn frame(line: Value) -> Result<Frame<Bytes>, Infallible> {
+    let text = match line.as_u64() {
+        Some(seconds) => {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            String::new()
+        }
+        None => format!("{line}\n"),
+    };
+    Ok(Frame::data(Bytes::from(text)))
 }

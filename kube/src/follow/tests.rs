@@ -1,11 +1,12 @@
 //! What an apiserver may answer, and what is told of it. Time is paused: pauses cost nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{Follower, RESUMES_MAX, Seen};
+use super::{Follower, LONGEST_RELIST_PAUSE, RESUMES_MAX, Seen};
 use crate::fake::{Asked, Fake, apiserver};
 use crate::objects::{self, Pod};
 
@@ -42,6 +43,8 @@ fn failed(code: u16) -> (u16, Vec<Value>) {
 /// be asked for already.
 struct Told {
     lines: Vec<String>,
+    /// When each was told, since the beginning.
+    at: Vec<Duration>,
     asked: Vec<String>,
 }
 
@@ -53,16 +56,17 @@ async fn follow(answers: Vec<(u16, Vec<Value>)>, count: usize, relist: &Arc<Noti
     let api = kube::Api::all(client);
     let (store, relist) = (Fake::new(), relist.clone());
     let follower = Follower { api, labels: None, store, relist, out, wrap };
+    let begun = tokio::time::Instant::now();
     let lines = async {
         let mut lines = Vec::new();
         while lines.len() < count {
-            lines.push(seen.recv().await.unwrap());
+            lines.push((seen.recv().await.unwrap(), begun.elapsed()));
         }
-        lines
+        lines.into_iter().unzip()
     };
     tokio::select! {
         () = follower.run() => panic!("nobody stopped listening"),
-        lines = lines => Told { lines, asked: parts(&asked) },
+        (lines, at) = lines => Told { lines, at, asked: parts(&asked) },
     }
 }
 
@@ -160,4 +164,50 @@ async fn a_list_that_is_asked_for_is_made_although_the_watch_goes_on() {
     let answers = vec![page(&["a"], 5, ""), (200, Vec::new()), page(&["a"], 6, "")];
     let told = follow(answers, 2, &relist).await;
     assert_eq!(told.lines, ["list a at 5", "list a at 6"]);
+}
+
+/// A page, and a watch from it that is refused.
+fn refused(version: u64, watch: (u16, Vec<Value>)) -> [(u16, Vec<Value>); 2] {
+    [page(&["a"], version, ""), watch]
+}
+
+/// Found with a real apiserver behind a broken proxy: each list is all pods of the cluster, and it
+/// was asked for seven times a second, by each kind.
+#[tokio::test(start_paused = true)]
+async fn lists_are_made_ever_more_seldom_while_every_watch_is_refused() {
+    let late = (200, vec![event("ADDED", object("a", 6)), event("ERROR", status(410))]);
+    for (refusal, lines) in [(failed(410), 1), (late, 2)] {
+        let answers = (0..20).flat_map(|it| refused(5 + it, refusal.clone())).collect();
+        let told = told(answers, 12 * lines).await;
+        let lists: Vec<Duration> = told.at.iter().step_by(lines).copied().collect();
+        assert_eq!(lists[1], lists[0], "a place that was good once is made good at once");
+        assert!(told.lines.iter().step_by(lines).all(|it| it.starts_with("list a at ")));
+        let pauses: Vec<Duration> = lists.windows(2).map(|it| it[1] - it[0]).collect();
+        // 0.5, 1, 2, 4, 8, 16 and 30 seconds, or half of it.
+        assert!(pauses[4] >= Duration::from_secs(2), "{pauses:?}");
+        assert!(pauses[7..].iter().all(|it| *it >= LONGEST_RELIST_PAUSE / 2), "{pauses:?}");
+        assert!(pauses.iter().all(|it| *it <= LONGEST_RELIST_PAUSE), "{pauses:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_before_a_watch_that_lived_do_not_count_any_more() {
+    let mut answers: Vec<_> = (0..8).flat_map(|it| refused(5 + it, failed(410))).collect();
+    let lived = (200, vec![json!(60), event("ERROR", status(410))]);
+    answers.extend(refused(20, lived));
+    answers.extend([page(&["a"], 30, "")]);
+    let told = told(answers, 10).await;
+    assert_eq!(told.lines.last().unwrap(), "list a at 30");
+    assert_eq!(told.at[9] - told.at[8], Duration::from_secs(60), "at once, when it ended");
+}
+
+/// Somebody in between closes whatever it is asked.
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_at_once_is_not_asked_for_again_at_once() {
+    let mut answers = vec![page(&["a"], 5, "")];
+    answers.extend((0..=RESUMES_MAX).map(|_| (200, Vec::new())));
+    answers.push(page(&["a"], 6, ""));
+    let told = told(answers, 2).await;
+    assert_eq!(told.lines, ["list a at 5", "list a at 6"]);
+    assert!(told.at[1] >= Duration::from_secs(10), "{:?}", told.at);
 }
