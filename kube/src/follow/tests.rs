@@ -55,7 +55,7 @@ async fn follow(answers: Vec<(u16, Vec<Value>)>, count: usize, relist: &Arc<Noti
     let wrap: fn(Seen<Pod>) -> String = line;
     let api = kube::Api::all(client);
     let (store, relist) = (Fake::new(), relist.clone());
-    let follower = Follower { api, labels: None, store, relist, out, wrap };
+    let follower = Follower { api, store, relist, out, wrap };
     let begun = tokio::time::Instant::now();
     let lines = async {
         let mut lines = Vec::new();

@@ -1,9 +1,11 @@
 //! What was seen becomes operations.
 //!
 //! * `absent`: what a complete list does not hold.
+//! * `ips`: what users reserve.
 //! * `propose`: what is wanted is proposed, and what was answered.
 
 mod absent;
+mod ips;
 mod propose;
 #[cfg(test)]
 mod tests;
@@ -42,8 +44,8 @@ pub(crate) struct Intake<S> {
     pub(crate) relists: Relists,
     /// Keys of labels that some QosSpec selects pods by.
     selected: BTreeSet<String>,
-    /// Verdicts of Subnets and QosSpecs that nobody was told of yet: refused with this sentence, or
-    /// not.
+    /// Verdicts of Subnets, QosSpecs and users' IPs that nobody was told of yet: refused with this
+    /// sentence, or not.
     pub(crate) verdicts: Vec<(ObjectKey, Option<String>)>,
     /// What is refused, and nobody was told of yet.
     pub(crate) warnings: Vec<(ObjectKey, String)>,

@@ -8,6 +8,7 @@
 mod desired;
 mod needed;
 mod observed;
+mod reserved;
 mod saw;
 mod warn;
 mod write;
@@ -16,7 +17,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use atoll_api::proto::Kind;
-use atoll_model::{NodeName, Object, ObjectKey, Owner, PodKey, PortName, Revision};
+use atoll_model::{
+    NodeName, Object, ObjectKey, Owner, PodKey, PortName, ReservationName, Revision,
+};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
@@ -85,13 +88,23 @@ impl<S: Store> Publisher<S> {
         }
     }
 
-    /// A Subnet or QosSpec is refused, or is so no longer.
+    /// A Subnet, a QosSpec or a user's IP is refused, or is so no longer.
     pub(crate) fn verdict(&mut self, key: ObjectKey, refused: Option<String>) {
         match refused {
             Some(why) => self.refused.insert(key.clone(), why),
             None => self.refused.remove(&key),
         };
-        self.due.put(Target::Manifest(key), ());
+        match &key {
+            ObjectKey::Reservation(name) => self.reservation_changed(name),
+            _ => self.due.put(Target::Manifest(key), ()),
+        }
+    }
+
+    /// The IP of its name is the one that says so.
+    fn reservation_changed(&mut self, name: &ReservationName) {
+        if let Ok(port) = PortName::new(name.as_str()) {
+            self.due.put(Target::Ip(port), ());
+        }
     }
 
     /// Looks at what the store changed since. Returns whether a QosSpec did.
@@ -131,6 +144,7 @@ impl<S: Store> Publisher<S> {
                 self.due.put_later(target, (), Instant::now() + COUNTS_EVERY);
             }
             Object::Node(it) => self.due.put(Target::Node(it.spec.name.clone()), ()),
+            Object::Reservation(it) => self.reservation_changed(&it.spec.name),
             Object::Subnet(_) | Object::Qos(_) => {
                 self.due.put(Target::Manifest(object.key()), ());
             }

@@ -44,6 +44,7 @@ impl<S: Store> Publisher<S> {
             ObjectKey::Pod(_) => "ValidatePodNetworkFailed",
             ObjectKey::Subnet(_) => "ValidateLogicalSwitchFailed",
             ObjectKey::Qos(_) => "ValidateQosSpecFailed",
+            ObjectKey::Reservation(_) => "ValidateIPFailed",
             _ => return,
         };
         self.warnings.insert(key.clone(), Warning { reason, note });
@@ -94,6 +95,10 @@ impl<S: Store> Publisher<S> {
             ObjectKey::Qos(name) => {
                 let uid = self.manifests.get(key)?.uid.clone();
                 (ATOLL_VERSION, "QosSpec", None, name.to_string(), uid)
+            }
+            ObjectKey::Reservation(name) => {
+                let uid = self.seen_reservation(name)?.uid.clone();
+                (API_VERSION, "IP", None, name.to_string(), uid)
             }
             _ => return None,
         };

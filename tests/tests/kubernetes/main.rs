@@ -6,6 +6,7 @@
 
 mod outage;
 mod packets;
+mod reserved;
 mod seen;
 mod sets;
 mod waits;
