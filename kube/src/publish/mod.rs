@@ -6,11 +6,12 @@
 //! subnet are one write, and after an outage everything is made good by what the lists show.
 
 mod desired;
+mod events;
 mod needed;
+mod news;
 mod observed;
 mod reserved;
 mod saw;
-mod warn;
 mod write;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,8 @@ use kube::Client;
 
 use crate::queue::Queue;
 use crate::store::Store;
+use events::Notice;
 use observed::{SeenAnnotations, SeenIp, SeenManifest};
-use warn::Warning;
 pub(crate) use write::MANAGER;
 use write::{Outcome, Writer};
 
@@ -49,8 +50,8 @@ pub(crate) enum Target {
     Pod(PodKey),
     /// An `IP` object.
     Ip(PortName),
-    /// An event about an object.
-    Event(ObjectKey),
+    /// An event about an object, with this reason.
+    Event(ObjectKey, &'static str),
 }
 
 /// From what the store decided to what the apiserver says.
@@ -67,7 +68,7 @@ pub(crate) struct Publisher<S> {
     manifests: BTreeMap<ObjectKey, SeenManifest>,
     refused: BTreeMap<ObjectKey, String>,
     /// What is still to be told as an event.
-    warnings: BTreeMap<ObjectKey, Warning>,
+    notices: BTreeMap<(ObjectKey, &'static str), Notice>,
 }
 
 impl<S: Store> Publisher<S> {
@@ -84,7 +85,7 @@ impl<S: Store> Publisher<S> {
             ips: None,
             manifests: BTreeMap::new(),
             refused: BTreeMap::new(),
-            warnings: BTreeMap::new(),
+            notices: BTreeMap::new(),
         }
     }
 
@@ -123,8 +124,13 @@ impl<S: Store> Publisher<S> {
                 for object in [&change.before, &change.after].into_iter().flatten() {
                     self.changed(object);
                 }
-                if let Some(Object::Pod(pod)) = &change.after {
-                    self.pod_changed(pod);
+                match (&change.before, &change.after) {
+                    (_, Some(Object::Pod(pod))) => self.pod_changed(pod),
+                    (Some(Object::Subnet(before)), Some(Object::Subnet(now))) => {
+                        self.subnet_changed(Some(before), now);
+                    }
+                    (_, Some(Object::Subnet(now))) => self.subnet_changed(None, now),
+                    _ => {}
                 }
             }
         }
@@ -170,8 +176,8 @@ impl<S: Store> Publisher<S> {
             match self.needed(&target) {
                 None => {
                     self.due.done(&target);
-                    if let Target::Event(key) = &target {
-                        self.told(key, None);
+                    if let Target::Event(key, reason) = &target {
+                        self.told(key, reason, None);
                     }
                 }
                 Some(write) => {
@@ -202,9 +208,11 @@ impl<S: Store> Publisher<S> {
                 // There may be a second thing to write of it.
                 self.saw_manifest(&object);
             }
-            Outcome::Told(key, warning) => {
+            Outcome::Told(key, notice) => {
                 self.due.done(&target);
-                self.told(&key, Some(&warning));
+                if let Target::Event(_, reason) = &target {
+                    self.told(&key, reason, Some(&notice));
+                }
             }
             // Its watch tells the rest.
             Outcome::Gone => self.due.done(&target),

@@ -20,7 +20,7 @@ impl<S: Store> Publisher<S> {
             Target::Pod(key) => self.needed_pod(key),
             Target::Ip(port) => self.needed_ip(port),
             Target::Manifest(key) => self.needed_manifest(key),
-            Target::Event(key) => self.needed_event(key),
+            Target::Event(key, reason) => self.needed_event(key, reason),
         }
     }
 

@@ -155,7 +155,9 @@ async fn a_refused_one_says_why_and_is_told_of_as_an_event() {
         (&it.ready()["status"], &it.ready()["reason"]),
         (&json!("False"), &json!("Refused"))
     );
-    let Some(Write::Event { event, .. }) = it.publisher.needed_event(&Scene::name()) else {
+    let Some(Write::Event { event, .. }) =
+        it.publisher.needed_event(&Scene::name(), "ValidateIPFailed")
+    else {
         panic!()
     };
     assert_eq!(event.reason.as_deref(), Some("ValidateIPFailed"));

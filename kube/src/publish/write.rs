@@ -11,7 +11,7 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::warn::Warning;
+use super::events::Notice;
 use crate::crd;
 use crate::objects::{Node, Pod};
 use crate::translate::{self, FINALIZER};
@@ -66,7 +66,7 @@ pub(super) enum Write {
     Event {
         key: ObjectKey,
         event: Box<Event>,
-        warning: Warning,
+        notice: Notice,
     },
 }
 
@@ -85,7 +85,7 @@ pub(crate) enum Outcome {
     Ip(DynamicObject),
     Manifest(DynamicObject),
     /// The event is there, by whomever.
-    Told(ObjectKey, Warning),
+    Told(ObjectKey, Notice),
     /// The object is not there any more, or is another one under its name.
     Gone,
     Failed(String),
@@ -173,14 +173,14 @@ async fn carry_out(client: Client, write: Write) -> Result<Outcome, kube::Error>
             let patch = Patch::Apply(patch);
             api.patch_status(&name, &apply(MANAGER), &patch).await.map(Outcome::Manifest)
         }
-        Write::Event { key, event, warning } => {
+        Write::Event { key, event, notice } => {
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let events: Api<Event> = Api::namespaced(client, &namespace);
             match events.create(&PostParams::default(), &event).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 created => drop(created?),
             }
-            Ok(Outcome::Told(key, warning))
+            Ok(Outcome::Told(key, notice))
         }
     }
 }

@@ -1,21 +1,23 @@
-//! What goes wrong is said as an event of the object that it is about, for `kubectl describe`, with
-//! kube-ovn's reasons.
+//! What goes wrong, and what became of a Subnet (`news`), is said as an event of the object that it
+//! is about, for `kubectl describe`, with kube-ovn's reasons.
 //!
-//! An event's name is made of what it says, so a leader says nothing that an earlier one said
-//! already. The apiserver forgets events after an hour, as a rule.
+//! An event's name is made of what it says, and of the revision if it tells of a change, so a leader
+//! says nothing that an earlier one said already. The apiserver forgets events after an hour, as a
+//! rule; changes are not told again after that, whoever leads.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use atoll_api::manifest::{API_VERSION, ATOLL_VERSION};
-use atoll_model::{ObjectKey, Pod as StoredPod};
+use atoll_model::{ObjectKey, Pod as StoredPod, Revision, Subnet};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 
 use super::write::Write;
-use super::{Publisher, Target};
+use super::{Publisher, Target, news};
 use crate::store::Store;
 
 /// A pod that waits no longer than this is not talked about: its subnet comes a moment later.
@@ -30,11 +32,30 @@ const NAMESPACE: &str = "default";
 /// Kubernetes takes no more than 1,024 bytes.
 const NOTE_CHARS_MAX: usize = 250;
 
-/// What is wrong with an object.
+/// What is said of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Warning {
+pub(crate) struct Notice {
     reason: &'static str,
     note: String,
+    /// Which change it tells of; none if something is wrong.
+    at: Option<Revision>,
+}
+
+impl Notice {
+    const fn warning(reason: &'static str, note: String) -> Self {
+        Self { reason, note, at: None }
+    }
+
+    /// Something became of an object at a revision.
+    pub(super) const fn news(reason: &'static str, note: String, at: Revision) -> Self {
+        Self { reason, note, at: Some(at) }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.note)
+    }
 }
 
 impl<S: Store> Publisher<S> {
@@ -47,8 +68,20 @@ impl<S: Store> Publisher<S> {
             ObjectKey::Reservation(_) => "ValidateIPFailed",
             _ => return,
         };
-        self.warnings.insert(key.clone(), Warning { reason, note });
-        self.due.put(Target::Event(key), ());
+        self.notice(key, Notice::warning(reason, note));
+    }
+
+    /// A Subnet was made or changed.
+    pub(super) fn subnet_changed(&mut self, before: Option<&Subnet>, now: &Subnet) {
+        for notice in news::of_subnet(before, now) {
+            self.notice(ObjectKey::Subnet(now.spec.name.clone()), notice);
+        }
+    }
+
+    fn notice(&mut self, key: ObjectKey, notice: Notice) {
+        let reason = notice.reason;
+        self.notices.insert((key.clone(), reason), notice);
+        self.due.put(Target::Event(key, reason), ());
     }
 
     /// A pod waits for its addresses, or does not any more.
@@ -56,28 +89,29 @@ impl<S: Store> Publisher<S> {
         let Some(waiting) = &pod.waiting else { return };
         let key = ObjectKey::Pod(pod.spec.key.clone());
         let note = waiting.to_string();
-        self.warnings.insert(key.clone(), Warning { reason: NO_ADDRESS, note });
-        self.due.put_later(Target::Event(key), (), Instant::now() + PATIENCE);
+        self.notices.insert((key.clone(), NO_ADDRESS), Notice::warning(NO_ADDRESS, note));
+        self.due.put_later(Target::Event(key, NO_ADDRESS), (), Instant::now() + PATIENCE);
     }
 
     /// The event that is still to be told, if there is whom it is about, and it still is so.
-    pub(super) fn needed_event(&self, key: &ObjectKey) -> Option<Write> {
-        let warning = self.warnings.get(key)?.clone();
+    pub(super) fn needed_event(&self, key: &ObjectKey, reason: &'static str) -> Option<Write> {
+        let notice = self.notices.get(&(key.clone(), reason))?.clone();
         let regarding = self.reference(key)?;
-        if warning.reason == NO_ADDRESS
+        if reason == NO_ADDRESS
             && let ObjectKey::Pod(pod) = key
         {
             self.pod(pod)?.waiting.as_ref()?;
         }
-        let event = Box::new(event(&warning, regarding));
-        Some(Write::Event { key: key.clone(), event, warning })
+        let event = Box::new(event(&notice, regarding));
+        Some(Write::Event { key: key.clone(), event, notice })
     }
 
     /// It was told, or need not be.
-    pub(super) fn told(&mut self, key: &ObjectKey, warning: Option<&Warning>) {
-        let is_newer = |known: &Warning| warning.is_some_and(|told| told != known);
-        if !self.warnings.get(key).is_some_and(is_newer) {
-            self.warnings.remove(key);
+    pub(super) fn told(&mut self, key: &ObjectKey, reason: &'static str, notice: Option<&Notice>) {
+        let key = (key.clone(), reason);
+        let is_newer = |known: &Notice| notice.is_some_and(|told| told != known);
+        if !self.notices.get(&key).is_some_and(is_newer) {
+            self.notices.remove(&key);
         }
     }
 
@@ -113,9 +147,9 @@ impl<S: Store> Publisher<S> {
     }
 }
 
-fn event(warning: &Warning, regarding: ObjectReference) -> Event {
+fn event(notice: &Notice, regarding: ObjectReference) -> Event {
     let mut hasher = DefaultHasher::new();
-    (warning, &regarding.uid).hash(&mut hasher);
+    (notice, &regarding.uid).hash(&mut hasher);
     // With the hash it is no longer than a name may be.
     let name: String = regarding.name.iter().flat_map(|name| name.chars()).take(230).collect();
     let metadata = ObjectMeta {
@@ -127,12 +161,12 @@ fn event(warning: &Warning, regarding: ObjectReference) -> Event {
         metadata,
         action: Some("Reconcile".to_owned()),
         event_time: Some(MicroTime(Timestamp::now())),
-        note: Some(warning.note.chars().take(NOTE_CHARS_MAX).collect()),
-        reason: Some(warning.reason.to_owned()),
+        note: Some(notice.note.chars().take(NOTE_CHARS_MAX).collect()),
+        reason: Some(notice.reason.to_owned()),
         regarding: Some(regarding),
         reporting_controller: Some("atoll.io/atolld".to_owned()),
         reporting_instance: Some("atolld".to_owned()),
-        type_: Some("Warning".to_owned()),
+        type_: Some(if notice.at.is_some() { "Normal" } else { "Warning" }.to_owned()),
         ..Event::default()
     }
 }
@@ -174,7 +208,9 @@ mod tests {
     }
 
     fn told(publisher: &Publisher<Fake>) -> Option<Event> {
-        match publisher.needed_event(&ObjectKey::Pod(key()))? {
+        let pod = ObjectKey::Pod(key());
+        let reasons = ["ValidatePodNetworkFailed", NO_ADDRESS];
+        match reasons.iter().find_map(|reason| publisher.needed_event(&pod, reason))? {
             Write::Event { event, .. } => Some(*event),
             other => panic!("{other:?}"),
         }
@@ -213,14 +249,76 @@ mod tests {
     #[tokio::test]
     async fn what_came_while_something_else_was_told_is_told_as_well() {
         let (_, mut publisher) = scene();
-        let pod = ObjectKey::Pod(key());
+        let (pod, reason) = (ObjectKey::Pod(key()), "ValidatePodNetworkFailed");
         publisher.warn(pod.clone(), "one".to_owned());
-        let Some(Write::Event { warning, .. }) = publisher.needed_event(&pod) else { panic!() };
+        let needed = |publisher: &Publisher<Fake>| match publisher.needed_event(&pod, reason) {
+            Some(Write::Event { notice, .. }) => Some(notice),
+            _ => None,
+        };
+        let first = needed(&publisher).unwrap();
         publisher.warn(pod.clone(), "two".to_owned());
-        publisher.told(&pod, Some(&warning));
-        assert_eq!(told(&publisher).unwrap().note.as_deref(), Some("two"));
-        let Some(Write::Event { warning, .. }) = publisher.needed_event(&pod) else { panic!() };
-        publisher.told(&pod, Some(&warning));
-        assert_eq!(told(&publisher), None);
+        publisher.told(&pod, reason, Some(&first));
+        let second = needed(&publisher).unwrap();
+        assert_eq!(second.note, "two");
+        publisher.told(&pod, reason, Some(&second));
+        assert_eq!(needed(&publisher), None);
+    }
+
+    const STORED: &str = "ValidateLogicalSwitchSuccess";
+
+    /// A Subnet of the user's, as its watch shows it and as it asks of the store.
+    fn subnet(store: &Fake, publisher: &mut Publisher<Fake>, cidr: &str) {
+        let metadata = json!({ "name": "blue", "uid": "s", "resourceVersion": "7" });
+        let object = json!({ "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
+                             "metadata": metadata, "spec": { "cidrBlock": cidr } });
+        let object: kube::core::DynamicObject = serde_json::from_value(object).unwrap();
+        let wanted = crate::translate::manifest(&object).unwrap();
+        publisher.saw_manifests(&Seen::Put(object));
+        assert_eq!(store.apply(wanted.operations), Proposed::Applied);
+        publisher.store_changed();
+    }
+
+    fn stored(publisher: &Publisher<Fake>) -> Option<Event> {
+        match publisher.needed_event(&ObjectKey::Subnet("blue".parse().unwrap()), STORED)? {
+            Write::Event { event, .. } => Some(*event),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_subnet_is_told_once_and_not_by_whoever_leads_next() {
+        let (store, mut publisher) = scene();
+        subnet(&store, &mut publisher, "10.60.0.0/16");
+        let event = stored(&publisher).unwrap();
+        assert_eq!(event.type_.as_deref(), Some("Normal"));
+        assert_eq!(event.note.as_deref(), Some("10.60.0.0/16 is stored"));
+        let (client, _) = apiserver(Vec::new());
+        let mut next = Publisher::new(store.clone(), client);
+        subnet(&store, &mut next, "10.60.0.0/16");
+        assert_eq!(stored(&next), None);
+    }
+
+    /// Or the second time that it is private again would be as if it had not been told.
+    #[tokio::test]
+    async fn the_same_change_made_again_is_another_event() {
+        let (store, mut publisher) = scene();
+        let name = |publisher: &Publisher<Fake>| stored(publisher).unwrap().metadata.name;
+        let mut names = Vec::new();
+        for cidr in ["10.60.0.0/16", "10.60.0.0/15", "10.60.0.0/16", "10.60.0.0/15"] {
+            subnet(&store, &mut publisher, cidr);
+            names.push(name(&publisher));
+        }
+        assert_ne!(names[1], names[3]);
+    }
+
+    /// They are told one after another, and neither takes the other's place.
+    #[tokio::test]
+    async fn a_refusal_and_a_success_are_both_told() {
+        let (store, mut publisher) = scene();
+        subnet(&store, &mut publisher, "10.60.0.0/16");
+        let blue = ObjectKey::Subnet("blue".parse().unwrap());
+        publisher.warn(blue.clone(), "it overlaps".to_owned());
+        assert!(stored(&publisher).is_some());
+        assert!(publisher.needed_event(&blue, "ValidateLogicalSwitchFailed").is_some());
     }
 }
