@@ -8,6 +8,7 @@ use atoll_tests::wait::wait_until;
 use serde_json::{Value, json};
 
 use super::outage::leader;
+use super::seen::events;
 use super::waits::told;
 use super::{SOON, addresses, delete_pod, lab, namespace, says, stored, subnet};
 
@@ -131,9 +132,17 @@ async fn reservations(lab: &Lab) -> Result<String> {
     Ok(said.out + &said.err)
 }
 
+/// What was told of the Subnet.
+async fn news(kubernetes: &Kubernetes) -> Result<Vec<(String, String)>> {
+    let told = events(kubernetes, "default", "shop").await?;
+    Ok(told.into_iter().filter(|(reason, _)| reason.ends_with("Success")).collect())
+}
+
 /// It is reserved as before, and was not for a moment not.
 async fn the_next_leader(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
     let before = reservations(lab).await?;
+    let told = news(kubernetes).await?;
+    ensure!(told.len() == 1, "{told:?}");
     let killed = leader(lab).await?;
     lab.fault(FaultVerb::Kill, FaultTarget::Member(killed)).await?;
     kubernetes.apply(&pod_manifest("shop", "web-0", "n1", json!({})).to_string()).await?;
@@ -143,6 +152,9 @@ async fn the_next_leader(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {
     lab.store()?.wait_ready(SOON).await?;
     let after = reservations(lab).await?;
     ensure!(before == after, "{before} became {after}");
+    // Nor does the next leader tell again what the last one did.
+    let again = news(kubernetes).await?;
+    ensure!(told == again, "{told:?} became {again:?}");
     Ok(())
 }
 
