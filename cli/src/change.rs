@@ -8,7 +8,8 @@ use atoll_api::Client;
 use atoll_api::manifest::{self, Manifest};
 use atoll_api::proto::Kind as ObjectKind;
 use atoll_model::{
-    NodeName, Object, ObjectKey, Operation, Origin, Outcome, Owner, QosName, Revision, SubnetName,
+    NodeName, Object, ObjectKey, Operation, Origin, Outcome, Owner, QosName, ReservationName,
+    Revision, SubnetName,
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -84,6 +85,9 @@ pub(crate) fn creations(files: &Files) -> Result<Vec<Step>, Failure> {
                 ("Subnet", name, Operation::PutSubnet(spec, Origin::Api))
             }
             Manifest::Qos(spec) => ("QosSpec", spec.name.to_string(), Operation::PutQos(spec)),
+            Manifest::Reservation(spec) => {
+                ("IP", spec.name.to_string(), Operation::PutReservation(spec))
+            }
         });
     }
     Ok(steps)
@@ -154,8 +158,15 @@ pub(crate) async fn there_is(client: &Client, key: ObjectKey) -> Result<(), Fail
     }
 }
 
-/// Names exactly what is seen now, so that a newer owner of the port is not hit.
+/// Ends what is reserved under the name, whose pod keeps what it has; without a reservation, what
+/// the pod has. Names exactly what is seen now, so that a newer owner of the port is not hit.
 async fn release(client: &Client, name: &str) -> Result<Operation, Failure> {
+    if let Ok(reservation) = ReservationName::new(name) {
+        let key = ObjectKey::Reservation(reservation.clone());
+        if !client.read(&[], Some(&key)).await?.objects.is_empty() {
+            return Ok(Operation::DeleteReservation(reservation));
+        }
+    }
     let read = client.read(&[ObjectKind::Allocation], None).await?;
     let held = read.objects.into_iter().find_map(|object| match object {
         Object::Allocation(allocation) if allocation.port.as_str() == name => Some(allocation),

@@ -102,8 +102,6 @@ enum Ended {
 /// One kind that is followed.
 pub(crate) struct Follower<K, S, E> {
     pub(crate) api: Api<K>,
-    /// Only objects with such labels.
-    pub(crate) labels: Option<&'static str>,
     pub(crate) store: S,
     /// Without one, whoever answers is believed.
     pub(crate) guard: Option<Guard>,
@@ -168,7 +166,6 @@ where
     async fn list(&self) -> Result<List<K>, String> {
         let (began, began_at) = (self.store.applied(), Instant::now());
         let mut parameters = ListParams::default().limit(PAGE);
-        parameters.label_selector = self.labels.map(str::to_owned);
         let mut items: Vec<K> = Vec::new();
         let mut firsts = BTreeSet::new();
         loop {
@@ -198,8 +195,7 @@ where
 
     /// Watches from `place` on, and moves it.
     async fn watch(&self, place: &mut String, failures: &mut Backoff) -> Ended {
-        let mut parameters = WatchParams::default().timeout(WATCH_SECONDS);
-        parameters.label_selector = self.labels.map(str::to_owned);
+        let parameters = WatchParams::default().timeout(WATCH_SECONDS);
         let begun = tokio::time::timeout(PAGE_DEADLINE, self.api.watch(&parameters, place));
         let stream = match begun.await {
             Err(_) => return Ended::Failed("no answer in time".to_owned()),

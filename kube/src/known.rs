@@ -15,6 +15,7 @@ pub(crate) fn is_done(operation: &Operation, known: Option<&Object>) -> bool {
             it.spec == *spec && it.origin == *origin && !it.deleting
         }
         (Operation::PutQos(spec), Some(Object::Qos(it))) => it.spec == *spec,
+        (Operation::PutReservation(spec), Some(Object::Reservation(it))) => it.spec == *spec,
         (Operation::PutWorkload(spec), Some(Object::Workload(it))) => {
             it.spec == *spec && it.gone_at_ms.is_none()
         }
@@ -44,7 +45,8 @@ pub(crate) fn is_done(operation: &Operation, known: Option<&Object>) -> bool {
             | Operation::DeleteSubnetWhenEmpty(_)
             | Operation::DeleteNode(_)
             | Operation::DeleteNamespace(_)
-            | Operation::DeleteQos(_),
+            | Operation::DeleteQos(_)
+            | Operation::DeleteReservation(_),
             None,
         ) => true,
         _ => false,

@@ -24,6 +24,8 @@
 //! * Nothing ends by absence alone: pods by the store's double proof (`Operation::ObserveAbsence`),
 //!   other objects only when two complete lists, a minute apart, do not hold them.
 //! * Whatever the store has already is not proposed, so a list of what is known costs no entry.
+//! * A user's `IP` is his: it is held by a finalizer before anything is reserved by it, never
+//!   overwritten, and let go only when the store is rid of the reservation.
 //! * What is written to the apiserver is never waited for by a pod. An object that says what it
 //!   should is not written.
 //! * One apiserver: the uid of its namespace `kube-system` must be the one that the store believes.
@@ -31,8 +33,7 @@
 //! The crate knows the store by the trait [`Store`] alone, and depends on `atoll-model` and the
 //! manifests of `atoll-api`, never on raft.
 //!
-//! Absent for now: IP objects made by users (reservations), mirrors, and Subnets that name a
-//! QosSpec.
+//! Absent for now: mirrors, and Subnets that name a QosSpec.
 
 pub mod crd;
 

@@ -4,24 +4,23 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use atoll_model::{Object, ObjectKey, Operation, PodList, Uid};
-use futures::future::{FutureExt as _, LocalBoxFuture, OptionFuture, join_all};
+use futures::future::{FutureExt as _, OptionFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::core::{DynamicObject, PartialObjectMeta};
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::mpsc;
 
 use crate::connect::{self, Connect};
-use crate::crd;
-use crate::follow::{Follower, Guard, Seen};
+use crate::follow::Guard;
 use crate::intake::{self, Intake};
-use crate::objects::{Node, Pod, StatefulSet};
 use crate::publish::Publisher;
 use crate::store::{Store, StoreGone};
 use crate::webhook::{Registration, Webhook, register, serve};
 
+mod followers;
 #[cfg(test)]
 mod tests;
+
+use followers::{followers, take_in};
 
 /// Between attempts to reach an apiserver that is not there.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -31,19 +30,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// What was seen and not yet looked at.
 const QUEUE: usize = 64;
-
-/// `IP` objects that Atoll writes; those of users say `true`, or nothing.
-const OUR_IPS: &str = "ovn.kubernetes.io/ip_reserved=false";
-
-/// Something that was seen, by its kind.
-enum Event {
-    Namespaces(Seen<PartialObjectMeta<Namespace>>),
-    Nodes(Seen<Node>),
-    Sets(Seen<StatefulSet>),
-    Pods(Seen<Pod>),
-    Manifests(Seen<DynamicObject>),
-    Ips(Seen<DynamicObject>),
-}
 
 /// Brings Kubernetes and the store together whenever this member leads, and answers the apiserver's
 /// questions at any time; returns when the store is gone.
@@ -251,61 +237,4 @@ async fn rule<S: Store>(
             () = tokio::time::sleep_until(next.into()) => {}
         }
     }
-}
-
-fn take_in<S: Store>(event: Event, intake: &mut Intake<S>, publisher: &mut Publisher<S>) {
-    match event {
-        Event::Namespaces(seen) => intake.namespaces(seen),
-        Event::Nodes(seen) => {
-            publisher.saw_nodes(&seen);
-            intake.nodes(seen);
-        }
-        Event::Sets(seen) => intake.sets(seen),
-        Event::Pods(seen) => {
-            publisher.saw_pods(&seen);
-            intake.pods(seen);
-        }
-        Event::Manifests(seen) => {
-            publisher.saw_manifests(&seen);
-            intake.manifests(seen);
-        }
-        Event::Ips(seen) => publisher.saw_ips(seen),
-    }
-}
-
-/// One for each kind.
-fn followers<S: Store>(
-    store: &S,
-    client: &Client,
-    guard: &Guard,
-    intake: &Intake<S>,
-    out: &mpsc::Sender<Event>,
-) -> Vec<LocalBoxFuture<'static, ()>> {
-    let never = std::sync::Arc::default;
-    let relists = &intake.relists;
-    macro_rules! follow {
-        ($api:expr, $labels:expr, $relist:expr, $wrap:expr) => {
-            Follower {
-                api: $api,
-                labels: $labels,
-                store: store.clone(),
-                guard: Some(guard.clone()),
-                relist: $relist,
-                out: out.clone(),
-                wrap: $wrap,
-            }
-            .run()
-            .boxed_local()
-        };
-    }
-    let all = |resource| Api::<DynamicObject>::all_with(client.clone(), &resource);
-    vec![
-        follow!(Api::all(client.clone()), None, relists.namespaces.clone(), Event::Namespaces),
-        follow!(Api::all(client.clone()), None, relists.nodes.clone(), Event::Nodes),
-        follow!(Api::all(client.clone()), None, relists.sets.clone(), Event::Sets),
-        follow!(Api::all(client.clone()), None, relists.pods.clone(), Event::Pods),
-        follow!(all(crd::subnets()), None, never(), Event::Manifests),
-        follow!(all(crd::qos_specs()), None, never(), Event::Manifests),
-        follow!(all(crd::ips()), Some(OUR_IPS), never(), Event::Ips),
-    ]
 }

@@ -3,7 +3,7 @@
 use atoll_model::{Allocation, Owner, Pod, Subnet};
 use serde_json::{Value, json};
 
-use super::API_VERSION;
+use super::{API_VERSION, RESERVED_LABEL};
 
 /// The object as `kubectl get -o json` shows it; `pod` and `subnet` are those of the allocation.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn ip_object(allocation: &Allocation, pod: Option<&Pod>, subnet: Option<&Sub
             "labels": {
                 "ovn.kubernetes.io/subnet": allocation.subnet.as_str(),
                 "ovn.kubernetes.io/node-name": node,
-                "ovn.kubernetes.io/ip_reserved": "false",
+                (RESERVED_LABEL): "false",
                 (allocation.subnet.as_str()): "",
             },
         },

@@ -12,15 +12,17 @@ mod ip;
 mod list;
 mod nat;
 mod qos;
+mod reservation;
 mod selector;
 mod subnet;
 
 pub use ip::ip_object;
 pub use list::{list, node_object};
 pub use qos::{ATOLL_VERSION, qos_object};
+pub use reservation::RESERVED_LABEL;
 pub use subnet::{FieldValues, fixed_subnet_fields, implemented_subnet_fields, subnet_object};
 
-use atoll_model::{QosSpec, SubnetSpec};
+use atoll_model::{QosSpec, ReservationSpec, SubnetSpec};
 use serde_json::Value;
 
 /// Group and version of Subnet and IP.
@@ -79,6 +81,8 @@ pub enum Manifest {
     Subnet(SubnetSpec, Vec<String>),
     /// Rates of pods.
     Qos(QosSpec),
+    /// Addresses that are kept for a pod.
+    Reservation(ReservationSpec),
 }
 
 /// Reads one manifest.
@@ -98,11 +102,7 @@ pub fn parse(value: &Value) -> Result<Manifest, ManifestError> {
     match (api_version, kind) {
         (API_VERSION, "Subnet") => subnet::parse(value),
         (ATOLL_VERSION, "QosSpec") => qos::parse(value),
-        (API_VERSION, "IP") => Err(ManifestError::NotImplemented {
-            object: format!("IP {}", text("/metadata/name")),
-            field: "kind".to_owned(),
-            value: "IP (a reservation made by hand)".to_owned(),
-        }),
+        (API_VERSION, "IP") => reservation::parse(value),
         _ => {
             Err(ManifestError::Kind { api_version: api_version.to_owned(), kind: kind.to_owned() })
         }

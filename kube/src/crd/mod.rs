@@ -138,6 +138,59 @@ mod tests {
         assert_eq!(declared, known);
     }
 
+    /// `kubectl explain subnet.spec.gatewayNode` is where people look first.
+    #[test]
+    fn every_field_is_explained() {
+        let mut bare = Vec::new();
+        for definition in definitions() {
+            let kind = &definition.spec.names.kind;
+            for version in &definition.spec.versions {
+                let schema = version.schema.as_ref().and_then(|it| it.open_api_v3_schema.as_ref());
+                explained(kind, schema.unwrap(), &mut bare);
+            }
+        }
+        assert!(bare.is_empty(), "no description, or one of a word or two: {bare:?}");
+    }
+
+    /// Collects the paths of what is not.
+    fn explained(at: &str, schema: &JSONSchemaProps, bare: &mut Vec<String>) {
+        let words = schema.description.as_deref().unwrap_or_default().split_whitespace();
+        if words.count() < 3 {
+            bare.push(at.to_owned());
+        }
+        for (name, field) in schema.properties.iter().flatten() {
+            explained(&format!("{at}.{name}"), field, bare);
+        }
+        // What a list's items are is said of the list; what is in them is not.
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+            for (name, field) in items.properties.iter().flatten() {
+                explained(&format!("{at}[].{name}"), field, bare);
+            }
+        }
+    }
+
+    /// Whoever reads that a field is not implemented wants to know what may be in it.
+    #[test]
+    fn a_field_that_is_not_implemented_says_what_it_may_be() {
+        let mut subnet = definitions().remove(0);
+        let fields = spec_of(&mut subnet).unwrap().properties.clone().unwrap();
+        for field in fixed_subnet_fields() {
+            let said = fields[field.name].description.as_deref().unwrap();
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            if said.contains("either value is right") {
+                assert_eq!(field.allowed.len(), 2, "{}", field.name);
+                continue;
+            }
+            assert!(said.contains("Not implemented"), "{}: {said}", field.name);
+            match field.allowed {
+                [] => assert!(said.contains("leave it out"), "{}: {said}", field.name),
+                some => some.iter().for_each(|it| {
+                    assert!(said.contains(&format!("or be {it}")), "{}: {said}", field.name);
+                }),
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_implemented_is_refused_by_its_name() {
         let mut subnet = definitions().remove(0);

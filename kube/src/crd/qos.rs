@@ -24,20 +24,22 @@ use super::subnet::LabelSelector;
 )]
 #[serde(rename_all = "camelCase")]
 pub(super) struct QosSpecSpec {
-    /// What pods receive.
+    /// How fast pods receive. Default: as fast as it comes.
     ingress: Option<Rate>,
-    /// What pods send.
+    /// How fast pods send. Default: as fast as they can.
     egress: Option<Rate>,
     /// What these pods send goes first where a node's tunnel interface has no room for all.
+    /// Default: false.
     important: Option<bool>,
-    /// Of two that mean a pod in the same way the higher wins, then the lower name.
+    /// Of two QosSpecs that mean a pod in the same way the higher priority wins, then the lower
+    /// name. Default: 0.
     #[schemars(range(min = 0))]
     priority: Option<i32>,
-    /// Pods by name: NAMESPACE/NAME.
+    /// Pods by name, as NAMESPACE/NAME.
     pods: Option<Vec<String>>,
-    /// All pods of these namespaces.
+    /// Names of namespaces: all of their pods.
     namespaces: Option<Vec<String>>,
-    /// All pods with an address of these subnets.
+    /// Names of Subnets: all pods with an address of theirs.
     subnets: Option<Vec<String>>,
     /// Pods by their labels.
     selectors: Option<Vec<PodSelector>>,
@@ -45,19 +47,19 @@ pub(super) struct QosSpecSpec {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Rate {
-    /// Mbit/s.
+    /// The rate, in Mbit/s.
     #[schemars(range(min = 1, max = 1_000_000))]
     rate: i32,
-    /// How many Mbit may come at once; without it four fifths of the rate.
+    /// How much may come at once, in Mbit. Default: four fifths of the rate.
     #[schemars(range(min = 1, max = 1_000_000))]
     burst: Option<i32>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PodSelector {
-    /// Of this namespace only.
+    /// Name of the only namespace whose pods count. Default: all namespaces.
     namespace: Option<String>,
-    /// With such labels.
+    /// The labels that they have.
     labels: LabelSelector,
 }
 

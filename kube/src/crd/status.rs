@@ -25,24 +25,24 @@ pub(super) struct SubnetStatus {
     #[serde(rename = "v4usingIPs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "count")]
     v4_using: Option<serde_json::Value>,
-    /// Which ones are available.
+    /// Which IPv4 addresses are available, as a..b with commas between the ranges.
     #[serde(rename = "v4availableIPrange")]
     v4_available_range: Option<String>,
-    /// Which ones are in use.
+    /// Which IPv4 addresses are in use, as a..b with commas between the ranges.
     #[serde(rename = "v4usingIPrange")]
     v4_using_range: Option<String>,
-    /// As v4availableIPs.
+    /// How many IPv6 addresses chance may still hand out.
     #[serde(rename = "v6availableIPs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "count")]
     v6_available: Option<serde_json::Value>,
-    /// As v4usingIPs.
+    /// How many IPv6 addresses have an owner.
     #[serde(rename = "v6usingIPs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "count")]
     v6_using: Option<serde_json::Value>,
-    /// Which ones are available.
+    /// Which IPv6 addresses are available, as a..b with commas between the ranges.
     #[serde(rename = "v6availableIPrange")]
     v6_available_range: Option<String>,
-    /// Which ones are in use.
+    /// Which IPv6 addresses are in use, as a..b with commas between the ranges.
     #[serde(rename = "v6usingIPrange")]
     v6_using_range: Option<String>,
     /// What it is in OVN.
@@ -53,7 +53,7 @@ pub(super) struct SubnetStatus {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Condition {
-    /// Its name.
+    /// Which condition: Ready.
     #[serde(rename = "type")]
     name: String,
     /// True or False.

@@ -48,100 +48,118 @@ use super::status::SubnetStatus;
                   left out" },
 ]))]
 pub(super) struct SubnetSpec {
-    /// Pods of namespaces that no subnet lists come here. One subnet has this.
+    /// Pods of namespaces that no Subnet names come here. Exactly one Subnet has this. Default:
+    /// false.
     default: Option<bool>,
-    /// The router; always ovn-cluster.
+    /// kube-ovn's: the router. Not implemented; may be left out or be ovn-cluster, the only one.
     vpc: Option<String>,
-    /// IPv4, IPv6 or Dual; follows from cidrBlock.
+    /// IPv4, IPv6 or Dual. Follows from cidrBlock, and may be left out.
     protocol: Option<String>,
-    /// Namespaces whose pods come here.
+    /// Names of the namespaces whose pods come here. Of several Subnets that name one, the oldest
+    /// with room is taken. May change at any time: running pods keep what they have.
     namespaces: Option<Vec<String>>,
-    /// Namespaces with such labels come here as well.
+    /// Namespaces with such labels come here as well, also if they are made later.
     namespace_selectors: Option<Vec<LabelSelector>>,
-    /// The range: "v4", "v6" or "v4,v6".
+    /// The range: "v4", "v6" or "v4,v6", as 10.16.0.0/16,fd00:10:16::/64. Must be set, and overlap
+    /// neither another Subnet's nor a node's address.
     cidr_block: Option<String>,
-    /// The router's address in it; without it the first one of each family.
+    /// The router's address in each range: "v4", "v6" or "v4,v6". Default: the first address of
+    /// each.
     gateway: Option<String>,
-    /// Addresses, or ranges a..b, that no pod gets unless it asks for one.
+    /// Addresses, or ranges a..b, that chance gives to no pod; one that asks for such an address
+    /// gets it.
     exclude_ips: Option<Vec<String>>,
-    /// Always ovn.
+    /// kube-ovn's: who provides the network. Not implemented; may be left out or be ovn.
     provider: Option<String>,
-    /// Where traffic leaves the cluster: distributed, by each pod's own node, or centralized.
+    /// Where traffic leaves the cluster: distributed (by each pod's own node) or centralized (by
+    /// the nodes of gatewayNode). May change at any time. Default: distributed.
     gateway_type: Option<String>,
-    /// The nodes by which it leaves if that is centralized, the preferred one first; behind a
-    /// colon the addresses under which its pods appear there.
+    /// With gatewayType: centralized, the nodes by which traffic leaves, with commas between them,
+    /// the preferred one first: NODE, or NODE:ADDRESS with the address under which pods appear
+    /// outside, of both families NODE:V4,V6.
     gateway_node: Option<String>,
-    /// Not implemented.
+    /// kube-ovn's: the nodes of a centralized gateway by their labels. Not implemented; leave it
+    /// out.
     gateway_node_selectors: Option<Vec<LabelSelector>>,
-    /// Traffic that leaves the cluster has the address of the pod's node.
+    /// Traffic that leaves the cluster has the address of the node by which it leaves; else the
+    /// pod's own. Default: false.
     nat_outgoing: Option<bool>,
-    /// Exceptions from natOutgoing; the first that matches decides.
+    /// Exceptions from natOutgoing; the first one that matches decides.
     nat_outgoing_policy_rules: Option<Vec<NatRule>>,
-    /// Not implemented.
+    /// kube-ovn's: a router outside to which traffic is sent. Not implemented; leave it out.
     external_egress_gateway: Option<String>,
-    /// Not implemented.
+    /// kube-ovn's: of the rule for externalEgressGateway. Not implemented; may be left out or be 0.
     policy_routing_priority: Option<i64>,
-    /// Not implemented.
+    /// kube-ovn's: the table for externalEgressGateway. Not implemented; may be left out or be 0.
     #[serde(rename = "policyRoutingTableID")]
     policy_routing_table_id: Option<i64>,
-    /// Only itself, the nodes and allowSubnets reach its pods.
+    /// Nothing crosses between it and other Subnets of the cluster but allowSubnets, and from outside
+    /// only answers come in; nodes reach its pods, and those the outside. Default: false.
     private: Option<bool>,
-    /// Ranges that reach its pods although it is private.
+    /// With private: ranges (CIDRs) that may talk with its pods all the same, in either direction.
     allow_subnets: Option<Vec<String>>,
-    /// Rules in OVN's own language.
+    /// Further rules, in OVN's own language.
     acls: Option<Vec<Acl>>,
-    /// Not implemented.
+    /// kube-ovn's: whether acls leave traffic between pods alone. Not implemented; may be left out
+    /// or be false.
     #[serde(rename = "allowEWTraffic")]
     allow_ew_traffic: Option<bool>,
-    /// MTU of pods' interfaces; without it the node's.
+    /// MTU of pods' interfaces, in bytes: 576 or more, 1280 or more with IPv6. Default, and 0: what
+    /// the node's agent finds.
     #[schemars(range(min = 0, max = 65535))]
     mtu: Option<i32>,
-    /// Not implemented.
+    /// kube-ovn's: the VLAN of an underlay. Not implemented; leave it out.
     vlan: Option<String>,
-    /// Not implemented.
+    /// kube-ovn's: a gateway of an underlay inside OVN. Not implemented; may be left out or be
+    /// false.
     logical_gateway: Option<bool>,
-    /// Not implemented.
+    /// kube-ovn's: joins an underlay to the overlay. Not implemented; may be left out or be false.
     #[serde(rename = "u2oInterconnection")]
     u2o_interconnection: Option<bool>,
-    /// Not implemented.
+    /// kube-ovn's: the address for u2oInterconnection. Not implemented; leave it out.
     #[serde(rename = "u2oInterconnectionIP")]
     u2o_interconnection_ip: Option<String>,
-    /// Not implemented.
+    /// kube-ovn's: switches of u2oInterconnection. Not implemented; leave it out.
     #[serde(rename = "u2oFeatures")]
     u2o_features: Option<BTreeMap<String, bool>>,
-    /// Not implemented.
+    /// kube-ovn's: virtual ports. Not implemented; leave it out.
     vips: Option<Vec<String>>,
-    /// Not implemented.
+    /// kube-ovn's: pods start without a look at the gateway. Not implemented; may be left out or be
+    /// false.
     disable_gateway_check: Option<bool>,
-    /// There is no interconnection, so either value is right.
+    /// kube-ovn's: keeps it out of OVN-IC. There is none here, so either value is right.
     disable_inter_connection: Option<bool>,
-    /// OVN answers its pods that ask for an address by DHCP.
+    /// OVN answers pods that ask for their own address by DHCP. Default: false.
     #[serde(rename = "enableDHCP")]
     enable_dhcp: Option<bool>,
-    /// Options of those answers: name=value,name=value.
+    /// Options of those answers: name=value,name=value, by OVN's names, several values of
+    /// dns_server with ; between them. Default: those that OVN needs.
     #[serde(rename = "dhcpV4Options")]
     dhcp_v4_options: Option<String>,
     /// As dhcpV4Options, for DHCPv6.
     #[serde(rename = "dhcpV6Options")]
     dhcp_v6_options: Option<String>,
-    /// Not implemented.
+    /// kube-ovn's: router advertisements. Not implemented; may be left out or be false.
     #[serde(rename = "enableIPv6RA")]
     enable_ipv6_ra: Option<bool>,
-    /// Not implemented.
+    /// kube-ovn's: options of enableIPv6RA. Not implemented; leave it out.
     #[serde(rename = "ipv6RAConfigs")]
     ipv6_ra_configs: Option<String>,
-    /// Not implemented.
+    /// kube-ovn's: OVN's load balancers for Services. Not implemented, kube-proxy does that; may be
+    /// left out or be false.
     enable_lb: Option<bool>,
-    /// By all of these nodes at once.
+    /// With gatewayType: centralized, all nodes of gatewayNode that are ready carry traffic at
+    /// once; else one does and the others stand by. Default: false.
     enable_ecmp: Option<bool>,
-    /// Not implemented.
+    /// kube-ovn's: multicast only to who asked for it. Not implemented; may be left out or be
+    /// false.
     enable_multicast_snoop: Option<bool>,
-    /// Not implemented.
+    /// kube-ovn's: its addresses may be a Service's. Not implemented; may be left out or be false.
     #[serde(rename = "enableExternalLBAddress")]
     enable_external_lb_address: Option<bool>,
-    /// Not implemented.
+    /// kube-ovn's: a table of the router's. Not implemented; leave it out.
     route_table: Option<String>,
-    /// Not implemented.
+    /// kube-ovn's: by which of the nodes' networks its tunnels go. Not implemented; leave it out.
     node_network: Option<String>,
 }
 
@@ -157,47 +175,50 @@ pub(super) struct LabelSelector {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Expression {
-    /// The label.
+    /// Key of the label.
     key: String,
     /// In, NotIn, Exists or DoesNotExist.
     #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
     operator: String,
-    /// Values for In and NotIn.
+    /// Values for In and NotIn; none for the others.
     values: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct NatRule {
-    /// nat: the node's address, or the one that is designated; forward: the pod's own.
+    /// The source address outside. nat: the node's, or the one that gatewayNode designates;
+    /// forward: the pod's own.
     #[schemars(extend("enum" = ["nat", "forward"]))]
     action: String,
-    /// Sources and destinations: addresses, CIDRs or a..b, with commas.
+    /// Which packets. Default: all.
     #[serde(rename = "match")]
     matches: Option<NatMatch>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct NatMatch {
-    /// Parts of the subnet; all of it if left out.
+    /// Parts of the Subnet: addresses, CIDRs or a..b, with commas between them. Default: all of it.
     #[serde(rename = "srcIPs")]
     sources: Option<String>,
-    /// Ranges outside; everything there if left out.
+    /// Where to, outside the cluster: addresses, CIDRs or a..b, with commas between them. Default:
+    /// everywhere.
     #[serde(rename = "dstIPs")]
     destinations: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Acl {
-    /// from-lport: what pods send; to-lport: what they receive.
+    /// Which packets. from-lport: what pods send; to-lport: what they receive.
     #[schemars(extend("enum" = ["from-lport", "to-lport"]))]
     direction: String,
-    /// The highest that matches decides.
+    /// 0 to 32767; of those that match, the highest decides.
     #[schemars(range(min = 0, max = 32767))]
     priority: i32,
-    /// OVN's match expression.
+    /// Match expression of OVN, as tcp.dst == 80 && ip4.src == 10.2.0.0/16.
     #[serde(rename = "match")]
     matches: String,
-    /// What becomes of a packet that matches.
+    /// What becomes of a packet that matches. allow-related lets the answers pass as well; reject
+    /// tells the sender.
     #[schemars(extend("enum" = ["allow", "allow-related", "allow-stateless", "drop", "reject"]))]
     action: String,
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{Follower, Guard, LONGEST_RELIST_PAUSE, RESUMES_MAX, Seen};
+use super::{
+    FIRST_RELIST_PAUSE, Follower, Guard, LONGEST_RELIST_PAUSE, RESUMES_MAX, Seen,
+};
 use crate::fake::{Asked, Fake, apiserver};
 use crate::objects::{self, Pod};
 
@@ -66,7 +68,7 @@ async fn follow_as(
     let wrap: fn(Seen<Pod>) -> String = line;
     let api = kube::Api::all(client);
     let (store, relist) = (Fake::new(), relist.clone());
-    let follower = Follower { api, labels: None, store, guard, relist, out, wrap };
+    let follower = Follower { api, store, guard, relist, out, wrap };
     let begun = tokio::time::Instant::now();
     let lines = async {
         let mut lines = Vec::new();
@@ -221,10 +223,12 @@ async fn refusals_before_a_watch_that_lived_do_not_count_any_more() {
     let mut answers: Vec<_> = (0..8).flat_map(|it| refused(5 + it, failed(410))).collect();
     let lived = (200, vec![json!(60), event("ERROR", status(410))]);
     answers.extend(refused(20, lived));
-    answers.extend([page(&["a"], 30, "")]);
-    let told = told(answers, 10).await;
-    assert_eq!(told.lines.last().unwrap(), "list a at 30");
+    answers.extend(refused(30, failed(410)));
+    answers.extend([page(&["a"], 40, "")]);
+    let told = told(answers, 11).await;
+    assert_eq!(told.lines.last().unwrap(), "list a at 40");
     assert_eq!(told.at[9] - told.at[8], Duration::from_secs(60), "at once, when it ended");
+    assert!(told.at[10] - told.at[9] <= FIRST_RELIST_PAUSE, "as if none had been: {:?}", told.at);
 }
 
 /// Somebody in between closes whatever it is asked.

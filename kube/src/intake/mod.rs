@@ -2,10 +2,12 @@
 //!
 //! * `absent`: what a complete list does not hold.
 //! * `confirm`: what lists do not hold is asked for by its name before it goes.
+//! * `ips`: what users reserve.
 //! * `propose`: what is wanted is proposed, and what was answered.
 
 mod absent;
 mod confirm;
+mod ips;
 mod propose;
 #[cfg(test)]
 mod tests;
@@ -47,8 +49,8 @@ pub(crate) struct Intake<S> {
     pub(crate) relists: Relists,
     /// Keys of labels that some QosSpec selects pods by.
     selected: BTreeSet<String>,
-    /// Verdicts of Subnets and QosSpecs that nobody was told of yet: refused with this sentence, or
-    /// not.
+    /// Verdicts of Subnets, QosSpecs and users' IPs that nobody was told of yet: refused with this
+    /// sentence, or not.
     pub(crate) verdicts: Vec<(ObjectKey, Option<String>)>,
     /// What is refused, and nobody was told of yet.
     pub(crate) warnings: Vec<(ObjectKey, String)>,

@@ -116,5 +116,5 @@ impl<S: Store> Intake<S> {
 }
 
 fn has_status(key: &ObjectKey) -> bool {
-    matches!(key, ObjectKey::Subnet(_) | ObjectKey::Qos(_))
+    matches!(key, ObjectKey::Subnet(_) | ObjectKey::Qos(_) | ObjectKey::Reservation(_))
 }

@@ -157,7 +157,7 @@ pub(super) fn qos_status(
     Some(status)
 }
 
-fn condition(status: &str, reason: &str, message: Option<&str>) -> Value {
+pub(super) fn condition(status: &str, reason: &str, message: Option<&str>) -> Value {
     let mut condition = json!({ "type": "Ready", "status": status, "reason": reason });
     if let Some(message) = message {
         condition["message"] = json!(message);

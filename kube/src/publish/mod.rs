@@ -6,17 +6,21 @@
 //! subnet are one write, and after an outage everything is made good by what the lists show.
 
 mod desired;
+mod events;
 mod needed;
+mod news;
 mod observed;
+mod reserved;
 mod saw;
-mod warn;
 mod write;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use atoll_api::proto::Kind;
-use atoll_model::{NodeName, Object, ObjectKey, Owner, PodKey, PortName, Revision};
+use atoll_model::{
+    NodeName, Object, ObjectKey, Owner, PodKey, PortName, ReservationName, Revision,
+};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
@@ -24,8 +28,8 @@ use kube::Client;
 
 use crate::queue::Queue;
 use crate::store::Store;
+use events::Notice;
 use observed::{SeenAnnotations, SeenIp, SeenManifest};
-use warn::Warning;
 pub(crate) use write::MANAGER;
 use write::{Outcome, Writer};
 
@@ -46,8 +50,8 @@ pub(crate) enum Target {
     Pod(PodKey),
     /// An `IP` object.
     Ip(PortName),
-    /// An event about an object.
-    Event(ObjectKey),
+    /// An event about an object, with this reason.
+    Event(ObjectKey, &'static str),
 }
 
 /// From what the store decided to what the apiserver says.
@@ -64,7 +68,7 @@ pub(crate) struct Publisher<S> {
     manifests: BTreeMap<ObjectKey, SeenManifest>,
     refused: BTreeMap<ObjectKey, String>,
     /// What is still to be told as an event.
-    warnings: BTreeMap<ObjectKey, Warning>,
+    notices: BTreeMap<(ObjectKey, &'static str), Notice>,
 }
 
 impl<S: Store> Publisher<S> {
@@ -81,17 +85,27 @@ impl<S: Store> Publisher<S> {
             ips: None,
             manifests: BTreeMap::new(),
             refused: BTreeMap::new(),
-            warnings: BTreeMap::new(),
+            notices: BTreeMap::new(),
         }
     }
 
-    /// A Subnet or QosSpec is refused, or is so no longer.
+    /// A Subnet, a QosSpec or a user's IP is refused, or is so no longer.
     pub(crate) fn verdict(&mut self, key: ObjectKey, refused: Option<String>) {
         match refused {
             Some(why) => self.refused.insert(key.clone(), why),
             None => self.refused.remove(&key),
         };
-        self.due.put(Target::Manifest(key), ());
+        match &key {
+            ObjectKey::Reservation(name) => self.reservation_changed(name),
+            _ => self.due.put(Target::Manifest(key), ()),
+        }
+    }
+
+    /// The IP of its name is the one that says so.
+    fn reservation_changed(&mut self, name: &ReservationName) {
+        if let Ok(port) = PortName::new(name.as_str()) {
+            self.due.put(Target::Ip(port), ());
+        }
     }
 
     /// Looks at what the store changed since. Returns whether a QosSpec did.
@@ -110,8 +124,13 @@ impl<S: Store> Publisher<S> {
                 for object in [&change.before, &change.after].into_iter().flatten() {
                     self.changed(object);
                 }
-                if let Some(Object::Pod(pod)) = &change.after {
-                    self.pod_changed(pod);
+                match (&change.before, &change.after) {
+                    (_, Some(Object::Pod(pod))) => self.pod_changed(pod),
+                    (Some(Object::Subnet(before)), Some(Object::Subnet(now))) => {
+                        self.subnet_changed(Some(before), now);
+                    }
+                    (_, Some(Object::Subnet(now))) => self.subnet_changed(None, now),
+                    _ => {}
                 }
             }
         }
@@ -131,6 +150,7 @@ impl<S: Store> Publisher<S> {
                 self.due.put_later(target, (), Instant::now() + COUNTS_EVERY);
             }
             Object::Node(it) => self.due.put(Target::Node(it.spec.name.clone()), ()),
+            Object::Reservation(it) => self.reservation_changed(&it.spec.name),
             Object::Subnet(_) | Object::Qos(_) => {
                 self.due.put(Target::Manifest(object.key()), ());
             }
@@ -156,8 +176,8 @@ impl<S: Store> Publisher<S> {
             match self.needed(&target) {
                 None => {
                     self.due.done(&target);
-                    if let Target::Event(key) = &target {
-                        self.told(key, None);
+                    if let Target::Event(key, reason) = &target {
+                        self.told(key, reason, None);
                     }
                 }
                 Some(write) => {
@@ -188,9 +208,11 @@ impl<S: Store> Publisher<S> {
                 // There may be a second thing to write of it.
                 self.saw_manifest(&object);
             }
-            Outcome::Told(key, warning) => {
+            Outcome::Told(key, notice) => {
                 self.due.done(&target);
-                self.told(&key, Some(&warning));
+                if let Target::Event(_, reason) = &target {
+                    self.told(&key, reason, Some(&notice));
+                }
             }
             // Its watch tells the rest.
             Outcome::Gone => self.due.done(&target),

@@ -6,6 +6,7 @@ use atoll_model::{
     Allocation, NodeName, Object, ObjectKey, Origin, Owner, Pod as StoredPod, PodKey, PortName,
     Subnet, SubnetName,
 };
+use serde_json::Value;
 
 use super::write::{Finalizer, Write};
 use super::{Publisher, Target, desired, observed};
@@ -19,7 +20,7 @@ impl<S: Store> Publisher<S> {
             Target::Pod(key) => self.needed_pod(key),
             Target::Ip(port) => self.needed_ip(port),
             Target::Manifest(key) => self.needed_manifest(key),
-            Target::Event(key) => self.needed_event(key),
+            Target::Event(key, reason) => self.needed_event(key, reason),
         }
     }
 
@@ -54,19 +55,29 @@ impl<S: Store> Publisher<S> {
         differs.then_some(Write::Pod { key, uid, annotations })
     }
 
-    fn needed_ip(&self, port: &PortName) -> Option<Write> {
+    pub(super) fn needed_ip(&self, port: &PortName) -> Option<Write> {
         let seen = self.ips.as_ref()?.get(port);
+        if let Some(seen) = seen.and_then(|seen| seen.reservation.as_deref()) {
+            return self.needed_reserved(port, seen);
+        }
         let Some(allocation) = self.allocation(port) else {
-            return seen.map(|_| Write::NoIp(port.clone()));
+            let version = seen?.version;
+            return Some(Write::NoIp { port: port.clone(), version });
         };
+        let object = self.shown(&allocation);
+        let differs = seen.is_none_or(|seen| seen.digest != observed::digest_of_ip(&object));
+        let (port, version) = (port.clone(), seen.map(|seen| seen.version));
+        differs.then_some(Write::Ip { port, object, version })
+    }
+
+    /// The IP of an allocation, if nobody else says what is in it.
+    pub(super) fn shown(&self, allocation: &Allocation) -> Value {
         let pod = match &allocation.owner {
             Owner::Pod(key, uid) => self.pod(key).filter(|pod| pod.spec.uid == *uid),
             Owner::Node(_) => None,
         };
         let subnet = self.subnet(&allocation.subnet);
-        let object = desired::ip(&allocation, pod.as_deref(), subnet.as_deref());
-        let differs = seen.is_none_or(|seen| seen.digest != observed::digest_of_ip(&object));
-        differs.then_some(Write::Ip { port: port.clone(), object })
+        desired::ip(allocation, pod.as_deref(), subnet.as_deref())
     }
 
     fn needed_manifest(&self, key: &ObjectKey) -> Option<Write> {
@@ -106,7 +117,7 @@ impl<S: Store> Publisher<S> {
         }
     }
 
-    fn allocation(&self, port: &PortName) -> Option<Arc<Allocation>> {
+    pub(super) fn allocation(&self, port: &PortName) -> Option<Arc<Allocation>> {
         match self.store.get(&ObjectKey::Allocation(port.clone()))? {
             Object::Allocation(allocation) => Some(allocation),
             _ => None,

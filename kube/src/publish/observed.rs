@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use atoll_api::manifest::RESERVED_LABEL;
 use atoll_model::Uid;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::objects;
-use crate::translate::PREFIX;
+use crate::translate::{self, PREFIX};
+
+/// The label that names an IP's subnet.
+pub(super) const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";
 
 /// A pod or node, as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +25,27 @@ pub(super) struct SeenAnnotations {
 }
 
 /// An `IP` object, as it was last seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct SeenIp {
     pub(super) version: u64,
-    /// Of its labels, spec and status.
+    /// Of its spec, its status and those labels that Atoll writes.
     pub(super) digest: u64,
+    /// Only of one that reserves, or is held as if it did.
+    pub(super) reservation: Option<Box<SeenReservation>>,
+}
+
+/// A user's `IP`, as it was last seen.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SeenReservation {
+    pub(super) uid: String,
+    /// As it is named in a patch.
+    pub(super) version: String,
+    /// It is not deleted, and its label does not say that it only shows.
+    pub(super) reserves: bool,
+    pub(super) finalizers: Vec<String>,
+    pub(super) held: bool,
+    /// What Atoll says in it.
+    pub(super) said: Value,
 }
 
 /// A Subnet or QosSpec, as it was last seen.
@@ -52,28 +72,61 @@ pub(super) fn annotations(metadata: &ObjectMeta, written: &[&str]) -> Option<See
 }
 
 pub(super) fn ip(object: &DynamicObject) -> SeenIp {
-    let labels: serde_json::Map<_, _> = objects::labels(&object.metadata)
-        .map(|(key, value)| (key.to_owned(), Value::from(value)))
-        .collect();
+    let labels = objects::labels(&object.metadata);
     let field = |name: &str| object.data.get(name).cloned().unwrap_or(Value::Null);
-    let digest = digest([&Value::Object(labels), &field("spec"), &field("status")]);
-    SeenIp { version: version(&object.metadata), digest }
+    let digest = digest([&ours(labels), &field("spec"), &field("status")]);
+    let is_meant = translate::is_reservation(object) || translate::is_held(object);
+    let reservation = is_meant.then(|| Box::new(reservation(object)));
+    SeenIp { version: version(&object.metadata), digest, reservation }
 }
 
 /// As [`ip`], of the object that should be there.
 pub(super) fn digest_of_ip(desired: &Value) -> u64 {
-    digest([&desired["metadata"]["labels"], &desired["spec"], &desired["status"]])
+    let labels = desired["metadata"]["labels"].as_object().into_iter().flatten();
+    let labels = labels.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()));
+    digest([&ours(labels), &desired["spec"], &desired["status"]])
 }
 
-pub(super) fn manifest(object: &DynamicObject, finalizer: &str) -> SeenManifest {
+/// Labels of the network. Others are their users', and no reason to write the object again and
+/// again; the one that is called as the subnet goes with the one that names it.
+fn ours<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
+    let ours = labels.filter(|(key, _)| key.starts_with(PREFIX));
+    Value::Object(ours.map(|(key, value)| (key.to_owned(), Value::from(value))).collect())
+}
+
+fn reservation(object: &DynamicObject) -> SeenReservation {
     let metadata = &object.metadata;
-    let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
+    let is_going = metadata.deletion_timestamp.is_some();
+    let labels: BTreeMap<&str, &str> = objects::labels(metadata).collect();
+    let spec = object.data.get("spec");
+    SeenReservation {
+        uid: objects::uid(metadata).to_owned(),
+        version: metadata.resource_version.clone().unwrap_or_default(),
+        reserves: translate::is_reservation(object) && !is_going,
+        finalizers: metadata.finalizers.clone().unwrap_or_default(),
+        held: translate::is_held(object),
+        said: json!({
+            "reserved": labels.get(RESERVED_LABEL),
+            "subnet": labels.get(SUBNET_LABEL),
+            "nodeName": spec.and_then(|spec| spec.get("nodeName")),
+            "status": object.data.get("status"),
+        }),
+    }
+}
+
+/// Whether a user's IP says the same, whatever the order of its fields.
+pub(super) fn says_the_same(one: &Value, other: &Value) -> bool {
+    digest([one]) == digest([other])
+}
+
+pub(super) fn manifest(object: &DynamicObject) -> SeenManifest {
+    let metadata = &object.metadata;
     SeenManifest {
         uid: objects::uid(metadata).to_owned(),
         version: version(metadata),
         generation: metadata.generation,
         deleting: metadata.deletion_timestamp.is_some(),
-        held: finalizers.iter().any(|it| it == finalizer),
+        held: translate::is_held(object),
         status: object.data.get("status").cloned().unwrap_or(Value::Null),
     }
 }
@@ -89,7 +142,7 @@ pub(super) fn digest_of(annotations: &BTreeMap<String, String>) -> u64 {
     hasher.finish()
 }
 
-fn digest(values: [&Value; 3]) -> u64 {
+fn digest<const N: usize>(values: [&Value; N]) -> u64 {
     let mut hasher = DefaultHasher::new();
     values.iter().for_each(|value| hash(value, &mut hasher));
     hasher.finish()
@@ -116,7 +169,6 @@ fn hash(value: &Value, hasher: &mut DefaultHasher) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn seen(annotations: Value) -> SeenAnnotations {
         let metadata = json!({ "name": "web", "uid": "u", "resourceVersion": "7",
@@ -140,7 +192,7 @@ mod tests {
     fn an_ip_object_is_its_labels_spec_and_status() {
         let desired = json!({
             "apiVersion": "kubeovn.io/v1", "kind": "IP",
-            "metadata": { "name": "web.shop", "labels": { "a": "b" } },
+            "metadata": { "name": "web.shop", "labels": { (RESERVED_LABEL): "false" } },
             "spec": { "subnet": "blue", "attachIps": [] },
             "status": { "gateway": "10.1.0.1", "more": null },
         });
@@ -150,6 +202,11 @@ mod tests {
         stored["status"] = json!({ "gateway": "10.1.0.1" });
         let object: DynamicObject = serde_json::from_value(stored.clone()).unwrap();
         assert_eq!(ip(&object).digest, digest_of_ip(&desired));
+        // A user's label would have it written without end.
+        stored["metadata"]["labels"]["team"] = json!("a");
+        let object: DynamicObject = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(ip(&object).digest, digest_of_ip(&desired));
+        assert_eq!(ip(&object).reservation, None);
         stored["spec"]["subnet"] = json!("red");
         let object: DynamicObject = serde_json::from_value(stored).unwrap();
         assert_ne!(ip(&object).digest, digest_of_ip(&desired));

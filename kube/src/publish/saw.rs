@@ -8,7 +8,7 @@ use kube::core::DynamicObject;
 
 use super::desired::{ANNOTATIONS, NODE_ANNOTATIONS};
 use super::observed::{SeenAnnotations, SeenManifest};
-use super::{Publisher, Target, observed, write};
+use super::{Publisher, Target, observed};
 use crate::follow::Seen;
 use crate::objects::{self, Node, Pod};
 use crate::store::Store;
@@ -59,7 +59,7 @@ impl<S: Store> Publisher<S> {
         self.due.put(Target::Node(name), ());
     }
 
-    pub(crate) fn saw_ips(&mut self, seen: Seen<DynamicObject>) {
+    pub(crate) fn saw_ips(&mut self, seen: &Seen<DynamicObject>) {
         match seen {
             Seen::List(list) => {
                 self.ips = Some(BTreeMap::new());
@@ -70,7 +70,7 @@ impl<S: Store> Publisher<S> {
                     }
                 }
             }
-            Seen::Put(ip) => self.saw_ip(&ip),
+            Seen::Put(ip) => self.saw_ip(ip),
             Seen::Gone(ip) => {
                 let Ok(port) = PortName::new(objects::name(&ip.metadata)) else { return };
                 if let Some(ips) = &mut self.ips {
@@ -107,7 +107,7 @@ impl<S: Store> Publisher<S> {
 
     pub(super) fn saw_manifest(&mut self, object: &DynamicObject) {
         let Some(key) = translate::manifest_name(object) else { return };
-        let seen = observed::manifest(object, write::FINALIZER);
+        let seen = observed::manifest(object);
         let is_newer = |known: &SeenManifest| known.version <= seen.version;
         if self.manifests.get(&key).is_none_or(is_newer) {
             self.manifests.insert(key.clone(), seen);

@@ -6,17 +6,15 @@ use std::time::Duration;
 use atoll_api::manifest::{API_VERSION, ATOLL_VERSION};
 use atoll_model::{NodeName, ObjectKey, PodKey, PortName, Uid};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::warn::Warning;
+use super::events::Notice;
 use crate::crd;
 use crate::objects::{Node, Pod};
-
-/// kube-ovn's, so that what it held Atoll can let go.
-pub(super) const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
+use crate::translate::{self, FINALIZER};
 
 /// Who owns the fields: one name for what is decided, one for what keeps an object.
 pub(crate) const MANAGER: &str = "atoll";
@@ -28,13 +26,48 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Write {
-    Node { name: NodeName, uid: Uid, annotations: BTreeMap<String, String> },
-    Pod { key: PodKey, uid: Uid, annotations: BTreeMap<String, String> },
-    Ip { port: PortName, object: Value },
-    NoIp(PortName),
-    Finalizer { key: ObjectKey, uid: String, finalizer: Finalizer },
-    Status { key: ObjectKey, uid: String, status: Value },
-    Event { key: ObjectKey, event: Box<Event>, warning: Warning },
+    Node {
+        name: NodeName,
+        uid: Uid,
+        annotations: BTreeMap<String, String>,
+    },
+    Pod {
+        key: PodKey,
+        uid: Uid,
+        annotations: BTreeMap<String, String>,
+    },
+    /// The version that was seen, if it is there: whoever changed it since, or made one, may have
+    /// meant to reserve.
+    Ip {
+        port: PortName,
+        object: Value,
+        version: Option<u64>,
+    },
+    NoIp {
+        port: PortName,
+        version: u64,
+    },
+    /// What is said of a user's IP, which stays as he wrote it otherwise: a merge patch that names
+    /// the version it was made for.
+    Reserved {
+        port: PortName,
+        patch: Value,
+    },
+    Finalizer {
+        key: ObjectKey,
+        uid: String,
+        finalizer: Finalizer,
+    },
+    Status {
+        key: ObjectKey,
+        uid: String,
+        status: Value,
+    },
+    Event {
+        key: ObjectKey,
+        event: Box<Event>,
+        notice: Notice,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +85,7 @@ pub(crate) enum Outcome {
     Ip(DynamicObject),
     Manifest(DynamicObject),
     /// The event is there, by whomever.
-    Told(ObjectKey, Warning),
+    Told(ObjectKey, Notice),
     /// The object is not there any more, or is another one under its name.
     Gone,
     Failed(String),
@@ -99,14 +132,32 @@ async fn carry_out(client: Client, write: Write) -> Result<Outcome, kube::Error>
             let pods: Api<Pod> = Api::namespaced(client, key.namespace().as_str());
             pods.patch(key.name(), &apply(MANAGER), &Patch::Apply(patch)).await.map(Outcome::Pod)
         }
-        Write::Ip { port, object } => {
+        Write::Ip { object, version: None, .. } => {
             let ips: Api<DynamicObject> = Api::all_with(client, &crd::ips());
+            let object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+            let created = PostParams { field_manager: Some(MANAGER.to_owned()), ..<_>::default() };
+            ips.create(&created, &object).await.map(Outcome::Ip)
+        }
+        Write::Ip { port, mut object, version: Some(version) } => {
+            let ips: Api<DynamicObject> = Api::all_with(client, &crd::ips());
+            object["metadata"]["resourceVersion"] = json!(version.to_string());
             let patch = Patch::Apply(object);
             ips.patch(port.as_str(), &apply(MANAGER), &patch).await.map(Outcome::Ip)
         }
-        Write::NoIp(port) => {
+        Write::NoIp { port, version } => {
             let ips: Api<DynamicObject> = Api::all_with(client, &crd::ips());
-            ips.delete(port.as_str(), &DeleteParams::default()).await.map(|_| Outcome::Gone)
+            let resource_version = Some(version.to_string());
+            let preconditions = Some(Preconditions { resource_version, uid: None });
+            let deletion = DeleteParams { preconditions, ..DeleteParams::default() };
+            ips.delete(port.as_str(), &deletion).await.map(|_| Outcome::Gone)
+        }
+        Write::Reserved { port, patch } => {
+            let ips: Api<DynamicObject> = Api::all_with(client, &crd::ips());
+            let keeper = PatchParams { field_manager: Some(KEEPER.to_owned()), ..<_>::default() };
+            let ip = ips.patch(port.as_str(), &keeper, &Patch::Merge(patch)).await?;
+            // Without the last finalizer it is there no more; its end may have been seen already.
+            let is_gone = ip.metadata.deletion_timestamp.is_some() && !translate::is_held(&ip);
+            Ok(if is_gone { Outcome::Gone } else { Outcome::Ip(ip) })
         }
         Write::Finalizer { key, uid, finalizer } => {
             let (api, name, mut patch) = manifest(client, &key, &uid);
@@ -122,14 +173,14 @@ async fn carry_out(client: Client, write: Write) -> Result<Outcome, kube::Error>
             let patch = Patch::Apply(patch);
             api.patch_status(&name, &apply(MANAGER), &patch).await.map(Outcome::Manifest)
         }
-        Write::Event { key, event, warning } => {
+        Write::Event { key, event, notice } => {
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let events: Api<Event> = Api::namespaced(client, &namespace);
             match events.create(&PostParams::default(), &event).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 created => drop(created?),
             }
-            Ok(Outcome::Told(key, warning))
+            Ok(Outcome::Told(key, notice))
         }
     }
 }

@@ -1,30 +1,48 @@
-//! Subnets and QosSpecs: `atoll_api::manifest` reads them, as it does for `atollctl`.
+//! Subnets, QosSpecs and IPs: `atoll_api::manifest` reads them, as it does for `atollctl`.
 
-use atoll_api::manifest::{self, ATOLL_VERSION, Manifest};
-use atoll_model::{NAMES_QOS, ObjectKey, Operation, Origin, QosName, SubnetName};
+use atoll_api::manifest::{self, ATOLL_VERSION, Manifest, RESERVED_LABEL};
+use atoll_model::{NAMES_QOS, ObjectKey, Operation, Origin, QosName, ReservationName, SubnetName};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::{Unreadable, Wanted};
 use crate::objects;
 
-/// The object of the store that a Subnet or QosSpec is.
+/// kube-ovn's, so that what it held Atoll can let go.
+pub(crate) const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
+
+/// The object of the store that a Subnet or QosSpec is, or that an IP would be as a reservation.
 pub(crate) fn manifest_name(object: &DynamicObject) -> Option<ObjectKey> {
     let name = objects::name(&object.metadata);
-    match api_version(object) {
-        ATOLL_VERSION => QosName::new(name).ok().map(ObjectKey::Qos),
+    match (api_version(object), kind(object)) {
+        (ATOLL_VERSION, _) => QosName::new(name).ok().map(ObjectKey::Qos),
+        (_, "IP") => ReservationName::new(name).ok().map(ObjectKey::Reservation),
         _ => SubnetName::new(name).ok().map(ObjectKey::Subnet),
     }
 }
 
-/// What a Subnet or QosSpec asks for.
+/// Whether an IP is a user's, who reserves by it. Those that show what a pod or node has say that
+/// they are not.
+pub(crate) fn is_reservation(ip: &DynamicObject) -> bool {
+    let label = objects::labels(&ip.metadata).find(|(key, _)| *key == RESERVED_LABEL);
+    label.is_none_or(|(_, value)| value != "false")
+}
+
+/// Whether an object stays until Atoll lets it go.
+pub(crate) fn is_held(object: &DynamicObject) -> bool {
+    object.metadata.finalizers.iter().flatten().any(|it| it == FINALIZER)
+}
+
+/// What a Subnet, a QosSpec or a user's IP asks for.
 pub(crate) fn manifest(object: &DynamicObject) -> Result<Wanted, Unreadable> {
-    let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+    let labels: serde_json::Map<String, Value> = objects::labels(&object.metadata)
+        .map(|(key, value)| (key.to_owned(), Value::from(value)))
+        .collect();
     let spec = object.data.get("spec").cloned().unwrap_or(Value::Null);
     let written = json!({
         "apiVersion": api_version(object),
-        "kind": kind,
-        "metadata": { "name": objects::name(&object.metadata) },
+        "kind": kind(object),
+        "metadata": { "name": objects::name(&object.metadata), "labels": labels },
         "spec": if spec.is_null() { json!({}) } else { spec },
     });
     match manifest::parse(&written).map_err(Unreadable::new)? {
@@ -41,11 +59,19 @@ pub(crate) fn manifest(object: &DynamicObject) -> Result<Wanted, Unreadable> {
             let key = ObjectKey::Qos(spec.name.clone());
             Ok(Wanted { key, operations: vec![Operation::PutQos(spec)] })
         }
+        Manifest::Reservation(spec) => {
+            let key = ObjectKey::Reservation(spec.name.clone());
+            Ok(Wanted { key, operations: vec![Operation::PutReservation(spec)] })
+        }
     }
 }
 
 fn names_qos(object: &DynamicObject) -> bool {
     objects::annotations(&object.metadata).any(|(key, _)| key == NAMES_QOS)
+}
+
+fn kind(object: &DynamicObject) -> &str {
+    object.types.as_ref().map_or("", |types| types.kind.as_str())
 }
 
 fn api_version(object: &DynamicObject) -> &str {
@@ -83,6 +109,25 @@ mod tests {
         assert_eq!(wanted.key.to_string(), "qos blue");
         assert_eq!(Some(wanted.key), manifest_name(&qos));
         assert!(matches!(wanted.operations.as_slice(), [Operation::PutQos(_)]));
+    }
+
+    #[test]
+    fn an_ip_reserves_unless_it_says_that_it_only_shows() {
+        let spec = json!({ "podName": "web-0", "namespace": "shop", "subnet": "blue",
+                           "v4IpAddress": "10.1.0.9" });
+        let mut ip = object("kubeovn.io/v1", "IP", spec);
+        ip.metadata.name = Some("web-0.shop".to_owned());
+        assert!(is_reservation(&ip) && !is_held(&ip));
+        let wanted = manifest(&ip).unwrap();
+        assert_eq!(Some(wanted.key), manifest_name(&ip));
+        assert!(matches!(wanted.operations.as_slice(), [Operation::PutReservation(_)]));
+        let label = |value: &str| Some([(RESERVED_LABEL.to_owned(), value.to_owned())].into());
+        ip.metadata.labels = label("true");
+        assert!(is_reservation(&ip) && manifest(&ip).is_ok());
+        ip.metadata.labels = label("false");
+        assert!(!is_reservation(&ip) && manifest(&ip).is_err());
+        ip.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        assert!(is_held(&ip));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use atoll_model::{Labels, NAMES_QOS, NamespaceName, NodeName, ObjectKey, Operati
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub(crate) use annotations::PREFIX;
-pub(crate) use manifest::{manifest, manifest_name};
+pub(crate) use manifest::{FINALIZER, is_held, is_reservation, manifest, manifest_name};
 pub(crate) use node::node;
 pub(crate) use pod::{has_own_network, pod, pod_key, pod_on};
 pub(crate) use workload::{workload, workload_key};
@@ -55,6 +55,7 @@ pub(crate) fn gone(key: &ObjectKey) -> Vec<Operation> {
         ObjectKey::Node(name) => vec![Operation::DeleteNode(name)],
         ObjectKey::Subnet(name) => vec![Operation::DeleteSubnetWhenEmpty(name)],
         ObjectKey::Qos(name) => vec![Operation::DeleteQos(name)],
+        ObjectKey::Reservation(name) => vec![Operation::DeleteReservation(name)],
         _ => Vec::new(),
     }
 }

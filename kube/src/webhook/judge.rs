@@ -41,9 +41,8 @@ pub(super) fn judge<S: Store>(store: &S, request: &Request) -> Result<Verdict, M
         _ if !request.sub_resource.is_empty() => Ok(allowed()),
         (("kubeovn.io", "subnets"), Verb::Delete) => judge_end(store, request),
         (_, Verb::Delete | Verb::Other) => Ok(allowed()),
-        (("kubeovn.io", "subnets" | "ips") | ("atoll.io", "qosspecs"), _) => {
-            judge_manifest(store, request)
-        }
+        (("kubeovn.io", "subnets") | ("atoll.io", "qosspecs"), _) => judge_manifest(store, request),
+        (("kubeovn.io", "ips"), _) => judge_ip(store, request),
         (("", "pods"), _) => judge_pod(store, request),
         (("apps", "deployments" | "statefulsets" | "daemonsets") | ("batch", "jobs"), _) => {
             of_pods("/spec/template")
@@ -61,7 +60,19 @@ fn refused(why: &Unreadable) -> Verdict {
     Verdict::Refused(why.to_string())
 }
 
-/// A Subnet, an IP or a QosSpec.
+/// An IP. Its label says whether it reserves, so that is part of what is asked for; who gives one
+/// back by it, and changes nothing else, asks for nothing.
+fn judge_ip<S: Store>(store: &S, request: &Request) -> Result<Verdict, Malformed> {
+    let object: DynamicObject = parse(&request.object)?;
+    let is_same_spec = request.operation == Verb::Update
+        && request.object.get("spec") == request.old_object.get("spec");
+    let is_allowed = object.metadata.deletion_timestamp.is_some()
+        || is_same_spec && !translate::is_reservation(&object)
+        || is_same_spec && translate::is_reservation(&parse(&request.old_object)?);
+    if is_allowed { Ok(allowed()) } else { Ok(judge_wanted(store, translate::manifest(&object))) }
+}
+
+/// A Subnet or a QosSpec.
 fn judge_manifest<S: Store>(store: &S, request: &Request) -> Result<Verdict, Malformed> {
     let object: DynamicObject = parse(&request.object)?;
     let is_same = request.operation == Verb::Update
@@ -69,13 +80,17 @@ fn judge_manifest<S: Store>(store: &S, request: &Request) -> Result<Verdict, Mal
     if is_same || object.metadata.deletion_timestamp.is_some() {
         return Ok(allowed());
     }
-    Ok(match translate::manifest(&object) {
+    Ok(judge_wanted(store, translate::manifest(&object)))
+}
+
+fn judge_wanted<S: Store>(store: &S, wanted: Result<Wanted, Unreadable>) -> Verdict {
+    match wanted {
         Err(why) => refused(&why),
         Ok(wanted) => match refusal(store, wanted) {
             Ok(_) => allowed(),
             Err(why) => Verdict::Refused(why),
         },
-    })
+    }
 }
 
 /// A Subnet that is to be deleted. One that is in use stays until it is not any more.

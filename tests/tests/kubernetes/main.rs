@@ -8,6 +8,7 @@ mod ages;
 mod faults;
 mod outage;
 mod packets;
+mod reserved;
 mod scene;
 mod seen;
 mod sets;
@@ -63,7 +64,9 @@ async fn what_kubectl_asks_for_comes_about_and_what_was_decided_comes_back() {
     let lab = lab(1).await;
     let kubernetes = lab.kubernetes().unwrap();
     refusals(&kubernetes).await.unwrap();
+    explained(&kubernetes).await.unwrap();
     there_and_back(&lab, &kubernetes).await.unwrap();
+    news(&kubernetes).await.unwrap();
     waits::pods_that_wait(&kubernetes).await.unwrap();
     sets::kept_by_a_set(&lab, &kubernetes).await.unwrap();
     gone_again(&lab, &kubernetes).await.unwrap();
@@ -99,6 +102,43 @@ async fn refusals(kubernetes: &Kubernetes) -> Result<()> {
     let mut delete = kubernetes.kubectl();
     // It waits until the object is gone, for which its finalizer must be.
     run(delete.args(["delete", "subnet", "bad", "--timeout=30s"])).await.map(drop)
+}
+
+/// Where people look first.
+async fn explained(kubernetes: &Kubernetes) -> Result<()> {
+    for (field, text) in [
+        ("subnet.spec.mtu", "in bytes: 576 or more"),
+        ("subnet.spec.vlan", "Not implemented; leave it out"),
+        ("ips.spec.v4IpAddress", "as 10.16.0.9"),
+        ("qosspecs.spec.ingress.burst", "Default: four fifths of the rate"),
+    ] {
+        let mut explain = kubernetes.kubectl();
+        let said = run(explain.args(["explain", field])).await?;
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(words.contains(text), "{field}: {said}");
+    }
+    Ok(())
+}
+
+/// What became of a Subnet, as events.
+async fn news(kubernetes: &Kubernetes) -> Result<()> {
+    let told = async |reason: &str, note: &str| {
+        waits::told(kubernetes, "default", "shop", reason, note).await
+    };
+    told("ValidateLogicalSwitchSuccess", "10.50.0.0/16,fd00:50::/64 is stored").await?;
+    let patch = async |spec: Value| {
+        let mut patch = kubernetes.kubectl();
+        patch.args(["patch", "subnet", "shop", "--type=merge", "-p"]);
+        run(patch.arg(json!({ "spec": spec }).to_string())).await
+    };
+    patch(json!({ "private": true, "allowSubnets": ["10.60.0.0/16"] })).await?;
+    told("SetPrivateLogicalSwitchSuccess", "the nodes, 10.60.0.0/16 reach its pods").await?;
+    patch(json!({ "gatewayType": "centralized", "gatewayNode": "n1" })).await?;
+    told("SubnetGatewayTypeChanged", "from distributed to centralized").await?;
+    patch(json!({ "private": false, "allowSubnets": null,
+                  "gatewayType": null, "gatewayNode": null }))
+    .await?;
+    told("ResetLogicalSwitchAclSuccess", "not private any more").await
 }
 
 async fn there_and_back(lab: &Lab, kubernetes: &Kubernetes) -> Result<()> {

@@ -56,15 +56,25 @@ async fn subnets(kubernetes: &Kubernetes) -> Result<()> {
         "apiVersion": "atoll.io/v1", "kind": "QosSpec", "metadata": { "name": "gold" },
         "spec": { "priority": 1 },
     });
-    let ip = json!({
-        "apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": { "name": "mine.shop" },
-        "spec": { "subnet": "shop", "podName": "mine", "namespace": "shop" },
-    });
+    let ip = |subnet: &str, address: &str| {
+        json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": { "name": "mine.shop" },
+            "spec": { "subnet": subnet, "podName": "mine", "namespace": "shop",
+                      "v4IpAddress": address },
+        })
+    };
+    let taken = addresses(kubernetes, "shop", "web").await?;
+    let mut misnamed = ip("shop", "10.50.7.7");
+    misnamed["metadata"]["name"] = json!("mine");
     for (object, rule) in [
         (serde_json::from_str(&subnet("blue", "10.50.8.0/24"))?, "overlaps 10.50.0.0/16"),
         (moved, "its IPv4 gateway is 10.50.0.1 and not 10.50.0.9"),
         (gold, "it limits neither direction"),
-        (ip, "IP (a reservation made by hand) is not implemented"),
+        (ip("late", "10.50.7.7"), "subnet late does not exist; create it first"),
+        (ip("ovn-default", "10.50.7.7"), "10.50.7.7 is outside"),
+        (ip("shop", "10.50.0.1"), "10.50.0.1 is the gateway"),
+        (ip("shop", &taken), "is held by pod shop/web"),
+        (misnamed, "the IP of pod shop/mine is called mine.shop"),
     ] {
         let said = refused(kubernetes, &object).await?;
         let is_webhooks = said.contains("objects.webhook.atoll.io");

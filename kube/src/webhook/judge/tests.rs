@@ -75,6 +75,11 @@ impl Scene {
         let mut intake = Intake::new(self.store.clone(), 1, "apiserver".parse().unwrap());
         match object["kind"].as_str() {
             Some("Pod") => intake.pods(Seen::Put(read(object.clone()))),
+            Some("IP") => {
+                let mut held: DynamicObject = read(object.clone());
+                held.metadata.finalizers = Some(vec![translate::FINALIZER.to_owned()]);
+                intake.ips(&Seen::Put(held));
+            }
             _ => intake.manifests(Seen::Put(read(object.clone()))),
         }
         intake.propose();
@@ -237,7 +242,7 @@ fn a_subnet_that_is_in_use_goes_with_a_warning_and_the_default_one_not_at_all() 
 }
 
 #[test]
-fn rates_and_addresses_made_by_hand_are_judged_alike() {
+fn rates_are_judged_alike() {
     let scene = Scene::new();
     let qos = |spec: Value| {
         json!({ "apiVersion": "atoll.io/v1", "kind": "QosSpec",
@@ -253,13 +258,93 @@ fn rates_and_addresses_made_by_hand_are_judged_alike() {
         assert!(refused.contains(rule), "{refused}");
         assert_eq!(scene.take_in(&qos(spec)), Some(refused));
     }
-    let ip = json!({ "apiVersion": "kubeovn.io/v1", "kind": "IP",
-                     "metadata": { "name": "web.shop" }, "spec": { "subnet": "shop" } });
-    let refused = why(scene.create("ips.kubeovn.io", ip.clone()));
-    assert!(refused.contains("IP (a reservation made by hand) is not implemented"), "{refused}");
-    let mut labelled = ip.clone();
-    labelled["metadata"]["labels"] = json!({ "a": "b" });
-    assert_eq!(scene.judge("ips.kubeovn.io", Verb::Update, labelled, ip), allowed());
+}
+
+const IPS: &str = "ips.kubeovn.io";
+
+fn ip(pod: &str, v4: &str) -> Value {
+    let spec = json!({ "podName": pod, "namespace": "shop", "subnet": "shop",
+                       "v4IpAddress": v4 });
+    let metadata = json!({ "name": format!("{pod}.shop"), "uid": UID });
+    json!({ "apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": metadata, "spec": spec })
+}
+
+fn labelled(mut ip: Value, reserved: &str) -> Value {
+    ip["metadata"]["labels"] = json!({ "ovn.kubernetes.io/ip_reserved": reserved });
+    ip
+}
+
+fn taken(scene: &Scene) -> String {
+    match scene.store.get(&ObjectKey::Allocation("web.shop".parse().unwrap())) {
+        Some(Object::Allocation(it)) => it.addresses.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_ip_that_cannot_be_reserved_is_refused_with_the_words_of_its_condition() {
+    let with = |field: &str, value: &str| {
+        let mut ip = ip("new", "10.50.7.7");
+        ip["spec"][field] = json!(value);
+        ip
+    };
+    let of_web = taken(&Scene::new());
+    for (object, rule) in [
+        (with("subnet", "late"), "subnet late does not exist; create it first"),
+        (with("subnet", "join"), "subnet join is the nodes' own"),
+        (with("subnet", "ovn-default"), "10.50.7.7 is outside"),
+        (ip("new", "10.51.0.1"), "10.51.0.1 is outside"),
+        (ip("new", "10.50.0.1"), "10.50.0.1 is the gateway"),
+        (ip("new", &of_web), "is held by pod shop/web"),
+        (ip("new", "10.50.9.9"), "10.50.9.9 is reserved by first.shop"),
+        (with("v6IpAddress", "fd00::9"), "subnet shop has no such addresses as fd00::9"),
+        (with("macAddress", "01:00:00:00:00:01"), "not one of an interface"),
+        (with("podName", "other"), "the IP of pod shop/other is called other.shop"),
+        (with("v4IpAddress", ""), "it reserves nothing"),
+        (labelled(ip("new", "10.50.7.7"), "false"), "leave the label out, or say true"),
+    ] {
+        let scene = Scene::new();
+        assert_eq!(scene.take_in(&ip("first", "10.50.9.9")), None);
+        let refused = why(scene.create(IPS, object.clone()));
+        assert!(refused.contains(rule), "{object}: {refused}");
+        if translate::is_reservation(&read(object.clone())) {
+            assert_eq!(scene.take_in(&object), Some(refused), "{object}");
+        }
+    }
+}
+
+#[test]
+fn an_ip_that_can_be_reserved_is_allowed_and_then_it_is_nobody_elses() {
+    let scene = Scene::new();
+    assert_eq!(scene.create(IPS, ip("new", "10.50.7.7")), allowed());
+    // Its own address.
+    assert_eq!(scene.create(IPS, ip("web", &taken(&scene))), allowed());
+    assert_eq!(scene.take_in(&ip("new", "10.50.7.7")), None);
+    let asks = [("ip_address", "10.50.7.7")];
+    let warned = warning(scene.create("pods", pod("stranger", &asks)));
+    assert!(warned.contains("10.50.7.7 is reserved by new.shop"), "{warned}");
+    assert_eq!(scene.create("pods", pod("new", &asks)), allowed());
+}
+
+/// The object that shows what a pod has and the one that reserves it have one name.
+#[test]
+fn an_ip_becomes_a_reservation_and_is_given_back_by_its_label() {
+    let scene = Scene::new();
+    let own = ip("web", &taken(&scene));
+    let (shown, reserved) = (labelled(own.clone(), "false"), labelled(own, "true"));
+    let update =
+        |now: &Value, before: &Value| scene.judge(IPS, Verb::Update, now.clone(), before.clone());
+    assert_eq!(update(&reserved, &shown), allowed());
+    assert_eq!(update(&shown, &reserved), allowed());
+    let mut moved = shown.clone();
+    moved["spec"]["v4IpAddress"] = json!("10.50.0.1");
+    assert!(why(update(&moved, &shown)).contains("leave the label out, or say true"));
+    let bad = labelled(moved, "true");
+    assert!(why(update(&bad, &shown)).contains("10.50.0.1 is the gateway"));
+    // Whatever else somebody does to one that was refused.
+    let mut annotated = bad.clone();
+    annotated["metadata"]["annotations"] = json!({ "team": "a" });
+    assert_eq!(update(&annotated, &bad), allowed());
 }
 
 #[test]
