@@ -317,6 +317,7 @@ pub(crate) mod samples {
             node_epoch: 1,
             ready: true,
             fenced: false,
+            drained: false,
             inventory_at: None,
             conflicts: Vec::new(),
             created: Revision(1),
