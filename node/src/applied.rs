@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Meter;
 use crate::neighbours::Neighbours;
 use crate::pause::Pause;
 use crate::trace::{self, Traces};
@@ -55,6 +56,12 @@ impl Progress {
         self.set(|applied| &mut applied.connections, revision);
     }
 
+    /// What was said last.
+    #[must_use]
+    pub fn now(&self) -> Applied {
+        *self.applied.borrow()
+    }
+
     fn set(&self, concern: impl FnOnce(&mut Applied) -> &mut u64, revision: Revision) {
         self.applied.send_if_modified(|applied| {
             let known = concern(applied);
@@ -71,7 +78,7 @@ impl Progress {
         words: Words,
         cancel: CancellationToken,
     ) {
-        let Words { neighbours, traces, pause } = words;
+        let Words { neighbours, traces, pause, meter } = words;
         let mut line = Line::new(client);
         let mut applied = self.applied.subscribe();
         let (turns, answered) = (neighbours.turns(), traces.news());
@@ -97,6 +104,7 @@ impl Progress {
                 () = cancel.cancelled() => return,
             };
             if let Some(orders) = told {
+                meter.heard();
                 let patience = Duration::from_millis(orders.patience_ms.into());
                 neighbours.watch(&orders.watch, patience);
                 traces.told(&answers);
@@ -122,6 +130,8 @@ pub struct Words {
     pub traces: Traces,
     /// Whether an operator has paused this node.
     pub pause: Pause,
+    /// Where it is noted that a member was heard.
+    pub meter: Meter,
 }
 
 /// Whether any of that has changed.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Meter;
 use crate::view::View;
 
 /// How much later than another member the watched one may tell of a successor.
@@ -23,6 +24,7 @@ pub async fn run(
     client: Client,
     views: watch::Sender<View>,
     heard: watch::Sender<bool>,
+    meter: Meter,
     cancel: CancellationToken,
 ) {
     // Always a full state first: it is one message for one node, and what the cache missed while
@@ -52,6 +54,9 @@ pub async fn run(
             }
             () = cancel.cancelled() => return,
         };
+        if !matches!(event, WatchEvent::Interrupted(_)) {
+            meter.heard();
+        }
         match event {
             WatchEvent::Resync(lineage, objects) => {
                 let mut outcome = Ok(());

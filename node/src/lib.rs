@@ -26,6 +26,7 @@
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`pause`]: an operator's word that nothing is to be changed here;
 //! * [`trace`]: what the switch would do with a packet, by order of the leader;
+//! * [`metrics`]: what it does and how it fares, as numbers;
 //! * [`belief`]: what the node believes, and whether it holds;
 //! * [`cleanup`]: nothing of all this is left;
 //! * [`cni`]: the socket on which the CNI plugin asks.
@@ -46,6 +47,7 @@ pub mod follow;
 mod grievance;
 pub mod inventory;
 mod keep;
+pub mod metrics;
 pub mod neighbours;
 pub mod queue;
 pub mod view;

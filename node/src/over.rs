@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::{Attacher, OVS};
 use crate::cni::{Attachments as _, DelRequest};
+use crate::metrics::Meter;
 use crate::ovs::port::{self, Plugged};
 use crate::view::View;
 
@@ -33,6 +34,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn keep(
     attacher: Arc<Attacher>,
     mut views: watch::Receiver<View>,
+    meter: Meter,
     cancel: CancellationToken,
 ) {
     let mut pause = attacher.pause.clone();
@@ -42,6 +44,7 @@ pub async fn keep(
         }
         let view = views.borrow_and_update().clone();
         let is_done = pass(&attacher, &view).await;
+        meter.passed("over", is_done);
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(AGAIN), if !is_done => {}

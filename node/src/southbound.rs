@@ -40,6 +40,11 @@ impl Missing {
         noted(None, ask(dir).await, OffsetDateTime::now_utc())
     }
 
+    /// Since how long it is missing, as of `now`.
+    pub(crate) fn seconds(&self, now: OffsetDateTime) -> f64 {
+        (now - self.since).as_seconds_f64().max(0.0)
+    }
+
     /// For people: what is missing, since when, as of `now`, and what to look at.
     pub(crate) fn describe(&self, now: OffsetDateTime) -> String {
         let (what, next) = match self.lack {

@@ -14,6 +14,7 @@ use atoll_model::{
     ChassisName, NodeSpec, Operation, Outcome, PodKey, PodSpec, Revision, Sandbox, Uid,
 };
 use atoll_node::applied::{Progress, Words};
+use atoll_node::metrics::Meter;
 use atoll_node::neighbours::Neighbours;
 use atoll_node::pause;
 use atoll_node::trace::Traces;
@@ -72,7 +73,8 @@ impl Field {
         tokio::spawn(looking);
         let endpoints = self.members.iter().map(BareMember::endpoint).collect();
         let client = Client::new(endpoints, &Credentials::insecure_dev())?;
-        let words = Words { neighbours: Neighbours::default(), traces, pause };
+        let (neighbours, meter) = (Neighbours::default(), Meter::default());
+        let words = Words { neighbours, traces, pause, meter };
         let told = self.progress.clone();
         tokio::spawn(told.tell(client, "n1".parse()?, words, self.cancel.clone()));
         Ok(())

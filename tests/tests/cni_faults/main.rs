@@ -8,6 +8,7 @@ mod crowd;
 mod cut_off;
 mod hostile;
 mod killed;
+mod metrics;
 mod paused;
 mod restart;
 mod status;
