@@ -173,6 +173,7 @@ impl Parts {
             neighbours,
             traces,
             pause: self.pause.clone(),
+            views: view.clone(),
             meter: self.meter.clone(),
         };
         let (node, progress) = (config.node.clone(), self.progress.clone());

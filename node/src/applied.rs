@@ -17,10 +17,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::drain;
 use crate::metrics::Meter;
 use crate::neighbours::Neighbours;
 use crate::pause::Pause;
 use crate::trace::{self, Traces};
+use crate::view::View;
 
 /// Between two signs of life, unless the leader says otherwise.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -78,7 +80,7 @@ impl Progress {
         words: Words,
         cancel: CancellationToken,
     ) {
-        let Words { neighbours, traces, pause, meter } = words;
+        let Words { neighbours, traces, pause, views, meter } = words;
         let mut line = Line::new(client);
         let mut applied = self.applied.subscribe();
         let (turns, answered) = (neighbours.turns(), traces.news());
@@ -94,6 +96,8 @@ impl Progress {
                 neighbours: neighbours.words(),
                 traced: answers.clone(),
                 paused,
+                drained: drain::is_drained(&views.borrow(), &node),
+                braked: String::new(),
                 listen_ms: 0,
             };
             let listens = line.listens();
@@ -130,6 +134,8 @@ pub struct Words {
     pub traces: Traces,
     /// Whether an operator has paused this node.
     pub pause: Pause,
+    /// What the store says.
+    pub views: watch::Receiver<View>,
     /// Where it is noted that a member was heard.
     pub meter: Meter,
 }

@@ -25,6 +25,7 @@
 //! * [`priority`]: what important pods send leaves first;
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`pause`]: an operator's word that nothing is to be changed here;
+//! * [`drain`]: the store's word that this node is to be emptied;
 //! * [`trace`]: what the switch would do with a packet, by order of the leader;
 //! * [`metrics`]: what it does and how it fares, as numbers;
 //! * [`belief`]: what the node believes, and whether it holds;
@@ -56,6 +57,7 @@ pub mod attach;
 pub mod check;
 pub mod connections;
 pub mod detach;
+pub mod drain;
 pub mod held;
 pub mod leg;
 pub mod mirror;

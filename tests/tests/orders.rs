@@ -18,9 +18,11 @@ use atoll_node::metrics::Meter;
 use atoll_node::neighbours::Neighbours;
 use atoll_node::pause;
 use atoll_node::trace::Traces;
+use atoll_node::view::View;
 use atoll_tests::bare::{self, BareMember};
 use atoll_tests::people::program;
 use atoll_tests::wait::wait_until;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,7 +76,8 @@ impl Field {
         let endpoints = self.members.iter().map(BareMember::endpoint).collect();
         let client = Client::new(endpoints, &Credentials::insecure_dev())?;
         let (neighbours, meter) = (Neighbours::default(), Meter::default());
-        let words = Words { neighbours, traces, pause, meter };
+        let views = watch::channel(View::default()).1;
+        let words = Words { neighbours, traces, pause, views, meter };
         let told = self.progress.clone();
         tokio::spawn(told.tell(client, "n1".parse()?, words, self.cancel.clone()));
         Ok(())

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache;
 use crate::config::Config;
+use crate::drain;
 use crate::ovs::Ovs;
 use crate::pause;
 
@@ -62,12 +63,13 @@ pub async fn look(config: &Config) -> anyhow::Result<Vec<Concern>> {
     let _ends = cancel.clone().drop_guard();
     let view = cache::load(&config.state_dir);
     let paused = pause::since(&config.state_dir).map(|it| it.describe());
+    let drained = drain::is_drained(&view, &config.node).then(|| drain::DRAINED.to_owned());
     let agent = match UnixStream::connect(&config.cni_socket).await {
         Ok(_) => Vec::new(),
         Err(error) => vec![format!("{} does not answer: {error}", config.cni_socket.display())],
     };
     let mut found = vec![
-        Concern::new("agent", "takes pods").but(agent.into_iter().chain(paused)),
+        Concern::new("agent", "takes pods").but(agent.into_iter().chain(paused).chain(drained)),
         concerns::store(config, &view),
         concerns::reports(config)?,
     ];

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Meter;
 use crate::applied::Progress;
+use crate::drain::is_drained;
 use crate::mirror::copied;
 use crate::ovs::Ovs;
 use crate::ovs::mirror::Copied;
@@ -83,6 +84,8 @@ impl Collector for Readings {
         to.seconds("southbound_missing", "Since ovn-controller has no southbound; or 0", missing)?;
         let paused = usize::from(self.pause.now().is_some());
         to.whole("paused", "1: an operator has paused this node", paused)?;
+        let drained = usize::from(is_drained(&view, &self.node));
+        to.whole("drained", "1: this node is to be emptied", drained)?;
         if let Ok(waiting) = self.queue.count() {
             to.whole("reports_waiting", "Pods that the store was not told of yet", waiting)?;
         }

@@ -36,7 +36,8 @@ async fn counts(lab: &Lab) -> Result<()> {
             ("atoll_node_reports_waiting", 0.0),
             ("atoll_node_southbound_missing_seconds", 0.0),
             ("atoll_node_paused", 0.0),
-                ("atoll_node_mirror{copies=\"nothing\"}", 1.0),
+            ("atoll_node_drained", 0.0),
+            ("atoll_node_mirror{copies=\"nothing\"}", 1.0),
         ],
     )
     .await?;
