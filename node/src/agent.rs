@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::applied::{Progress, Words};
 use crate::attach::Attacher;
 use crate::attached::Attached;
+use crate::brake::Brake;
 use crate::cni::{Attachments as _, DelRequest, Limits, Server};
 use crate::config::Config;
 use crate::inventory::Teller;
@@ -86,6 +87,7 @@ pub async fn run(
         southbound,
         pause,
         meter: Meter::default(),
+        brake: Brake::open(&config.state_dir),
         progress: Progress::default(),
         config: config.clone(),
     };
@@ -95,9 +97,16 @@ pub async fn run(
     let server = server.counted(parts.meter.clone());
 
     let (heard, first_word) = watch::channel(false);
-    let following =
-        follow::run(parts.client.clone(), views, heard, parts.meter.clone(), cancel.clone());
+    let following = follow::run(
+        parts.client.clone(),
+        views,
+        heard,
+        parts.meter.clone(),
+        parts.brake.clone(),
+        cancel.clone(),
+    );
     tasks.spawn(following);
+    tasks.spawn(parts.brake.clone().keep(cancel.clone()));
     parts.tell(&tasks, credentials, &cancel);
     parts.change(&tasks, &attacher, &first_word, &cancel);
     tracing::info!(node = %config.node, "agent started");
@@ -122,6 +131,7 @@ struct Parts {
     southbound: southbound::Told,
     pause: Pause,
     meter: Meter,
+    brake: Brake,
     progress: Progress,
 }
 
@@ -162,6 +172,7 @@ impl Parts {
             queue: self.queue.clone(),
             tombstones: config.tombstones.clone(),
             meter: self.meter.clone(),
+            brake: self.brake.clone(),
         };
         tasks.spawn(metrics::keep(config.metrics_listen, credentials, readings, cancel.clone()));
         let neighbours = Neighbours::default();
@@ -175,6 +186,7 @@ impl Parts {
             pause: self.pause.clone(),
             views: view.clone(),
             meter: self.meter.clone(),
+            brake: self.brake.clone(),
         };
         let (node, progress) = (config.node.clone(), self.progress.clone());
         tasks.spawn(progress.tell(client.clone(), node, words, cancel.clone()));
@@ -198,7 +210,13 @@ impl Parts {
         let far = progress.clone();
         let ended = connections::keep(config.clone(), ground.clone(), far, cancel.clone());
         tasks.spawn(after(first_word.clone(), ended));
-        tasks.spawn(over::keep(attacher.clone(), view.clone(), meter.clone(), cancel.clone()));
+        tasks.spawn(over::keep(
+            attacher.clone(),
+            view.clone(),
+            meter.clone(),
+            self.brake.clone(),
+            cancel.clone(),
+        ));
         let config = config.clone();
         tasks.spawn(priority::keep(config.clone(), pause.clone(), meter.clone(), cancel.clone()));
         let copies = mirror::keep(config.clone(), ground.clone(), cancel.clone());

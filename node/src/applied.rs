@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::brake::{Brake, Held};
 use crate::drain;
 use crate::metrics::Meter;
 use crate::neighbours::Neighbours;
@@ -80,11 +81,12 @@ impl Progress {
         words: Words,
         cancel: CancellationToken,
     ) {
-        let Words { neighbours, traces, pause, views, meter } = words;
+        let Words { neighbours, traces, pause, views, meter, brake } = words;
         let mut line = Line::new(client);
         let mut applied = self.applied.subscribe();
         let (turns, answered) = (neighbours.turns(), traces.news());
-        let mut news = News { turns, answered, pause };
+        let held = brake.news();
+        let mut news = News { turns, answered, pause, held };
         loop {
             let now = *applied.borrow_and_update();
             news.mark_seen();
@@ -97,7 +99,7 @@ impl Progress {
                 traced: answers.clone(),
                 paused,
                 drained: drain::is_drained(&views.borrow(), &node),
-                braked: String::new(),
+                braked: brake.describe(),
                 listen_ms: 0,
             };
             let listens = line.listens();
@@ -138,6 +140,8 @@ pub struct Words {
     pub views: watch::Receiver<View>,
     /// Where it is noted that a member was heard.
     pub meter: Meter,
+    /// What is not undone.
+    pub brake: Brake,
 }
 
 /// Whether any of that has changed.
@@ -145,6 +149,7 @@ struct News {
     turns: watch::Receiver<u64>,
     answered: trace::News,
     pause: Pause,
+    held: watch::Receiver<Held>,
 }
 
 impl News {
@@ -152,6 +157,7 @@ impl News {
         self.turns.mark_unchanged();
         self.answered.mark_seen();
         self.pause.mark_seen();
+        self.held.mark_unchanged();
     }
 
     /// Cancel safe.
@@ -160,6 +166,7 @@ impl News {
             _ = self.turns.changed() => {}
             () = self.answered.come() => {}
             () = self.pause.changed() => {}
+            _ = self.held.changed() => {}
         }
     }
 }

@@ -25,6 +25,7 @@
 //! * [`priority`]: what important pods send leaves first;
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`pause`]: an operator's word that nothing is to be changed here;
+//! * [`brake`]: what is not undone, because too much is gone at once;
 //! * [`drain`]: the store's word that this node is to be emptied;
 //! * [`trace`]: what the switch would do with a packet, by order of the leader;
 //! * [`metrics`]: what it does and how it fares, as numbers;
@@ -54,6 +55,7 @@ pub mod queue;
 pub mod view;
 
 pub mod attach;
+pub mod brake;
 pub mod check;
 pub mod connections;
 pub mod detach;

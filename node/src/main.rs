@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use atoll_api::Credentials;
 use atoll_node::belief::{self, Format};
 use atoll_node::config::{Config, ConfigError};
-use atoll_node::{agent, cleanup, drain, pause};
+use atoll_node::{agent, brake, cleanup, drain, pause};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,10 @@ enum Command {
     Drain(Drain),
     /// Ends a drain: this node takes pods, and may be chosen as a gateway.
     Undrain(Named),
+    /// Lets go what this node keeps although the store lacks it: pods and subnets of which too many were
+    /// gone at once (`status` names them). They are unplugged and forgotten then. Make sure first that
+    /// the store is right.
+    Release(Named),
     /// What this node believes, and whether it holds: the store's word, southbound, Open vSwitch,
     /// ovn0, packet filter, mirror, pods. Changes nothing; the agent need not run.
     ///
@@ -145,6 +149,11 @@ fn main() -> ExitCode {
             let loaded = Config::load(&it.config, it.insecure_dev);
             let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
             finish(async { pause::resume_command(&config) })
+        }
+        Some(Command::Release(it)) => {
+            let loaded = Config::load(&it.config, it.insecure_dev);
+            let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
+            finish(async { brake::release_command(&config) })
         }
         Some(Command::Drain(it)) => {
             let loaded = with_credentials(&it.config, it.insecure_dev);

@@ -14,6 +14,7 @@ use atoll_model::{
     ChassisName, NodeSpec, Operation, Outcome, PodKey, PodSpec, Revision, Sandbox, Uid,
 };
 use atoll_node::applied::{Progress, Words};
+use atoll_node::brake::Brake;
 use atoll_node::metrics::Meter;
 use atoll_node::neighbours::Neighbours;
 use atoll_node::pause;
@@ -77,7 +78,8 @@ impl Field {
         let client = Client::new(endpoints, &Credentials::insecure_dev())?;
         let (neighbours, meter) = (Neighbours::default(), Meter::default());
         let views = watch::channel(View::default()).1;
-        let words = Words { neighbours, traces, pause, views, meter };
+        let brake = Brake::open(&self.agent);
+        let words = Words { neighbours, traces, pause, views, meter, brake };
         let told = self.progress.clone();
         tokio::spawn(told.tell(client, "n1".parse()?, words, self.cancel.clone()));
         Ok(())

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::brake;
 use crate::cache;
 use crate::config::Config;
 use crate::drain;
@@ -64,12 +65,14 @@ pub async fn look(config: &Config) -> anyhow::Result<Vec<Concern>> {
     let view = cache::load(&config.state_dir);
     let paused = pause::since(&config.state_dir).map(|it| it.describe());
     let drained = drain::is_drained(&view, &config.node).then(|| drain::DRAINED.to_owned());
+    let braked = brake::held(&config.state_dir).map(|it| it.describe());
     let agent = match UnixStream::connect(&config.cni_socket).await {
         Ok(_) => Vec::new(),
         Err(error) => vec![format!("{} does not answer: {error}", config.cni_socket.display())],
     };
     let mut found = vec![
-        Concern::new("agent", "takes pods").but(agent.into_iter().chain(paused).chain(drained)),
+        Concern::new("agent", "takes pods")
+            .but(agent.into_iter().chain(paused).chain(drained).chain(braked)),
         concerns::store(config, &view),
         concerns::reports(config)?,
     ];

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Meter;
 use crate::applied::Progress;
+use crate::brake::Brake;
 use crate::drain::is_drained;
 use crate::mirror::copied;
 use crate::ovs::Ovs;
@@ -34,6 +35,7 @@ pub(crate) struct Readings {
     pub(crate) queue: Queue,
     pub(crate) tombstones: PathBuf,
     pub(crate) meter: Meter,
+    pub(crate) brake: Brake,
 }
 
 impl Collector for Readings {
@@ -86,6 +88,8 @@ impl Collector for Readings {
         to.whole("paused", "1: an operator has paused this node", paused)?;
         let drained = usize::from(is_drained(&view, &self.node));
         to.whole("drained", "1: this node is to be emptied", drained)?;
+        let braked = usize::from(!self.brake.describe().is_empty());
+        to.whole("braked", "1: too much is gone at once, and stays until it is released", braked)?;
         if let Ok(waiting) = self.queue.count() {
             to.whole("reports_waiting", "Pods that the store was not told of yet", waiting)?;
         }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+mod brake;
 mod cleanup;
 mod crowd;
 mod cut_off;
