@@ -345,6 +345,16 @@ fn inventories_lists_and_what_follows_from_them_come_back_as_they_went() {
     assert_eq!(decode_txn(&encode_txn(&asked)).unwrap(), asked);
 }
 
+/// What members have in their logs since nodes can be drained.
+#[test]
+fn a_drain_is_written_as_it_ever_was() {
+    let drain = |drained| Operation::DrainNode { node: NodeName::new("n1").unwrap(), drained };
+    let golden = include_bytes!("../golden/txn-drain-1.bin");
+    let put = Txn { operations: vec![drain(true), drain(false)], ..txn() };
+    assert_eq!(decode_txn(golden).unwrap(), put);
+    assert_eq!(encode_txn(&put), golden, "the encoding is stable as well");
+}
+
 #[test]
 fn nodes_and_subnets_come_back_with_what_was_added_to_them() {
     let node = Node {
