@@ -70,7 +70,8 @@ pub async fn run(
         .for_node(config.node.clone())
         .with_timeout(CALL);
     let tasks = TaskTracker::new();
-    let (southbound, asking) = southbound::watch(config.ovn_run_dir.clone(), cancel.clone());
+    let (southbound, asking) =
+        southbound::watch(config.ovn_run_dir.clone(), config.state_dir.clone(), cancel.clone());
     tasks.spawn(asking);
     let (pause, looking) = pause::watch(config.state_dir.clone(), cancel.clone());
     tasks.spawn(looking);

@@ -3,6 +3,7 @@
 //! Reads what the agent reads and changes nothing: the cache, Open vSwitch, the kernel, the packet
 //! filter. An agent need not run. Each concern has one line of what should be, and what is not so.
 
+mod certificate;
 mod concerns;
 mod pods;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use time::OffsetDateTime;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +77,9 @@ pub async fn look(config: &Config) -> anyhow::Result<Vec<Concern>> {
             .but(agent.into_iter().chain(paused).chain(drained).chain(braked)),
         concerns::store(config, &view),
         concerns::reports(config)?,
+        concerns::members(config).await,
     ];
+    found.extend(certificate::certificates(config, OffsetDateTime::now_utc()));
     let session = Ovs::start(&config.ovs_db, cancel).session(OVS).await?;
     let replica = session.monitor.replica();
     found.push(concerns::southbound(config, &view, &replica).await);

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use crate::attached::BOOT;
 use crate::brake;
 use crate::config::Config;
-use crate::pause;
+use crate::{pause, southbound};
 
 /// What is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ impl Files {
             state.join(".view.new"),
             state.join(BOOT),
             state.join(format!(".{BOOT}.new")),
+            state.join(southbound::FILE),
+            state.join(format!(".{}.new", southbound::FILE)),
             state.join(pause::FILE),
             state.join(format!(".{}.new", pause::FILE)),
             config.cni_socket.clone(),
@@ -125,6 +127,7 @@ mod tests {
             "tombstones/c2@eth0.json",
             "view",
             "paused",
+            "southbound",
             "brake",
             "brake.released",
         ] {
@@ -133,7 +136,7 @@ mod tests {
         fs::write(at("run/cni.sock"), "").unwrap();
         fs::write(at("run/theirs"), "").unwrap();
         let files = Files::of(&config).unwrap();
-        assert_eq!((files.all().count(), files.untold()), (9 + 5, 2));
+        assert_eq!((files.all().count(), files.untold()), (10 + 5, 2));
         files.remove().unwrap();
         files.remove().unwrap();
         let left: Vec<_> =
