@@ -136,6 +136,7 @@ mod tests {
             node_epoch: 1,
             ready: true,
             fenced: false,
+            drained: false,
             inventory_at: inventory_at.map(Revision),
             conflicts: conflicts.iter().map(|&it| it.to_owned()).collect(),
             created: Revision(1),

@@ -143,6 +143,7 @@ fn node(it: &Node) -> Value {
         "nodeEpoch": it.node_epoch,
         "ready": it.ready,
         "fenced": it.fenced,
+        "drained": it.drained,
         "inventoryAt": it.inventory_at.map(|revision| revision.0),
         "conflicts": it.conflicts,
     })

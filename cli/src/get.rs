@@ -56,6 +56,7 @@ const NODES: &[Column] = &[
     column("JOIN", &["/status/join"]),
     column("CHASSIS", &["/status/chassis"]),
     column("ENCAP", &["/status/encap"]),
+    wide("DRAINED", &["/status/drained"]),
     wide("EPOCH", &["/status/nodeEpoch"]),
     wide("MAC", &["/status/joinMac"]),
 ];

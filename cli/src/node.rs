@@ -2,6 +2,7 @@
 
 use atoll_api::Client;
 use atoll_api::allocations::AllocationQuery;
+use atoll_api::proto::Kind as ObjectKind;
 use atoll_model::{Node as NodeObject, NodeName, Object, ObjectKey, Operation};
 use clap::Subcommand;
 use std::sync::Arc;
@@ -26,6 +27,20 @@ pub(crate) enum Node {
         #[arg(long)]
         yes: bool,
     },
+    /// Empties a node of what leaves by it: it takes no new pods, and centralized subnets go to another
+    /// of their gateway nodes. Pods that run there stay.
+    #[command(after_help = "Example:\n  atollctl node drain n1\n  \
+                            atollctl ovn rollout --wait 30   # until no node sends to it")]
+    Drain {
+        /// The node.
+        node: NodeName,
+    },
+    /// Ends a drain: the node takes pods, and may be chosen as a gateway.
+    #[command(after_help = "Example:\n  atollctl node undrain n1")]
+    Undrain {
+        /// The node.
+        node: NodeName,
+    },
     /// After a restore: goes on without the node's inventory, or without what of it is in conflict.
     #[command(after_help = "Example:\n  atollctl node waive n1")]
     Waive {
@@ -37,6 +52,13 @@ pub(crate) enum Node {
 pub(crate) async fn run(client: &Client, node: &Node, format: Format) -> Result<(), Failure> {
     match node {
         Node::Fence { node, yes } => fence(client, node, *yes, format).await,
+        Node::Drain { node } => drain(client, node, format).await,
+        Node::Undrain { node } => {
+            known(client, node).await?;
+            let undrain = vec![Operation::DrainNode { node: node.clone(), drained: false }];
+            carried_out(client.txn(Vec::new(), undrain).await?)?;
+            said("Node", node.as_str(), "not drained: it takes pods", format)
+        }
         Node::Waive { node } => {
             let reconciling = client.read(&[], Some(&ObjectKey::Reconciling)).await?;
             known(client, node).await?;
@@ -58,6 +80,28 @@ async fn known(client: &Client, node: &NodeName) -> Result<Arc<NodeObject>, Fail
         Some(Object::Node(node)) => Ok(node),
         _ => Err(Failure::Refused(format!("node {node} does not exist"))),
     }
+}
+
+/// Gateways are chosen in the same entry, so what leaves by the node afterwards has no other.
+async fn drain(client: &Client, name: &NodeName, format: Format) -> Result<(), Failure> {
+    known(client, name).await?;
+    let drain = vec![Operation::DrainNode { node: name.clone(), drained: true }];
+    carried_out(client.txn(Vec::new(), drain).await?)?;
+    let subnets = client.read(&[ObjectKind::Subnet], None).await?.objects;
+    let leaves = |object: &Object| match object {
+        Object::Subnet(it) if it.active_gateways.contains(name) => Some(it.spec.name.to_string()),
+        _ => None,
+    };
+    let leave: Vec<String> = subnets.iter().filter_map(leaves).collect();
+    let what = match leave.is_empty() {
+        true => "drained: it takes no new pods, and no centralized subnet leaves by it".to_owned(),
+        false => format!(
+            "drained: it takes no new pods; these still leave by it, no other of their gateways is \
+             ready: {}",
+            leave.join(", ")
+        ),
+    };
+    said("Node", name.as_str(), &what, format)
 }
 
 /// The very life of the agent that is seen here is fenced: one that registers meanwhile is not hit.

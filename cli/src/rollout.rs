@@ -129,6 +129,12 @@ fn table(rollout: &RolloutResponse) -> Result<(), Failure> {
         let NodeRollout { name, paused, .. } = node;
         writeln!(out, "{name}: paused since {paused}; `atoll-node resume` there ends it")?;
     }
+    for node in rollout.nodes.iter().filter(|node| !node.drained.is_empty()) {
+        writeln!(out, "{}: drained: {}", node.name, node.drained)?;
+    }
+    for node in rollout.nodes.iter().filter(|node| !node.braked.is_empty()) {
+        writeln!(out, "{}: {}", node.name, node.braked)?;
+    }
     writeln!(out, "{}", summary(rollout))?;
     Ok(())
 }
@@ -142,6 +148,8 @@ fn as_value(rollout: &RolloutResponse) -> Value {
             "missing": (!node.installed).then_some(&node.missing),
             "silent": node.silent,
             "pausedSince": (!node.paused.is_empty()).then_some(&node.paused),
+            "drained": (!node.drained.is_empty()).then_some(&node.drained),
+            "braked": (!node.braked.is_empty()).then_some(&node.braked),
             "noGateway": (!node.lost.is_empty()).then_some(&node.lost),
             "heardMs": node.heard_ms,
             "flows": applied.flows,

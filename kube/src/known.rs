@@ -133,6 +133,7 @@ mod tests {
             node_epoch: 0,
             ready: true,
             fenced: false,
+            drained: false,
             inventory_at: None,
             conflicts: Vec::new(),
             created: AT,

@@ -15,15 +15,20 @@ use tokio_util::task::TaskTracker;
 use crate::applied::{Progress, Words};
 use crate::attach::Attacher;
 use crate::attached::Attached;
+use crate::brake::Brake;
 use crate::cni::{Attachments as _, DelRequest, Limits, Server};
 use crate::config::Config;
 use crate::inventory::Teller;
 use crate::keep::Ground;
+use crate::metrics::{Meter, Readings};
 use crate::neighbours::Neighbours;
 use crate::ovs::Ovs;
+use crate::pause::Pause;
 use crate::queue::Queue;
+use crate::view::View;
 use crate::{
-    cache, connections, follow, inventory, leg, mirror, over, pause, priority, southbound, trace,
+    cache, connections, follow, inventory, leg, metrics, mirror, over, pause, priority, southbound,
+    trace,
 };
 
 /// How long a deletion may take that the plugin could not tell.
@@ -64,55 +69,47 @@ pub async fn run(
     let client = Client::new(config.endpoints.clone(), &credentials)?
         .for_node(config.node.clone())
         .with_timeout(CALL);
-    let queue = Queue::open(&config.state_dir.join("queue")).context("cannot open the queue")?;
-    let ovs = Ovs::start(&config.ovs_db, cancel.clone());
-    let attached = Attached::open(&config.state_dir.join("attached"))
-        .context("cannot open the records of what is plugged in")?;
-    let (southbound, asking) = southbound::watch(config.ovn_run_dir.clone(), cancel.clone());
-    let (paused, looking) = pause::watch(config.state_dir.clone(), cancel.clone());
-    if let Some(paused) = paused.now() {
+    let tasks = TaskTracker::new();
+    let (southbound, asking) =
+        southbound::watch(config.ovn_run_dir.clone(), config.state_dir.clone(), cancel.clone());
+    tasks.spawn(asking);
+    let (pause, looking) = pause::watch(config.state_dir.clone(), cancel.clone());
+    tasks.spawn(looking);
+    if let Some(paused) = pause.now() {
         tracing::warn!("{}: nothing on this node is changed", paused.describe());
     }
-    let attacher = Arc::new(Attacher {
+    let parts = Parts {
+        queue: Queue::open(&config.state_dir.join("queue")).context("cannot open the queue")?,
+        ovs: Ovs::start(&config.ovs_db, cancel.clone()),
+        attached: Attached::open(&config.state_dir.join("attached"))
+            .context("cannot open the records of what is plugged in")?,
+        view,
+        client,
+        southbound,
+        pause,
+        meter: Meter::default(),
+        brake: Brake::open(&config.state_dir),
+        progress: Progress::default(),
         config: config.clone(),
-        views: view.clone(),
-        ovs: ovs.clone(),
-        queue: queue.clone(),
-        attached: attached.clone(),
-        southbound: southbound.clone(),
-        pause: paused.clone(),
-    });
+    };
+    let attacher = parts.attacher();
     // Bound before tombstones are read: a plugin either reaches us or has left one by now.
     let server = Server::bind(&config.cni_socket, Limits::default()).await?;
+    let server = server.counted(parts.meter.clone());
 
-    let tasks = TaskTracker::new();
-    tasks.spawn(asking);
-    tasks.spawn(looking);
     let (heard, first_word) = watch::channel(false);
-    tasks.spawn(follow::run(client.clone(), views, heard, cancel.clone()));
-    tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
-    tasks.spawn(queue.drain(client.clone(), config.node.clone(), cancel.clone()));
-    let (node, records) = (config.node.clone(), attached);
-    let teller = Teller { node, client: client.clone(), ovs: ovs.clone(), records };
-    tasks.spawn(inventory::keep(teller, view.clone(), cancel.clone()));
-    let progress = Progress::default();
-    let neighbours = Neighbours::default();
-    tasks.spawn(neighbours.clone().keep(cancel.clone()));
-    let (traces, tracing) = trace::keep(config.clone(), ovs.clone(), southbound, cancel.clone());
-    tasks.spawn(tracing);
-    let (node, far) = (config.node.clone(), progress.clone());
-    let words = Words { neighbours, traces, pause: paused.clone() };
-    tasks.spawn(far.tell(client.clone(), node, words, cancel.clone()));
-    let ground = Ground { ovs: ovs.clone(), views: view.clone(), pause: paused.clone() };
-    let far = progress.clone();
-    let ended = connections::keep(config.clone(), ground.clone(), far, cancel.clone());
-    tasks.spawn(after(first_word.clone(), ended));
-    tasks.spawn(over::keep(attacher.clone(), view.clone(), cancel.clone()));
-    tasks.spawn(priority::keep(config.clone(), paused.clone(), cancel.clone()));
-    let copies = mirror::keep(config.clone(), ground.clone(), cancel.clone());
-    tasks.spawn(after(first_word.clone(), copies));
-    let kept = leg::keep(config.clone(), client, ground, progress, cancel.clone());
-    tasks.spawn(after(first_word, kept));
+    let following = follow::run(
+        parts.client.clone(),
+        views,
+        heard,
+        parts.meter.clone(),
+        parts.brake.clone(),
+        cancel.clone(),
+    );
+    tasks.spawn(following);
+    tasks.spawn(parts.brake.clone().keep(cancel.clone()));
+    parts.tell(&tasks, credentials, &cancel);
+    parts.change(&tasks, &attacher, &first_word, &cancel);
     tracing::info!(node = %config.node, "agent started");
     if !bury(&config.tombstones, &attacher).await {
         tasks.spawn(bury_rest(config.clone(), attacher.clone(), cancel.clone()));
@@ -122,6 +119,113 @@ pub async fn run(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// What the loops share.
+struct Parts {
+    config: Arc<Config>,
+    client: Client,
+    view: watch::Receiver<View>,
+    ovs: Ovs,
+    queue: Queue,
+    attached: Attached,
+    southbound: southbound::Told,
+    pause: Pause,
+    meter: Meter,
+    brake: Brake,
+    progress: Progress,
+}
+
+impl Parts {
+    fn attacher(&self) -> Arc<Attacher> {
+        Arc::new(Attacher {
+            config: self.config.clone(),
+            views: self.view.clone(),
+            ovs: self.ovs.clone(),
+            queue: self.queue.clone(),
+            attached: self.attached.clone(),
+            southbound: self.southbound.clone(),
+            pause: self.pause.clone(),
+        })
+    }
+
+    /// Loops that keep and tell what is so.
+    fn tell(&self, tasks: &TaskTracker, credentials: Credentials, cancel: &CancellationToken) {
+        let Self { config, client, view, .. } = self;
+        tasks.spawn(cache::keep(config.state_dir.clone(), view.clone(), cancel.clone()));
+        let queue = self.queue.clone();
+        tasks.spawn(queue.drain(client.clone(), config.node.clone(), cancel.clone()));
+        let teller = Teller {
+            node: config.node.clone(),
+            client: client.clone(),
+            ovs: self.ovs.clone(),
+            records: self.attached.clone(),
+            meter: self.meter.clone(),
+        };
+        tasks.spawn(inventory::keep(teller, view.clone(), cancel.clone()));
+        let readings = Readings {
+            node: config.node.clone(),
+            views: view.clone(),
+            ovs: self.ovs.clone(),
+            progress: self.progress.clone(),
+            southbound: self.southbound.clone(),
+            pause: self.pause.clone(),
+            queue: self.queue.clone(),
+            tombstones: config.tombstones.clone(),
+            meter: self.meter.clone(),
+            brake: self.brake.clone(),
+        };
+        tasks.spawn(metrics::keep(config.metrics_listen, credentials, readings, cancel.clone()));
+        let neighbours = Neighbours::default();
+        tasks.spawn(neighbours.clone().keep(cancel.clone()));
+        let (ovs, southbound) = (self.ovs.clone(), self.southbound.clone());
+        let (traces, tracing) = trace::keep(config.clone(), ovs, southbound, cancel.clone());
+        tasks.spawn(tracing);
+        let words = Words {
+            neighbours,
+            traces,
+            pause: self.pause.clone(),
+            views: view.clone(),
+            meter: self.meter.clone(),
+            brake: self.brake.clone(),
+        };
+        let (node, progress) = (config.node.clone(), self.progress.clone());
+        tasks.spawn(progress.tell(client.clone(), node, words, cancel.clone()));
+    }
+
+    /// Loops that change the node.
+    fn change(
+        &self,
+        tasks: &TaskTracker,
+        attacher: &Arc<Attacher>,
+        first_word: &watch::Receiver<bool>,
+        cancel: &CancellationToken,
+    ) {
+        let Self { config, view, pause, meter, progress, .. } = self;
+        let ground = Ground {
+            ovs: self.ovs.clone(),
+            views: view.clone(),
+            pause: pause.clone(),
+            meter: meter.clone(),
+        };
+        let far = progress.clone();
+        let ended = connections::keep(config.clone(), ground.clone(), far, cancel.clone());
+        tasks.spawn(after(first_word.clone(), ended));
+        tasks.spawn(over::keep(
+            attacher.clone(),
+            view.clone(),
+            meter.clone(),
+            self.brake.clone(),
+            cancel.clone(),
+        ));
+        let config = config.clone();
+        tasks.spawn(priority::keep(config.clone(), pause.clone(), meter.clone(), cancel.clone()));
+        let copies = mirror::keep(config.clone(), ground.clone(), cancel.clone());
+        tasks.spawn(after(first_word.clone(), copies));
+        let (client, far) = (self.client.clone(), progress.clone());
+        let kept = leg::keep(config, client, ground, far, cancel.clone());
+        tasks.spawn(after(first_word.clone(), kept));
+    }
 }
 
 /// Changes the node once a member has been heard, or was waited for.

@@ -17,9 +17,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::brake::{Brake, Held};
+use crate::drain;
+use crate::metrics::Meter;
 use crate::neighbours::Neighbours;
 use crate::pause::Pause;
 use crate::trace::{self, Traces};
+use crate::view::View;
 
 /// Between two signs of life, unless the leader says otherwise.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -55,6 +59,12 @@ impl Progress {
         self.set(|applied| &mut applied.connections, revision);
     }
 
+    /// What was said last.
+    #[must_use]
+    pub fn now(&self) -> Applied {
+        *self.applied.borrow()
+    }
+
     fn set(&self, concern: impl FnOnce(&mut Applied) -> &mut u64, revision: Revision) {
         self.applied.send_if_modified(|applied| {
             let known = concern(applied);
@@ -71,11 +81,12 @@ impl Progress {
         words: Words,
         cancel: CancellationToken,
     ) {
-        let Words { neighbours, traces, pause } = words;
+        let Words { neighbours, traces, pause, views, meter, brake } = words;
         let mut line = Line::new(client);
         let mut applied = self.applied.subscribe();
         let (turns, answered) = (neighbours.turns(), traces.news());
-        let mut news = News { turns, answered, pause };
+        let held = brake.news();
+        let mut news = News { turns, answered, pause, held };
         loop {
             let now = *applied.borrow_and_update();
             news.mark_seen();
@@ -87,6 +98,8 @@ impl Progress {
                 neighbours: neighbours.words(),
                 traced: answers.clone(),
                 paused,
+                drained: drain::is_drained(&views.borrow(), &node),
+                braked: brake.describe(),
                 listen_ms: 0,
             };
             let listens = line.listens();
@@ -97,6 +110,7 @@ impl Progress {
                 () = cancel.cancelled() => return,
             };
             if let Some(orders) = told {
+                meter.heard();
                 let patience = Duration::from_millis(orders.patience_ms.into());
                 neighbours.watch(&orders.watch, patience);
                 traces.told(&answers);
@@ -122,6 +136,12 @@ pub struct Words {
     pub traces: Traces,
     /// Whether an operator has paused this node.
     pub pause: Pause,
+    /// What the store says.
+    pub views: watch::Receiver<View>,
+    /// Where it is noted that a member was heard.
+    pub meter: Meter,
+    /// What is not undone.
+    pub brake: Brake,
 }
 
 /// Whether any of that has changed.
@@ -129,6 +149,7 @@ struct News {
     turns: watch::Receiver<u64>,
     answered: trace::News,
     pause: Pause,
+    held: watch::Receiver<Held>,
 }
 
 impl News {
@@ -136,6 +157,7 @@ impl News {
         self.turns.mark_unchanged();
         self.answered.mark_seen();
         self.pause.mark_seen();
+        self.held.mark_unchanged();
     }
 
     /// Cancel safe.
@@ -144,6 +166,7 @@ impl News {
             _ = self.turns.changed() => {}
             () = self.answered.come() => {}
             () = self.pause.changed() => {}
+            _ = self.held.changed() => {}
         }
     }
 }

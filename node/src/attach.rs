@@ -24,7 +24,7 @@ use crate::pause::Pause;
 use crate::queue::{Happened, Queue, Report};
 use crate::step::{Step, reached};
 use crate::view::View;
-use crate::{check, detach, held, southbound, status};
+use crate::{check, detach, drain, held, southbound, status};
 
 /// How long an ADD waits for its pod to be announced: kubelet may be ahead of the store by a watch
 /// round trip, and asks again later anyway.
@@ -76,11 +76,13 @@ pub(crate) fn failed(what: &str, error: impl Into<anyhow::Error>) -> CniError {
 impl Attachments for Attacher {
     async fn known(&self, request: &AddRequest) -> Result<(), CniError> {
         self.pause.refuse()?;
+        self.takes(&request.container_id).await?;
         self.decided(request).await.map(drop)
     }
 
     async fn add(&self, request: AddRequest) -> Result<Added, CniError> {
         self.pause.refuse()?;
+        self.takes(&request.container_id).await?;
         let started = Instant::now();
         let decided = self.decided(&request).await?;
         let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
@@ -129,6 +131,15 @@ impl Attachments for Attacher {
 }
 
 impl Attacher {
+    /// A node that is drained takes no new pods; what it took before may be asked for again.
+    async fn takes(&self, container_id: &str) -> Result<(), CniError> {
+        let refused = drain::refuse(&self.views.borrow(), &self.config.node);
+        match refused.is_err() && self.attached.find(container_id).await.is_some() {
+            true => Ok(()),
+            false => refused,
+        }
+    }
+
     /// What the store decided, as soon as it has; else why not, in words for `kubectl describe`.
     async fn decided(&self, request: &AddRequest) -> Result<Decided, CniError> {
         let name = format!("{}/{}", request.pod.namespace, request.pod.name);

@@ -1,6 +1,6 @@
 //! The agent's one config file: read raw, checked once.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use atoll_api::tls::{CredentialsError, OthersTls};
@@ -33,6 +33,7 @@ struct Raw {
     #[serde(default = "default_mtu")]
     mtu: u16,
     tunnel: Option<RawTunnel>,
+    metrics_listen: Option<String>,
     tls: Option<CertificateFiles>,
     southbound_tls: Option<OthersTls>,
 }
@@ -103,6 +104,8 @@ pub struct Config {
     pub mtu: u16,
     /// Where what important pods send leaves first; nowhere unless it is asked for.
     pub tunnel: Option<Tunnel>,
+    /// Where `GET /metrics` is answered; nowhere unless it is asked for.
+    pub metrics_listen: Option<SocketAddr>,
     /// This node's certificate; `None` with `--insecure-dev`, and then every endpoint is loopback.
     pub tls: Option<CertificateFiles>,
     /// What `ovn-controller` shows to the southbound, and whose certificates it takes: the same unless
@@ -198,6 +201,10 @@ impl Config {
         if raw.mtu < 1280 {
             return Err(value("mtu", format!("{} is below IPv6's minimum of 1280", raw.mtu)));
         }
+        let metrics_listen = match raw.metrics_listen {
+            Some(text) => Some(metrics_address(&text, insecure_dev)?),
+            None => None,
+        };
         let southbound = match raw.southbound_tls {
             None => raw.tls.clone(),
             Some(theirs) => {
@@ -216,11 +223,28 @@ impl Config {
             encap_ip: raw.encap_ip,
             datapath_type: raw.datapath_type,
             mtu: raw.mtu,
+            metrics_listen,
             tunnel: raw.tunnel.map(Tunnel::parse).transpose()?,
             tls: raw.tls,
             southbound,
         })
     }
+}
+
+/// Where metrics are served: of plaintext on this machine only.
+fn metrics_address(text: &str, insecure_dev: bool) -> Result<SocketAddr, ConfigError> {
+    let value = |rule: String| ConfigError::Value { key: "metrics_listen", rule };
+    let address: SocketAddr = text.parse().map_err(|_| {
+        value(format!("{text:?} is no IP address with a port, such as \"10.0.0.9:7410\""))
+    })?;
+    if address.port() == 0 {
+        return Err(value("port 0 is another one at each start: name one".to_owned()));
+    }
+    if insecure_dev && !address.ip().is_loopback() {
+        let rule = "--insecure-dev is for one machine: this address is not on loopback";
+        return Err(value(rule.to_owned()));
+    }
+    Ok(address)
 }
 
 #[cfg(test)]
@@ -298,6 +322,9 @@ mod tests {
         assert!(message("\"n1\"", "\"N 1\"").starts_with("node: node name"));
         assert!(message("node =", "mtu = 500\nnode =").starts_with("mtu"));
         assert!(message("node =", "datapath_type = \"x\"\nnode =").starts_with("datapath_type"));
+        let metrics = |at: &str| message("node =", &format!("metrics_listen = {at:?}\nnode ="));
+        assert!(metrics("n1:7410").starts_with("metrics_listen: \"n1:7410\" is no IP address"));
+        assert!(metrics("10.0.0.9:0").starts_with("metrics_listen: port 0"));
         let tunnel = |lines: &str| message("[tls]", &format!("[tunnel]\n{lines}\n[tls]"));
         assert!(tunnel("interface = \"e/1\"\nrate_mbit = 1").starts_with("tunnel.interface"));
         assert!(tunnel("interface = \"eth1\"\nrate_mbit = 0").starts_with("tunnel.rate_mbit"));
@@ -315,5 +342,10 @@ mod tests {
         assert!(refused(plain, true).contains("10.0.0.1:7400 is not on loopback"));
         let near = plain.replace("10.0.0.1:7400", "127.0.0.1:7400");
         assert_eq!(Config::parse(&near, Path::new("x"), true).unwrap().tls, None);
+        let with = |at: &str| format!("metrics_listen = {at:?}\n{near}");
+        let far = refused(&with("10.0.0.9:7410"), true);
+        assert!(far.starts_with("metrics_listen: --insecure-dev"), "{far}");
+        let own = Config::parse(&with("[::1]:7410"), Path::new("x"), true).unwrap();
+        assert_eq!(own.metrics_listen, Some("[::1]:7410".parse().unwrap()));
     }
 }

@@ -4,14 +4,18 @@
 //! That is noticed by its silence, after seconds; the second member tells of the successor at once,
 //! and whoever does not tell the same soon is left for another.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atoll_api::{Client, Serving, WatchEvent};
-use atoll_model::{Central, ClusterId, Revision};
+use atoll_model::lineage::LineageError;
+use atoll_model::{Central, ClusterId, Lineage, Object, Revision};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::brake::Brake;
+use crate::metrics::Meter;
 use crate::view::View;
 
 /// How much later than another member the watched one may tell of a successor.
@@ -23,11 +27,14 @@ pub async fn run(
     client: Client,
     views: watch::Sender<View>,
     heard: watch::Sender<bool>,
+    meter: Meter,
+    brake: Brake,
     cancel: CancellationToken,
 ) {
     // Always a full state first: it is one message for one node, and what the cache missed while
     // the agent was down does not depend on how far the members have compacted.
     let mut watch = client.watch(None);
+    let mut releases = brake.releases();
     let mut serving = second(client.serving());
     // By when the view must have come as far as this.
     let mut doubt: Option<(Revision, Instant)> = None;
@@ -44,6 +51,10 @@ pub async fn run(
                 }
                 continue;
             }
+            _ = releases.changed() => {
+                let_go(&views, &brake);
+                continue;
+            }
             () = passed(doubt) => {
                 tracing::info!("the watched member does not tell who serves; asking another");
                 watch.leave();
@@ -52,15 +63,13 @@ pub async fn run(
             }
             () = cancel.cancelled() => return,
         };
+        if !matches!(event, WatchEvent::Interrupted(_)) {
+            meter.heard();
+        }
         match event {
             WatchEvent::Resync(lineage, objects) => {
-                let mut outcome = Ok(());
                 let revision = lineage.revision;
-                views.send_if_modified(|view| {
-                    outcome = view.resync(lineage, objects);
-                    outcome.is_ok()
-                });
-                if let Err(error) = outcome {
+                if let Err(error) = resync(&views, &brake, lineage, objects) {
                     let error = error.to_string();
                     if turned_away.as_ref() != Some(&error) {
                         tracing::warn!(error, "a member's state is turned away");
@@ -93,6 +102,31 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Takes a full state in, but for what it lacks too much of.
+fn resync(
+    views: &watch::Sender<View>,
+    brake: &Brake,
+    lineage: Lineage,
+    objects: Vec<Object>,
+) -> Result<(), LineageError> {
+    let (mut outcome, released) = (Ok(BTreeSet::new()), brake.released_subnets());
+    views.send_if_modified(|view| {
+        outcome = view.resync(lineage, objects, &released);
+        outcome.is_ok()
+    });
+    brake.hold_subnets(outcome?);
+    Ok(())
+}
+
+/// Forgets the subnets that were kept and are released.
+fn let_go(views: &watch::Sender<View>, brake: &Brake) {
+    let released = brake.let_go_subnets();
+    views.send_if_modified(|view| {
+        view.forget(&released);
+        !released.is_empty()
+    });
 }
 
 /// A task of its own: its patience with a member that does not answer must not begin anew with each

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attached::{Attached, live_port, told};
 use crate::grievance::Grievance;
+use crate::metrics::Meter;
 use crate::ovs::port::Plugged;
 use crate::ovs::{Ovs, port};
 use crate::view::View;
@@ -53,20 +54,25 @@ pub struct Teller {
     pub ovs: Ovs,
     /// What is plugged in.
     pub records: Attached,
+    /// Where answers are counted.
+    pub meter: Meter,
 }
 
 /// Answers until `cancel`.
 pub async fn keep(teller: Teller, mut views: watch::Receiver<View>, cancel: CancellationToken) {
     // A store that is away for an hour is no news every two seconds.
-    let (mut told, mut grievance) = (None, Grievance::default());
+    let (mut told, mut grievance) = (None, Grievance::of("inventory", &teller.meter));
     loop {
         let view = views.borrow_and_update().clone();
         let mut pause = None;
         if let Some(question) = question(&view, &teller.node, told.as_ref()) {
             pause = question.is_open.then_some(AGAIN);
-            if let Err(error) = teller.answer(&question, &view, &mut told).await {
-                grievance.tell("the inventory was not told; it is tried again", &error);
-                pause = Some(AGAIN);
+            match teller.answer(&question, &view, &mut told).await {
+                Ok(()) => grievance.clear(),
+                Err(error) => {
+                    grievance.tell("the inventory was not told; it is tried again", &error);
+                    pause = Some(AGAIN);
+                }
             }
         }
         tokio::select! {

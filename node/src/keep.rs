@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::grievance::Grievance;
+use crate::metrics::Meter;
 use crate::ovs::{Ovs, Session};
 use crate::pause::Pause;
 use crate::view::View;
@@ -29,6 +30,8 @@ pub(crate) struct Ground {
     pub(crate) views: watch::Receiver<View>,
     /// Whether anything may be changed.
     pub(crate) pause: Pause,
+    /// Where passes are counted.
+    pub(crate) meter: Meter,
 }
 
 /// Something that is to be as the store says.

@@ -46,7 +46,7 @@ pub(crate) async fn keep(
     cancel: CancellationToken,
 ) {
     let (firewall, verified) = (Firewall::new(), Instant::now());
-    let (awaited, grievance) = (None, Grievance::default());
+    let (awaited, grievance) = (None, Grievance::of("leg", &ground.meter));
     let keeper = Keeper { config, client, progress, firewall, verified, awaited, grievance };
     keep::keep(keeper, ground, cancel).await;
 }

@@ -25,7 +25,10 @@
 //! * [`priority`]: what important pods send leaves first;
 //! * [`mirror`]: copies of pods' frames on `mirror0`;
 //! * [`pause`]: an operator's word that nothing is to be changed here;
+//! * [`brake`]: what is not undone, because too much is gone at once;
+//! * [`drain`]: the store's word that this node is to be emptied;
 //! * [`trace`]: what the switch would do with a packet, by order of the leader;
+//! * [`metrics`]: what it does and how it fares, as numbers;
 //! * [`belief`]: what the node believes, and whether it holds;
 //! * [`cleanup`]: nothing of all this is left;
 //! * [`cni`]: the socket on which the CNI plugin asks.
@@ -46,14 +49,17 @@ pub mod follow;
 mod grievance;
 pub mod inventory;
 mod keep;
+pub mod metrics;
 pub mod neighbours;
 pub mod queue;
 pub mod view;
 
 pub mod attach;
+pub mod brake;
 pub mod check;
 pub mod connections;
 pub mod detach;
+pub mod drain;
 pub mod held;
 pub mod leg;
 pub mod mirror;

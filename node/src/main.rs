@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use atoll_api::Credentials;
 use atoll_node::belief::{self, Format};
 use atoll_node::config::{Config, ConfigError};
-use atoll_node::{agent, cleanup, pause};
+use atoll_node::{agent, brake, cleanup, drain, pause};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,19 @@ enum Command {
     Pause(Named),
     /// Ends a pause: the agent makes the node as the store has it.
     Resume(Named),
+    /// Empties this node of what leaves by it: it takes no new pods (the plugin answers with code 11), and
+    /// centralized subnets go to another of their gateway nodes. Pods that run here stay. It lasts, also
+    /// over restarts, until `undrain`; the agent need not run.
+    ///
+    /// Waits until no other node sends to it any more, and says which pods are still here.
+    /// Exit status: 0 if so, 1 if something still leaves by it, or no member answers.
+    Drain(Drain),
+    /// Ends a drain: this node takes pods, and may be chosen as a gateway.
+    Undrain(Named),
+    /// Lets go what this node keeps although the store lacks it: pods and subnets of which too many were
+    /// gone at once (`status` names them). They are unplugged and forgotten then. Make sure first that
+    /// the store is right.
+    Release(Named),
     /// What this node believes, and whether it holds: the store's word, southbound, Open vSwitch,
     /// ovn0, packet filter, mirror, pods. Changes nothing; the agent need not run.
     ///
@@ -60,6 +74,19 @@ struct Named {
     /// The agent's configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// As the agent has it.
+    #[arg(long)]
+    insecure_dev: bool,
+}
+
+#[derive(Debug, Args)]
+struct Drain {
+    /// The agent's configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How long to wait until nothing leaves by this node.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u32,
     /// As the agent has it.
     #[arg(long)]
     insecure_dev: bool,
@@ -123,6 +150,22 @@ fn main() -> ExitCode {
             let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
             finish(async { pause::resume_command(&config) })
         }
+        Some(Command::Release(it)) => {
+            let loaded = Config::load(&it.config, it.insecure_dev);
+            let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
+            finish(async { brake::release_command(&config) })
+        }
+        Some(Command::Drain(it)) => {
+            let loaded = with_credentials(&it.config, it.insecure_dev);
+            let Some((config, credentials)) = loaded else { return ExitCode::from(2) };
+            let wait = Duration::from_secs(it.wait.into());
+            finish(async { drain::drain_command(&config, &credentials, wait).await })
+        }
+        Some(Command::Undrain(it)) => {
+            let loaded = with_credentials(&it.config, it.insecure_dev);
+            let Some((config, credentials)) = loaded else { return ExitCode::from(2) };
+            finish(async { drain::undrain_command(&config, &credentials).await })
+        }
         Some(Command::Status(it)) => {
             let loaded = Config::load(&it.config, it.insecure_dev);
             let Some(config) = checked(&it.config, loaded) else { return ExitCode::from(2) };
@@ -130,11 +173,8 @@ fn main() -> ExitCode {
         }
         None => {
             let path = arguments.config.unwrap_or_default();
-            let config = Config::load(&path, arguments.insecure_dev);
-            let config = config.and_then(|config| Ok((config.credentials()?, config)));
-            let Some((credentials, config)) = checked(&path, config) else {
-                return ExitCode::from(2);
-            };
+            let loaded = with_credentials(&path, arguments.insecure_dev);
+            let Some((config, credentials)) = loaded else { return ExitCode::from(2) };
             if arguments.check_config {
                 tracing::info!("{}: the configuration is sound", path.display());
                 return ExitCode::SUCCESS;
@@ -142,6 +182,13 @@ fn main() -> ExitCode {
             finish(run(config, credentials))
         }
     }
+}
+
+/// The configuration and the certificates that it names.
+fn with_credentials(path: &Path, insecure_dev: bool) -> Option<(Config, Credentials)> {
+    let config = Config::load(path, insecure_dev);
+    checked(path, config.and_then(|config| Ok((config.credentials()?, config))))
+        .map(|(credentials, config)| (config, credentials))
 }
 
 /// What was loaded; if it is not sound, that is said.
@@ -157,7 +204,7 @@ fn finish(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.context("cannot start the runtime").and_then(|runtime| {
         let outcome = runtime.block_on(work);
-        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        runtime.shutdown_timeout(Duration::from_secs(1));
         outcome
     });
     match outcome {

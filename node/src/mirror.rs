@@ -26,7 +26,7 @@ use crate::view::View;
 
 /// Keeps the copies until `cancel`; then they stay as they are.
 pub(crate) async fn keep(config: Arc<Config>, ground: Ground, cancel: CancellationToken) {
-    let copies = Copies { config, grievance: Grievance::default() };
+    let copies = Copies { config, grievance: Grievance::of("mirror", &ground.meter) };
     keep::keep(copies, ground, cancel).await;
 }
 

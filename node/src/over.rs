@@ -8,8 +8,10 @@
 //! that it is not ([`Draining`](atoll_model::Draining)). And a later state of the same cluster does
 //! not have it: pods leave the store by being ended only, and one that an operator vouches for (a
 //! fence) leaves nothing behind. What is not in another cluster's state, an earlier one, or one
-//! that is still being put together after a restore, says nothing.
+//! that is still being put together after a restore, says nothing. Nor does absence speak against
+//! most of what is here at once ([`brake`](crate::brake)).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +21,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::attach::{Attacher, OVS};
+use crate::brake::{Brake, is_too_much};
 use crate::cni::{Attachments as _, DelRequest};
+use crate::metrics::Meter;
 use crate::ovs::port::{self, Plugged};
 use crate::view::View;
 
@@ -33,6 +37,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn keep(
     attacher: Arc<Attacher>,
     mut views: watch::Receiver<View>,
+    meter: Meter,
+    brake: Brake,
     cancel: CancellationToken,
 ) {
     let mut pause = attacher.pause.clone();
@@ -41,7 +47,8 @@ pub async fn keep(
             return;
         }
         let view = views.borrow_and_update().clone();
-        let is_done = pass(&attacher, &view).await;
+        let is_done = pass(&attacher, &brake, &view).await;
+        meter.passed("over", is_done);
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(AGAIN), if !is_done => {}
@@ -51,25 +58,58 @@ pub async fn keep(
 }
 
 /// False if something has to be tried again.
-async fn pass(attacher: &Attacher, view: &View) -> bool {
+async fn pass(attacher: &Attacher, brake: &Brake, view: &View) -> bool {
     // `Ovs` itself says that it is away.
     let Ok(session) = attacher.ovs.session(OVS).await else { return false };
-    let mut is_done = true;
-    for plugged in port::all_plugged(&session.monitor.replica()) {
-        if is_over(attacher, view, &plugged).await {
-            is_done &= unplug(attacher, plugged).await;
+    let plugged = port::all_plugged(&session.monitor.replica());
+    let (mut over, mut absent, all) = (Vec::new(), Vec::new(), plugged.len());
+    for plugged in plugged {
+        match evidence(attacher, view, &plugged).await {
+            Some(Evidence::Named) => over.push(plugged),
+            Some(Evidence::Absence) if brake.is_released(&plugged.sandbox) => over.push(plugged),
+            Some(Evidence::Absence) => absent.push(plugged),
+            None => {}
         }
+    }
+    let held = match is_too_much(absent.len(), all) {
+        true => absent.iter().map(|it| (it.sandbox.clone(), name(it))).collect(),
+        false => {
+            over.append(&mut absent);
+            BTreeMap::new()
+        }
+    };
+    let mut is_done = held.is_empty();
+    brake.hold_pods(held);
+    for plugged in over {
+        is_done &= unplug(attacher, plugged).await;
     }
     is_done
 }
 
-async fn is_over(attacher: &Attacher, view: &View, plugged: &Plugged) -> bool {
+/// What says that a pod is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evidence {
+    /// The store names it, or somebody vouches for all that was on this node.
+    Named,
+    /// The store does not have it.
+    Absence,
+}
+
+async fn evidence(attacher: &Attacher, view: &View, plugged: &Plugged) -> Option<Evidence> {
     if view.drainings().any(|it| it.binding.sandbox.as_str() == plugged.sandbox) {
-        return true;
+        return Some(Evidence::Named);
     }
     // The record is read of those only that are missing.
-    is_missing(view, plugged)
-        && attacher.attached.lineage(&plugged.sandbox).await.is_some_and(|at| follows(view, &at))
+    if !is_missing(view, plugged) {
+        return None;
+    }
+    let at = attacher.attached.lineage(&plugged.sandbox).await?;
+    let is_named = view.was_fenced_after(&attacher.config.node, at.revision);
+    follows(view, &at).then_some(if is_named { Evidence::Named } else { Evidence::Absence })
+}
+
+fn name(plugged: &Plugged) -> String {
+    format!("{}/{}", plugged.namespace, plugged.name)
 }
 
 /// The view does not have this life of the pod.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::grievance::Grievance;
 use crate::link::{self, Namespace, Shares};
+use crate::metrics::Meter;
 use crate::pause::Pause;
 
 /// What somebody takes away is put back after this long.
@@ -25,8 +26,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 const QUEUE_OF_USERSPACE: u32 = 32;
 
 /// Keeps it so until `cancel`; then it stays as it is, and while it is paused.
-pub async fn keep(config: Arc<Config>, mut pause: Pause, cancel: CancellationToken) {
-    let mut grievance = Grievance::default();
+pub async fn keep(config: Arc<Config>, mut pause: Pause, meter: Meter, cancel: CancellationToken) {
+    let mut grievance = Grievance::of("priority", &meter);
     loop {
         if !pause.is_over(&cancel).await {
             return;

@@ -111,6 +111,15 @@ impl Queue {
         Ok(())
     }
 
+    /// How many reports wait.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn count(&self) -> std::io::Result<usize> {
+        Ok(waiting(&self.dir)?.len())
+    }
+
     /// Whether the store is still to be told that a sandbox was plugged in.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use atoll_model::NodeName;
 use time::OffsetDateTime;
 
 use crate::attach::Attacher;
+use crate::drain;
 use crate::leg;
 use crate::ovs::settings;
 use crate::ovs::{DATABASE, OvsError, Session};
@@ -71,7 +72,7 @@ fn known(view: &View, name: &NodeName) -> Result<(), CniError> {
             "node {name} is not registered with the store yet: are the members reachable?"
         ));
     }
-    Ok(())
+    drain::refuse(view, name).or_else(|refused| not_available(refused.message))
 }
 
 /// Whether `ovn-controller` can have a southbound: one listens where it was sent.
@@ -112,6 +113,8 @@ mod tests {
         assert_eq!(code(&view(None)), Err(Code::NOT_AVAILABLE));
         let unregistered = Node { chassis: None, ..node("n1") };
         assert_eq!(code(&view(Some(unregistered))), Err(Code::NOT_AVAILABLE));
+        let drained = Node { drained: true, ..node("n1") };
+        assert_eq!(code(&view(Some(drained))), Err(Code::NOT_AVAILABLE));
         let fenced = Node { fenced: true, ..node("n1") };
         assert_eq!(code(&view(Some(fenced))), Err(Code::LIMITED_CONNECTIVITY));
     }

@@ -3,7 +3,7 @@
 //! It is replaced by a full state and advanced by changes, both only if their lineage is the
 //! cache's own and not older: an empty or foreign store can never take a network away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use atoll_model::lineage::LineageError;
@@ -13,11 +13,15 @@ use atoll_model::{
     Sighting, Subnet, SubnetName, Uid,
 };
 
+use crate::brake::is_too_much;
+
 /// The objects that one node needs, at one revision. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     objects: BTreeMap<ObjectKey, Object>,
     lineage: Option<Lineage>,
+    /// When nodes were last seen fenced: an operator has vouched for what is gone from there.
+    fences: BTreeMap<NodeName, Revision>,
 }
 
 impl View {
@@ -25,24 +29,80 @@ impl View {
     #[must_use]
     pub fn restored(lineage: Lineage, objects: Vec<Object>) -> Self {
         let objects = objects.into_iter().map(|object| (object.key(), object)).collect();
-        Self { objects, lineage: Some(lineage) }
+        let mut view = Self { objects, lineage: Some(lineage), fences: BTreeMap::new() };
+        let nodes: Vec<Object> = view.objects.values().cloned().collect();
+        nodes.iter().for_each(|object| view.note_fence(object));
+        view
     }
 
-    /// Replaces everything.
+    /// Replaces everything, but for subnets of which too many are lacking at once (module `brake`) and
+    /// that were not released: these stay, and are named.
     ///
     /// # Errors
     ///
     /// [`LineageError`]: the state is another cluster's or older; nothing was changed.
-    pub fn resync(&mut self, lineage: Lineage, objects: Vec<Object>) -> Result<(), LineageError> {
+    pub fn resync(
+        &mut self,
+        lineage: Lineage,
+        objects: Vec<Object>,
+        released: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, LineageError> {
         if let Some(mine) = &self.lineage {
             mine.accepts(&lineage)?;
         }
-        let served = self.central().cloned();
+        let (served, lacked) = (self.central().cloned(), self.lacked(&objects, released));
+        let fences = std::mem::take(&mut self.fences);
         *self = Self::restored(lineage, objects);
+        for (name, at) in fences {
+            self.fences.entry(name).or_insert(at);
+        }
         if let Some(central) = served {
             self.serves(central);
         }
-        Ok(())
+        let held = lacked.iter().map(|it| it.spec.name.to_string()).collect();
+        for subnet in lacked {
+            let key = ObjectKey::Subnet(subnet.spec.name.clone());
+            self.objects.insert(key, Object::Subnet(subnet));
+        }
+        Ok(held)
+    }
+
+    /// Subnets that a full state lacks, if they are too many.
+    fn lacked(&self, objects: &[Object], released: &BTreeSet<String>) -> Vec<Arc<Subnet>> {
+        let name = |object: &Object| match object {
+            Object::Subnet(it) => Some(it.spec.name.clone()),
+            _ => None,
+        };
+        let has: BTreeSet<SubnetName> = objects.iter().filter_map(name).collect();
+        let may_go =
+            |it: &Subnet| has.contains(&it.spec.name) || released.contains(it.spec.name.as_str());
+        let gone: Vec<_> = self.subnets().filter(|it| !may_go(it)).cloned().collect();
+        match is_too_much(gone.len(), self.subnets().count()) {
+            true => gone,
+            false => Vec::new(),
+        }
+    }
+
+    /// Drops subnets that were kept and are released.
+    pub fn forget(&mut self, subnets: &BTreeSet<String>) {
+        self.objects.retain(|_, object| match object {
+            Object::Subnet(it) => !subnets.contains(it.spec.name.as_str()),
+            _ => true,
+        });
+    }
+
+    fn note_fence(&mut self, object: &Object) {
+        if let Object::Node(node) = object
+            && node.fenced
+        {
+            self.fences.insert(node.spec.name.clone(), node.changed);
+        }
+    }
+
+    /// Whether a node was fenced after `at`, as far as this view has ever heard.
+    #[must_use]
+    pub fn was_fenced_after(&self, node: &NodeName, at: Revision) -> bool {
+        self.fences.get(node).is_some_and(|fenced| *fenced > at)
     }
 
     /// Takes in another member's word on whose ovn-central serves; false if it is not of this view's
@@ -64,6 +124,7 @@ impl View {
     /// Takes in one revision's changes.
     pub fn advance(&mut self, set: &ChangeSet) {
         for change in &set.changes {
+            change.after.iter().for_each(|object| self.note_fence(object));
             match &change.after {
                 Some(Object::Central(central)) => drop(self.serves(central.clone())),
                 Some(object) => drop(self.objects.insert(change.key.clone(), object.clone())),
@@ -317,6 +378,7 @@ pub(crate) mod samples {
             node_epoch: 1,
             ready: true,
             fenced: false,
+            drained: false,
             inventory_at: None,
             conflicts: Vec::new(),
             created: Revision(1),
@@ -329,12 +391,94 @@ pub(crate) mod samples {
 mod tests {
     use super::*;
     use atoll_model::{
-        Actor, Addresses, Change, MemberId, MemberName, Namespace, NamespaceName, PodSpec, Sandbox,
+        Actor, Addresses, Change, MacAddress, MemberId, MemberName, Namespace, NamespaceName,
+        Origin, PodSpec, Sandbox, SubnetSpec,
     };
 
     fn lineage(cluster: u128, revision: u64) -> Lineage {
         let (cluster, revision) = (ClusterId(cluster), Revision(revision));
         Lineage::new(cluster, revision)
+    }
+
+    /// With nothing that was released.
+    fn resync(view: &mut View, at: Lineage, objects: Vec<Object>) -> Result<(), LineageError> {
+        view.resync(at, objects, &BTreeSet::new()).map(drop)
+    }
+
+    fn subnet(name: &str) -> Object {
+        let spec = SubnetSpec::new(name.parse().unwrap(), Vec::new());
+        Object::Subnet(Arc::new(Subnet {
+            spec,
+            origin: Origin::Api,
+            deleting: false,
+            generation: 1,
+            datapath_key: 1,
+            router_mac: MacAddress::new([10, 0, 0, 0, 0, 1]),
+            active_gateways: Vec::new(),
+            created: Revision(1),
+            changed: Revision(1),
+        }))
+    }
+
+    /// The store may have lost its disks and still be taken for itself.
+    #[test]
+    fn a_state_that_lacks_most_subnets_takes_none_until_they_are_released() {
+        let all = || ["a", "b", "c", "d", "e"].map(subnet).to_vec();
+        let names = |view: &View| view.subnets().count();
+        let none = BTreeSet::new();
+        let mut view = View::default();
+        view.resync(lineage(1, 9), all(), &none).unwrap();
+        let held = view.resync(lineage(1, 10), vec![subnet("a")], &none).unwrap();
+        assert_eq!((held.len(), names(&view)), (4, 5));
+        let again = view.resync(lineage(1, 11), vec![subnet("a")], &none).unwrap();
+        assert_eq!((again, names(&view)), (held.clone(), 5), "also the second time");
+        let mut one = view.clone();
+        one.forget(&held);
+        assert_eq!(names(&one), 1);
+        assert!(view.resync(lineage(1, 12), vec![subnet("a")], &held).unwrap().is_empty());
+        assert_eq!(names(&view), 1, "they were released");
+        let mut few = View::default();
+        few.resync(lineage(1, 9), all(), &none).unwrap();
+        let left = ["a", "b", "c"].map(subnet).to_vec();
+        assert!(few.resync(lineage(1, 10), left, &none).unwrap().is_empty());
+        assert_eq!(names(&few), 3, "some may go");
+    }
+
+    #[test]
+    fn deletions_that_are_seen_are_carried_out_in_any_number() {
+        let mut view = View::default();
+        let all = ["a", "b", "c"].map(subnet).to_vec();
+        resync(&mut view, lineage(1, 9), all.clone()).unwrap();
+        let gone = |it: Object| Change { key: it.key(), before: Some(it), after: None };
+        view.advance(&ChangeSet {
+            revision: Revision(10),
+            actor: Actor::Leader,
+            wall_ms: 0,
+            changes: all.into_iter().map(gone).collect(),
+        });
+        assert_eq!(view.subnets().count(), 0);
+    }
+
+    /// The agent registers anew at once, and what the fence proved has to be known after that.
+    #[test]
+    fn a_fence_is_remembered_after_it_is_over() {
+        let of = |fenced, changed| {
+            let changed = Revision(changed);
+            Object::Node(Node { fenced, changed, ..samples::node("n1") }.into())
+        };
+        let name = NodeName::new("n1").unwrap();
+        let mut view = View::default();
+        resync(&mut view, lineage(1, 9), vec![of(true, 7)]).unwrap();
+        let after = Some(of(false, 10));
+        view.advance(&ChangeSet {
+            revision: Revision(10),
+            actor: Actor::Leader,
+            wall_ms: 0,
+            changes: vec![Change { key: of(false, 10).key(), before: None, after }],
+        });
+        resync(&mut view, lineage(1, 11), vec![of(false, 10)]).unwrap();
+        assert!(view.was_fenced_after(&name, Revision(6)));
+        assert!(!view.was_fenced_after(&name, Revision(7)), "plugged in since");
     }
 
     fn namespace(name: &str) -> Object {
@@ -377,11 +521,11 @@ mod tests {
     #[test]
     fn an_empty_or_foreign_state_is_turned_away() {
         let mut view = View::default();
-        view.resync(lineage(1, 9), vec![namespace("a")]).unwrap();
-        assert!(view.resync(lineage(2, 50), Vec::new()).is_err());
-        assert!(view.resync(lineage(1, 3), Vec::new()).is_err());
+        resync(&mut view, lineage(1, 9), vec![namespace("a")]).unwrap();
+        assert!(resync(&mut view, lineage(2, 50), Vec::new()).is_err());
+        assert!(resync(&mut view, lineage(1, 3), Vec::new()).is_err());
         assert_eq!(view.objects().len(), 1);
-        view.resync(lineage(1, 10), Vec::new()).unwrap();
+        resync(&mut view, lineage(1, 10), Vec::new()).unwrap();
         assert!(view.objects().is_empty());
     }
 
@@ -402,12 +546,12 @@ mod tests {
         let mut view = View::default();
         assert!(!view.hear(ClusterId(1), central(1, 5)), "nobody knows whose word counts");
         let old = || Object::Central(central(1, 5).into());
-        view.resync(lineage(1, 9), vec![old()]).unwrap();
+        resync(&mut view, lineage(1, 9), vec![old()]).unwrap();
         assert!(!view.hear(ClusterId(2), central(3, 99)), "another cluster's");
         assert!(!view.hear(ClusterId(1), central(1, 5)), "no news");
         assert!(view.hear(ClusterId(1), central(2, 12)));
         assert_eq!(view.revision(), Some(Revision(9)), "nothing else is known of that revision");
-        view.resync(lineage(1, 10), vec![old()]).unwrap();
+        resync(&mut view, lineage(1, 10), vec![old()]).unwrap();
         assert_eq!(serving(&view), Some(2));
         let change = Change { key: ObjectKey::Central, before: None, after: Some(old()) };
         view.advance(&ChangeSet {
@@ -417,14 +561,14 @@ mod tests {
             changes: vec![change],
         });
         assert_eq!(serving(&view), Some(2));
-        view.resync(lineage(1, 20), vec![Object::Central(central(3, 15).into())]).unwrap();
+        resync(&mut view, lineage(1, 20), vec![Object::Central(central(3, 15).into())]).unwrap();
         assert_eq!(serving(&view), Some(3));
     }
 
     #[test]
     fn changes_advance_objects_and_revision() {
         let mut view = View::default();
-        view.resync(lineage(1, 9), vec![namespace("a")]).unwrap();
+        resync(&mut view, lineage(1, 9), vec![namespace("a")]).unwrap();
         let (gone, made) = (namespace("a"), namespace("b"));
         let set = ChangeSet {
             revision: Revision(12),

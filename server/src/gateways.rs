@@ -52,6 +52,10 @@ pub(crate) struct Heard {
     pub(crate) at: Instant,
     /// Since when an operator has paused it; empty if it is not.
     pub(crate) paused: String,
+    /// It takes no new pods.
+    pub(crate) drained: bool,
+    /// What it does not undo by itself; empty if nothing.
+    pub(crate) braked: String,
 }
 
 /// What all nodes told.
@@ -64,7 +68,8 @@ impl Heard {
             Some((NodeName::new(&it.node).ok()?, Duration::from_millis(it.silent_ms)))
         };
         let neighbours = neighbours.into_iter().filter_map(word).collect();
-        Self { applied, neighbours, at, paused: String::new() }
+        let (paused, drained, braked) = (String::new(), false, String::new());
+        Self { applied, neighbours, at, paused, drained, braked }
     }
 
     pub(crate) fn silence(&self, now: Instant) -> Duration {

@@ -192,6 +192,7 @@ impl Transaction {
             Operation::DeleteReservation(name) => Ok(self.delete_reservation(name)),
             Operation::Inventory(inventory) => self.take_inventory(inventory),
             Operation::FenceNode { node, node_epoch } => self.fence_node(node, *node_epoch),
+            Operation::DrainNode { node, drained } => self.drain_node(node, *drained),
             Operation::WaiveNode(node) => self.waive_node(node),
             Operation::ObserveAbsence { list, absent } => self.observe_absence(list, absent),
             Operation::ResumeJanitor { apiserver } => Ok(self.resume_janitor(apiserver)),

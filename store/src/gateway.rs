@@ -2,7 +2,8 @@
 //!
 //! Chosen when something changes, and stored: the choice depends on what was chosen before. Who
 //! serves goes on to serve while he is ready, even if a preferred node comes back; if nobody is
-//! ready, the last choice stays, because a node that only looks lost still carries traffic.
+//! ready, the last choice stays, because a node that only looks lost still carries traffic. A node
+//! that is drained is chosen by nobody, and left as soon as there is another.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,7 +43,7 @@ impl State {
             return Vec::new();
         };
         let named = |name: &&NodeName| nodes.iter().any(|it| it.node == **name);
-        let able = |node: &Arc<Node>| node.ready && !node.fenced;
+        let able = |node: &Arc<Node>| node.ready && !node.fenced && !node.drained;
         let ready = |name: &&NodeName| self.nodes.get(*name).is_some_and(able);
         let able: Vec<&NodeName> = nodes.iter().map(|it| &it.node).filter(ready).collect();
         let kept = before.iter().filter(named);
@@ -131,6 +132,18 @@ impl Transaction {
         let known = known.ok_or_else(|| Refusal::NodeUnknown(name.clone()))?;
         if known.ready != ready {
             let node = Node { ready, changed: self.revision, ..(**known).clone() };
+            self.put(Object::Node(Arc::new(node)));
+            self.renew_gateways(name);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Notes that a node is to be emptied, or is not any more. The same again changes nothing.
+    pub(crate) fn drain_node(&mut self, name: &NodeName, drained: bool) -> Result<Reply, Refusal> {
+        let known = self.state.nodes.get(name);
+        let known = known.ok_or_else(|| Refusal::NodeUnknown(name.clone()))?;
+        if known.drained != drained {
+            let node = Node { drained, changed: self.revision, ..(**known).clone() };
             self.put(Object::Node(Arc::new(node)));
             self.renew_gateways(name);
         }

@@ -101,6 +101,58 @@ fn readiness_is_told_once_and_only_of_nodes_that_are_known() {
     it.apply(Operation::NodeReady { node: node("n9"), ready: true }).refused("n9 is not known");
 }
 
+fn drain(it: &mut Scenario, name: &str, drained: bool) -> crate::scenario::Did {
+    it.apply(Operation::DrainNode { node: node(name), drained }).done()
+}
+
+#[test]
+fn a_drained_node_is_left_for_another_one_and_not_chosen_until_it_is_undrained() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n1", "n2"], false)).done();
+    ready(&mut it, "n1", true);
+    drain(&mut it, "n1", true).changed("node n1");
+    assert_eq!(active(&it), ["n1"], "there is no other");
+    ready(&mut it, "n2", true).changed("subnet blue");
+    assert_eq!(active(&it), ["n2"]);
+    drain(&mut it, "n1", true).unchanged();
+    ready(&mut it, "n2", false);
+    assert_eq!(active(&it), ["n2"], "whoever is drained takes nothing over");
+    drain(&mut it, "n1", false).changed("subnet blue");
+    assert_eq!(active(&it), ["n1"]);
+    drain(&mut it, "n1", false).unchanged();
+    it.apply(Operation::DrainNode { node: node("n9"), drained: true }).refused("n9 is not known");
+}
+
+#[test]
+fn with_ecmp_a_drained_node_is_one_gateway_less_as_long_as_there_are_others() {
+    let mut it = Scenario::new();
+    it.put_subnet(through(&["n1", "n2"], true)).done();
+    for name in ["n1", "n2"] {
+        ready(&mut it, name, true);
+    }
+    drain(&mut it, "n1", true);
+    assert_eq!(active(&it), ["n2"]);
+    drain(&mut it, "n2", true);
+    assert_eq!(active(&it), ["n2"]);
+    drain(&mut it, "n1", false);
+    assert_eq!(active(&it), ["n1"]);
+}
+
+/// A machine is emptied, and not its name: the next one under it has its pods to take.
+#[test]
+fn a_drain_outlives_agents_and_ends_with_the_machine() {
+    let mut it = Scenario::new();
+    let is_drained = |it: &Scenario| it.state.node(&node("n1")).unwrap().drained;
+    drain(&mut it, "n1", true);
+    let (chassis, encap) = ("c1".parse().unwrap(), "172.30.0.1".parse().unwrap());
+    it.apply(Operation::RegisterNode { node: node("n1"), chassis, encap }).done();
+    it.fence("n1").done();
+    assert!(is_drained(&it));
+    let again = NodeSpec { uid: uid("another"), ..node_spec("n1") };
+    it.apply(Operation::PutNode(again)).allocated();
+    assert!(!is_drained(&it));
+}
+
 #[test]
 fn gateways_that_could_not_serve_are_refused() {
     let mut it = Scenario::new();

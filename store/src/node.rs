@@ -31,6 +31,7 @@ impl Transaction {
                 node.node_epoch += 1;
                 node.ready = false;
                 node.fenced = false;
+                node.drained = false;
                 node.chassis = None;
                 node.encap = None;
                 node.inventory_at = None;
@@ -78,6 +79,7 @@ impl Transaction {
             node_epoch: 0,
             ready: false,
             fenced: false,
+            drained: false,
             inventory_at: None,
             conflicts: Vec::new(),
             created: self.revision,

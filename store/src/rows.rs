@@ -283,6 +283,7 @@ impl Feed {
             node_epoch,
             ready,
             fenced,
+            drained,
             inventory_at,
             conflicts,
             created,
@@ -290,6 +291,7 @@ impl Feed {
         } = it;
         self.flag(*ready);
         self.flag(*fenced);
+        self.flag(*drained);
         self.option(*inventory_at, Self::revision);
         self.each(conflicts.iter(), Self::text);
         let NodeSpec { name, uid, addresses, labels } = spec;

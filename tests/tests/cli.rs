@@ -169,7 +169,7 @@ async fn a_certificate_decides_what_may_be_typed() {
     }
     let created = subnet("green", "{ cidrBlock: 10.2.0.0/16 }");
     let created = atollctl_as(&lab, &node, &["create", "-f", "-"], &created).await.unwrap();
-    expect(&created, REFUSED, "refused: node/n1 may only register itself");
+    expect(&created, REFUSED, "refused: node/n1 may only register and drain itself");
     let read = typed(&node, &["get", "ips"]).await;
     expect(
         &read,

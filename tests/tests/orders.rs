@@ -14,12 +14,16 @@ use atoll_model::{
     ChassisName, NodeSpec, Operation, Outcome, PodKey, PodSpec, Revision, Sandbox, Uid,
 };
 use atoll_node::applied::{Progress, Words};
+use atoll_node::brake::Brake;
+use atoll_node::metrics::Meter;
 use atoll_node::neighbours::Neighbours;
 use atoll_node::pause;
 use atoll_node::trace::Traces;
+use atoll_node::view::View;
 use atoll_tests::bare::{self, BareMember};
 use atoll_tests::people::program;
 use atoll_tests::wait::wait_until;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,7 +76,10 @@ impl Field {
         tokio::spawn(looking);
         let endpoints = self.members.iter().map(BareMember::endpoint).collect();
         let client = Client::new(endpoints, &Credentials::insecure_dev())?;
-        let words = Words { neighbours: Neighbours::default(), traces, pause };
+        let (neighbours, meter) = (Neighbours::default(), Meter::default());
+        let views = watch::channel(View::default()).1;
+        let brake = Brake::open(&self.agent);
+        let words = Words { neighbours, traces, pause, views, meter, brake };
         let told = self.progress.clone();
         tokio::spawn(told.tell(client, "n1".parse()?, words, self.cancel.clone()));
         Ok(())

@@ -28,6 +28,7 @@ pub fn node_object(node: &Node, join: Option<&Allocation>) -> Value {
             "chassis": node.chassis.as_ref().map(ToString::to_string),
             "encap": node.encap.map(|encap| encap.to_string()),
             "nodeEpoch": node.node_epoch,
+            "drained": node.drained.then_some(true),
             "revision": node.changed.0,
         },
     })

@@ -1,6 +1,9 @@
 //! What the node has of itself: the store's word, Open vSwitch, `ovn0`, packet filter, mirror.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
+use atoll_api::Client;
 use atoll_model::PortName;
 use atoll_ovsdb::{Operation, Replica};
 use time::OffsetDateTime;
@@ -14,8 +17,11 @@ use crate::link::{self, Namespace};
 use crate::mirror::copied;
 use crate::ovs::mirror::{Copied, MIRROR0, plan};
 use crate::ovs::settings::{self, OVN0};
-use crate::southbound::Missing;
+use crate::southbound::{self, Missing};
 use crate::view::View;
+
+/// How long each member has to answer.
+const MEMBER: Duration = Duration::from_secs(2);
 
 /// Whose state the cache is, and whether the node belongs to it.
 pub(super) fn store(config: &Config, view: &View) -> Concern {
@@ -38,6 +44,28 @@ pub(super) fn store(config: &Config, view: &View) -> Concern {
     Concern::new("store", believed).but(differs)
 }
 
+/// Which members answer now: any of them is enough.
+pub(super) async fn members(config: &Config) -> Concern {
+    let name = "members";
+    let client = config.credentials().map_err(anyhow::Error::from).and_then(|credentials| {
+        let client = Client::new(config.endpoints.clone(), &credentials)?;
+        Ok(client.with_timeout(MEMBER))
+    });
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => {
+            return Concern::new(name, "they cannot be asked").but([format!("{error:#}")]);
+        }
+    };
+    let answers = client.statuses().await;
+    let silent = answers.iter().filter_map(|(endpoint, answer)| {
+        answer.as_ref().err().map(|why| format!("{endpoint} does not answer: {why}"))
+    });
+    let silent: Vec<String> = silent.collect();
+    let (all, heard) = (answers.len(), answers.len() - silent.len());
+    Concern::new(name, format!("{heard} of {all} answer")).but(silent)
+}
+
 /// What the store was not told of yet.
 pub(super) fn reports(config: &Config) -> anyhow::Result<Concern> {
     let untold = Files::of(config)?.untold();
@@ -57,10 +85,15 @@ pub(super) async fn southbound(config: &Config, view: &View, replica: &Replica) 
         }
         _ => {}
     }
-    if let Some(missing) = Missing::look(&config.ovn_run_dir).await {
-        differs.push(missing.describe(OffsetDateTime::now_utc()));
+    let mut believed = wanted.or(now).unwrap_or_else(|| "none is known".to_owned());
+    match Missing::look(&config.ovn_run_dir, &config.state_dir).await {
+        Some(missing) => differs.push(missing.describe(OffsetDateTime::now_utc())),
+        None => {
+            let since = southbound::connected_since(&config.state_dir);
+            believed +=
+                &since.map_or_else(String::new, |since| format!(", connected since {since}"));
+        }
     }
-    let believed = wanted.or(now).unwrap_or_else(|| "none is known".to_owned());
     Concern::new("southbound", believed).but(differs)
 }
 

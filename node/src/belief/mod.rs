@@ -3,6 +3,7 @@
 //! Reads what the agent reads and changes nothing: the cache, Open vSwitch, the kernel, the packet
 //! filter. An agent need not run. Each concern has one line of what should be, and what is not so.
 
+mod certificate;
 mod concerns;
 mod pods;
 
@@ -11,11 +12,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use time::OffsetDateTime;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::brake;
 use crate::cache;
 use crate::config::Config;
+use crate::drain;
 use crate::ovs::Ovs;
 use crate::pause;
 
@@ -62,15 +66,20 @@ pub async fn look(config: &Config) -> anyhow::Result<Vec<Concern>> {
     let _ends = cancel.clone().drop_guard();
     let view = cache::load(&config.state_dir);
     let paused = pause::since(&config.state_dir).map(|it| it.describe());
+    let drained = drain::is_drained(&view, &config.node).then(|| drain::DRAINED.to_owned());
+    let braked = brake::held(&config.state_dir).map(|it| it.describe());
     let agent = match UnixStream::connect(&config.cni_socket).await {
         Ok(_) => Vec::new(),
         Err(error) => vec![format!("{} does not answer: {error}", config.cni_socket.display())],
     };
     let mut found = vec![
-        Concern::new("agent", "takes pods").but(agent.into_iter().chain(paused)),
+        Concern::new("agent", "takes pods")
+            .but(agent.into_iter().chain(paused).chain(drained).chain(braked)),
         concerns::store(config, &view),
         concerns::reports(config)?,
+        concerns::members(config).await,
     ];
+    found.extend(certificate::certificates(config, OffsetDateTime::now_utc()));
     let session = Ovs::start(&config.ovs_db, cancel).session(OVS).await?;
     let replica = session.monitor.replica();
     found.push(concerns::southbound(config, &view, &replica).await);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::attached::BOOT;
+use crate::brake;
 use crate::config::Config;
-use crate::pause;
+use crate::{pause, southbound};
 
 /// What is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +44,15 @@ impl Files {
             state.join(".view.new"),
             state.join(BOOT),
             state.join(format!(".{BOOT}.new")),
+            state.join(southbound::FILE),
+            state.join(format!(".{}.new", southbound::FILE)),
             state.join(pause::FILE),
             state.join(format!(".{}.new", pause::FILE)),
             config.cni_socket.clone(),
             socket_aside.into(),
         ];
-        found.extend(single.into_iter().filter(|path| path.symlink_metadata().is_ok()));
+        let single = single.into_iter().chain(brake::files(state));
+        found.extend(single.filter(|path| path.symlink_metadata().is_ok()));
         let mut dirs = vec![attached.clone(), queue, config.tombstones.clone(), state.clone()];
         dirs.extend(config.cni_socket.parent().map(Path::to_owned));
         Ok(Self { attached, found, untold, dirs })
@@ -116,15 +120,23 @@ mod tests {
             cni_socket: at("run/cni.sock"),
             ..Config::sample()
         };
-        for file in
-            ["attached/c1", "queue/1", "queue/.2.new", "tombstones/c2@eth0.json", "view", "paused"]
-        {
+        for file in [
+            "attached/c1",
+            "queue/1",
+            "queue/.2.new",
+            "tombstones/c2@eth0.json",
+            "view",
+            "paused",
+            "southbound",
+            "brake",
+            "brake.released",
+        ] {
             fs::write(at("state").join(file), "").unwrap();
         }
         fs::write(at("run/cni.sock"), "").unwrap();
         fs::write(at("run/theirs"), "").unwrap();
         let files = Files::of(&config).unwrap();
-        assert_eq!((files.all().count(), files.untold()), (7 + 5, 2));
+        assert_eq!((files.all().count(), files.untold()), (10 + 5, 2));
         files.remove().unwrap();
         files.remove().unwrap();
         let left: Vec<_> =

@@ -80,6 +80,7 @@ async fn answer<A: Attachments>(request: Request, shared: &Arc<Shared<A>>) -> Re
     if let Err(refused) = check(&request) {
         return Response::Error(refused);
     }
+    let (name, begun) = (name(&request.command), Instant::now());
     let allowed = Duration::from_millis(request.deadline_ms).min(shared.limits.request_time_max);
     let deadline = Instant::now() + allowed;
     let answered = match request.command {
@@ -93,7 +94,22 @@ async fn answer<A: Attachments>(request: Request, shared: &Arc<Shared<A>>) -> Re
             format!("{} is not provided by this release of the node agent", String::from(other)),
         )),
     };
+    if let Some(name) = name {
+        shared.meter.answered(name, begun.elapsed(), answered.as_ref().err());
+    }
     answered.unwrap_or_else(Response::Error)
+}
+
+/// By which name a command is counted: whoever invents others makes no numbers.
+fn name(command: &Command) -> Option<&'static str> {
+    Some(match command {
+        Command::Add => "ADD",
+        Command::Del => "DEL",
+        Command::Check => "CHECK",
+        Command::Gc => "GC",
+        Command::Status => "STATUS",
+        _ => return None,
+    })
 }
 
 fn check(request: &Request) -> Result<(), CniError> {

@@ -14,6 +14,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use crate::metrics::Meter;
+
 use super::{Attachments, BindError, bind, connection, turns::Turns};
 
 /// How long to wait when no connection can be accepted (no file descriptors left).
@@ -55,6 +57,7 @@ pub struct Server {
     listener: UnixListener,
     path: PathBuf,
     limits: Limits,
+    meter: Meter,
 }
 
 /// What all connections share.
@@ -62,6 +65,7 @@ pub struct Server {
 pub(super) struct Shared<A> {
     pub(super) attachments: A,
     pub(super) limits: Limits,
+    pub(super) meter: Meter,
     pub(super) adds: Arc<Semaphore>,
     pub(super) dels: Arc<Semaphore>,
     pub(super) checks: Arc<Semaphore>,
@@ -79,7 +83,13 @@ impl Server {
     /// [`BindError`]; a live agent and what is not a socket are left alone.
     pub async fn bind(path: &Path, limits: Limits) -> Result<Self, BindError> {
         let listener = bind::listen(path).await?;
-        Ok(Self { listener, path: path.to_owned(), limits })
+        Ok(Self { listener, path: path.to_owned(), limits, meter: Meter::default() })
+    }
+
+    /// Counts there what is asked for, and how it ends.
+    #[must_use]
+    pub fn counted(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     /// Serves until `shutdown`, then waits for the work that has begun.
@@ -87,7 +97,7 @@ impl Server {
     /// The socket's file stays: to a plugin it is as absent as none, and a successor may have put
     /// its own there already.
     pub async fn serve(self, attachments: impl Attachments, shutdown: CancellationToken) {
-        let Self { listener, path, limits } = self;
+        let Self { listener, path, limits, meter } = self;
         let connections = Arc::new(Semaphore::new(limits.connections_max));
         let shared = Arc::new(Shared {
             attachments,
@@ -95,6 +105,7 @@ impl Server {
             dels: Arc::new(Semaphore::new(limits.dels_max)),
             checks: Arc::new(Semaphore::new(limits.checks_max)),
             limits,
+            meter,
             turns: Turns::default(),
             running: TaskTracker::new(),
         });

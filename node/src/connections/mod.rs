@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::grievance::Grievance;
 use crate::keep::{self, Concern, Ground, PERIOD};
 use crate::link::{self, LinkError, Namespace};
+use crate::metrics::Meter;
 use crate::ovs::Session;
 use crate::ovs::daemon::{self, DaemonError};
 use crate::view::View;
@@ -66,7 +67,7 @@ pub(crate) async fn keep(
     progress: Progress,
     cancel: CancellationToken,
 ) {
-    keep::keep(Keeper::new(config, progress), ground, cancel).await;
+    keep::keep(Keeper::new(config, progress, &ground.meter), ground, cancel).await;
 }
 
 struct Keeper {
@@ -112,10 +113,10 @@ impl Concern for Keeper {
 }
 
 impl Keeper {
-    fn new(config: Arc<Config>, progress: Progress) -> Self {
+    fn new(config: Arc<Config>, progress: Progress, meter: &Meter) -> Self {
         let (settled, due) = (Instant::now(), Instant::now());
         let (borders, drawn, flows) = (BTreeMap::new(), None, None);
-        let (leaving, grievance) = (None, Grievance::default());
+        let (leaving, grievance) = (None, Grievance::of("connections", meter));
         Self { config, progress, borders, drawn, flows, leaving, settled, due, grievance }
     }
 

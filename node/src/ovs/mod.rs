@@ -89,6 +89,12 @@ impl Ovs {
         }
     }
 
+    /// The session, if there is one now.
+    #[must_use]
+    pub fn now(&self) -> Option<Session> {
+        self.sessions.borrow().clone()
+    }
+
     fn absent(&self) -> OvsError {
         OvsError::Absent(self.endpoint.clone())
     }

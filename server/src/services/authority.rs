@@ -6,13 +6,15 @@
 //! |----------|--------|------|----------|---------------------------------|------------------|
 //! | operator | yes    | yes  | all      | all but the leader's own        | yes              |
 //! | viewer   | yes    | yes  | all      | –                               | –                |
-//! | node     | yes    | –    | its own  | register itself, bind, tell     | –                |
+//! | node     | yes    | –³   | its own  | register, drain, bind, tell     | –                |
 //! | member   | yes    | yes  | all      | – (peers: `atoll-raft`)         | –                |
 //!
 //! ¹ Read, list, allocations, history, check, digest, rollout, what the state says of a packet. A plan
 //! is what would happen if its caller did it, so whoever may not write has none.
 //!
 //! ² What OVN's flows and a node's switch say of a packet: that costs a member and a node work.
+//!
+//! ³ But for the rollout: who leaves waits until no other node sends to it.
 
 use atoll_api::answer;
 use atoll_api::identity::{Caller, Identity, Role};
@@ -65,6 +67,15 @@ pub(super) fn may_read<T>(request: &Request<T>) -> Result<(), Status> {
         }
         _ => Ok(()),
     }
+}
+
+/// May the caller ask which nodes have which rules?
+///
+/// # Errors
+///
+/// As [`may_write`].
+pub(super) fn may_ask_rollout<T>(request: &Request<T>) -> Result<(), Status> {
+    caller(request).map(drop)
 }
 
 /// What may the caller watch if it asks for `asked`? `None` is everything.
@@ -143,6 +154,7 @@ fn authorize(actor: &Actor, operation: &Operation) -> Result<(), String> {
         ) => Err(format!("{actor} may not do this; only the store's leader does")),
         (Actor::Operator(_), _) => Ok(()),
         (Actor::Node(me), Operation::RegisterNode { node, .. })
+        | (Actor::Node(me), Operation::DrainNode { node, .. })
         | (Actor::Node(me), Operation::Inventory(Inventory { node, .. }))
         | (Actor::Node(me), Operation::Bind { node, .. } | Operation::Unbind { node, .. }) => {
             match node == me {
@@ -151,7 +163,7 @@ fn authorize(actor: &Actor, operation: &Operation) -> Result<(), String> {
             }
         }
         (Actor::Node(_), _) => Err(format!(
-            "{actor} may only register itself, bind its own pods and tell what it has plugged in; this \
+            "{actor} may only register and drain itself, bind its own pods and tell what it has plugged in; this \
              needs the role operator \
              (atolld pki issue --role operator)"
         )),
@@ -201,6 +213,9 @@ mod tests {
         };
         assert!(may_write(&me, &inventory("n1")).is_ok());
         denied(may_write(&me, &inventory("n2")), &["node/n1 may not act for node n2"]);
+        let drain = |name: &str| vec![Operation::DrainNode { node: node(name), drained: true }];
+        assert!(may_write(&me, &drain("n1")).is_ok());
+        denied(may_write(&me, &drain("n2")), &["node/n1 may not act for node n2"]);
         denied(may_write(&me, &delete()), &["node/n1 may only", "the role operator"]);
         let mixed = [register("n1"), delete()].concat();
         denied(may_write(&me, &mixed), &["node/n1 may only"]);
@@ -229,6 +244,7 @@ mod tests {
     fn a_node_watches_its_own_and_reads_nothing_else() {
         let me = from("node/n1");
         denied(may_read(&me), &["node/n1 may not read", "the role viewer"]);
+        assert!(may_ask_rollout(&me).is_ok());
         assert_eq!(may_watch(&me, None).unwrap(), Some(node("n1")));
         assert_eq!(may_watch(&me, Some(node("n1"))).unwrap(), Some(node("n1")));
         denied(may_watch(&me, Some(node("n2"))), &["node/n1 may not watch for node n2"]);
@@ -242,6 +258,7 @@ mod tests {
         denied(may_read(&nobody), &["nobody knows who calls"]);
         denied(may_write(&nobody, &[]), &["nobody knows who calls"]);
         denied(may_watch(&nobody, None), &["nobody knows who calls"]);
+        denied(may_ask_rollout(&nobody), &["nobody knows who calls"]);
         denied(may_operate(&nobody), &["nobody knows who calls"]);
         denied(may_trace(&nobody), &["nobody knows who calls"]);
     }

@@ -11,7 +11,7 @@ use atoll_api::proto::nodes_server::Nodes as NodesApi;
 use atoll_api::proto::{
     Applied, HeartbeatRequest, HeartbeatResponse, NodeRollout, RolloutRequest, RolloutResponse,
 };
-use atoll_model::{Actor, NodeName, Operation, Outcome, Revision, Txn};
+use atoll_model::{Actor, Node, NodeName, Operation, Outcome, Revision, Txn};
 use atoll_raft::Store;
 use atoll_store::State;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::authority::{may_read, may_tell_of};
+use super::authority::{may_ask_rollout, may_tell_of};
 use crate::central::LocalCentral;
 use crate::gateways::{All, Heard, Judge, PERIOD, SILENT, orders};
 use crate::traces::Traces;
@@ -222,11 +222,20 @@ impl NodesApi for NodesService {
         if published.state.node(&name).is_none() {
             return Err(answer::invalid(format!("there is no node {name}")));
         }
-        let HeartbeatRequest { applied, neighbours, traced, listen_ms, paused, .. } =
-            request.into_inner();
+        let HeartbeatRequest {
+            applied,
+            neighbours,
+            traced,
+            listen_ms,
+            paused,
+            drained,
+            braked,
+            ..
+        } = request.into_inner();
         let (applied, now) = (applied.unwrap_or_default(), Instant::now());
-        let told = Heard { paused, ..Heard::new(applied, neighbours, now) };
-        let paused = told.paused.clone();
+        let told = Heard { paused, drained, braked, ..Heard::new(applied, neighbours, now) };
+        let others = |it: &Heard| (it.paused.clone(), it.drained, it.braked.clone());
+        let now_others = others(&told);
         self.heard.send_if_modified(|heard| {
             let Some(before) = heard.insert(name.clone(), told) else {
                 // Whoever is new may have come in the place of one that is gone.
@@ -234,7 +243,7 @@ impl NodesApi for NodesService {
                 return true;
             };
             // Who listens waits for news, not for signs of life.
-            before.applied != applied || before.paused != paused
+            before.applied != applied || others(&before) != now_others
         });
         drop(published);
         self.traces.answered(&name, traced);
@@ -248,7 +257,7 @@ impl NodesApi for NodesService {
         &self,
         request: Request<RolloutRequest>,
     ) -> Result<Response<RolloutResponse>, Status> {
-        may_read(&request)?;
+        may_ask_rollout(&request)?;
         let RolloutRequest { revision, listen_ms } = request.into_inner();
         let listen = Duration::from_millis(listen_ms.into()).min(LISTEN_MOST);
         let (deadline, mut heard) = (Instant::now() + listen, self.heard.subscribe());
@@ -302,11 +311,45 @@ fn rollout(
             silent: heard.is_none_or(|it| it.silence(now) > SILENT),
             installed: missing.is_empty(),
             missing,
-            lost: lost.get(&node.spec.name).cloned().unwrap_or_default(),
+            lost: no_gateway(state, node, lost),
             paused: heard.map(|it| it.paused.clone()).unwrap_or_default(),
+            drained: drained(state, node, heard),
+            braked: heard.map(|it| it.braked.clone()).unwrap_or_default(),
         }
     });
     RolloutResponse { revision: needed.flows, nodes: nodes.collect(), projected: None }
+}
+
+/// Why no centralized subnet leaves by a node that one names, a sentence; empty if one may.
+fn no_gateway(state: &State, node: &Node, lost: &BTreeMap<NodeName, String>) -> String {
+    let name = &node.spec.name;
+    match lost.get(name) {
+        Some(why) => why.clone(),
+        None if node.drained && state.is_gateway(name) => "it is drained".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// That a node is to be emptied, and what stands against it, a sentence; empty if it is not.
+/// O(subnets) of one that is.
+fn drained(state: &State, node: &Node, heard: Option<&Heard>) -> String {
+    if !node.drained {
+        return String::new();
+    }
+    let takes_none = match heard.is_some_and(|it| it.drained) {
+        true => "it takes no new pods",
+        false => "its agent has not said yet that it takes no new pods",
+    };
+    let name = &node.spec.name;
+    let leave = state.subnets().filter(|it| it.active_gateways.contains(name));
+    let leave: Vec<&str> = leave.map(|it| it.spec.name.as_str()).collect();
+    match leave.is_empty() {
+        true => takes_none.to_owned(),
+        false => format!(
+            "{takes_none}; these still leave by it, no other of their gateways is ready: {}",
+            leave.join(", ")
+        ),
+    }
 }
 
 /// What a node lacks, a sentence; empty if nothing.

@@ -121,6 +121,7 @@ impl From<&model::Node> for proto::Node {
             node_epoch: node.node_epoch,
             ready: node.ready,
             fenced: node.fenced,
+            drained: node.drained,
             inventory_at: node.inventory_at.map(|revision| revision.0),
             conflicts: node.conflicts.clone(),
             created: node.created.0,

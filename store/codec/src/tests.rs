@@ -303,6 +303,8 @@ fn inventories_lists_and_what_follows_from_them_come_back_as_they_went() {
     let operations = vec![
         Operation::Inventory(Inventory { node: node.clone(), node_epoch, seen, pods: vec![live] }),
         Operation::FenceNode { node: node.clone(), node_epoch },
+        Operation::DrainNode { node: node.clone(), drained: true },
+        Operation::DrainNode { node: node.clone(), drained: false },
         Operation::WaiveNode(node.clone()),
         Operation::ObserveAbsence { list, absent: vec![(key.clone(), uid.clone())] },
         Operation::ResumeJanitor { apiserver: uid.clone() },
@@ -343,6 +345,16 @@ fn inventories_lists_and_what_follows_from_them_come_back_as_they_went() {
     assert_eq!(decode_txn(&encode_txn(&asked)).unwrap(), asked);
 }
 
+/// What members have in their logs since nodes can be drained.
+#[test]
+fn a_drain_is_written_as_it_ever_was() {
+    let drain = |drained| Operation::DrainNode { node: NodeName::new("n1").unwrap(), drained };
+    let golden = include_bytes!("../golden/txn-drain-1.bin");
+    let put = Txn { operations: vec![drain(true), drain(false)], ..txn() };
+    assert_eq!(decode_txn(golden).unwrap(), put);
+    assert_eq!(encode_txn(&put), golden, "the encoding is stable as well");
+}
+
 #[test]
 fn nodes_and_subnets_come_back_with_what_was_added_to_them() {
     let node = Node {
@@ -357,6 +369,7 @@ fn nodes_and_subnets_come_back_with_what_was_added_to_them() {
         node_epoch: 3,
         ready: false,
         fenced: true,
+        drained: true,
         inventory_at: Some(Revision(4)),
         conflicts: vec!["pod a/p and pod a/q".into()],
         created: Revision(1),

@@ -203,6 +203,7 @@ impl TryFrom<&proto::Node> for model::Node {
             node_epoch: node.node_epoch,
             ready: node.ready,
             fenced: node.fenced,
+            drained: node.drained,
             inventory_at: node.inventory_at.map(model::Revision),
             conflicts: node.conflicts.clone(),
             created: model::Revision(node.created),

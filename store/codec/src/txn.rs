@@ -73,8 +73,8 @@ impl From<&model::Operation> for proto::Operation {
     fn from(operation: &model::Operation) -> Self {
         use model::Operation as Op;
         use proto::operation::{
-            FenceNode, Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet, RegisterNode,
-            Release, Tick, WorkloadIdentity,
+            DrainNode, FenceNode, Kind, NodeReady, PodIdentity, PutNamespace, PutSubnet,
+            RegisterNode, Release, Tick, WorkloadIdentity,
         };
         let kind = match operation {
             Op::PutSubnet(spec, from) => {
@@ -127,6 +127,9 @@ impl From<&model::Operation> for proto::Operation {
             Op::Inventory(it) => Kind::Inventory(it.into()),
             Op::FenceNode { node, node_epoch } => {
                 Kind::FenceNode(FenceNode { node: node.to_string(), node_epoch: *node_epoch })
+            }
+            Op::DrainNode { node, drained } => {
+                Kind::DrainNode(DrainNode { node: node.to_string(), drained: *drained })
             }
             Op::WaiveNode(node) => Kind::WaiveNode(node.to_string()),
             Op::ObserveAbsence { list, absent } => Kind::ObserveAbsence(absence(list, absent)),
@@ -209,6 +212,9 @@ impl TryFrom<&proto::Operation> for model::Operation {
                 node: name("fence_node.node", &it.node)?,
                 node_epoch: it.node_epoch,
             },
+            Kind::DrainNode(it) => {
+                Self::DrainNode { node: name("drain_node.node", &it.node)?, drained: it.drained }
+            }
             Kind::WaiveNode(text) => Self::WaiveNode(name("waive_node", text)?),
             Kind::ObserveAbsence(it) => from_absence(it)?,
             Kind::ResumeJanitor(text) => {

@@ -245,6 +245,9 @@ pub struct Node {
     /// Somebody vouches that the machine is off: nobody is plugged in there. Until its agent
     /// registers anew.
     pub fenced: bool,
+    /// It takes no new pods, and no centralized subnet that can leave by another node leaves by it. Until
+    /// somebody takes that back.
+    pub drained: bool,
     /// The entry that first took in an inventory of its agent's present life (after a restore: since
     /// then), or said that there is none to wait for.
     pub inventory_at: Option<Revision>,

@@ -127,6 +127,17 @@ pub enum Operation {
         /// The life of its agent that is meant, so that a later one is not hit.
         node_epoch: u64,
     },
+    /// A node is to be emptied, or is not any more: centralized subnets leave by another of their nodes
+    /// that is ready, and its agent takes no new pods. Pods that run there stay. Another machine of its
+    /// name is not drained. The same again changes nothing.
+    ///
+    /// Refused: `NodeUnknown`. O(subnets that name it as a gateway).
+    DrainNode {
+        /// The node.
+        node: NodeName,
+        /// Whether it is to be emptied.
+        drained: bool,
+    },
     /// After a restore: an operator goes on without the node's inventory, or without what of it is in
     /// conflict.
     ///
@@ -267,6 +278,7 @@ impl Operation {
             | Self::DeleteReservation(_)
             | Self::FenceNode { .. }
             | Self::NodeReady { .. }
+            | Self::DrainNode { .. }
             | Self::SetCentral(_) => true,
             Self::PutSubnet(..)
             | Self::PutNamespace(..)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use atoll_model::{
-    AllocationState, Change, Object, Operation, Outcome, Precondition, Refusal, Reply, Txn,
+    AllocationState, Change, Node, Object, Operation, Outcome, Precondition, Refusal, Reply, Txn,
     WaitReason,
 };
 
@@ -27,7 +27,7 @@ macro_rules! kinds {
 kinds!(operation, OPERATIONS, Operation: PutSubnet DeleteSubnet PutNamespace DeleteNamespace
     PutNode DeleteNode RegisterNode NodeReady PutPod DeletePod Bind Unbind Release PutQos DeleteQos
     PutMirror DeleteMirror SetCentral PutSettings PutWorkload DeleteWorkload PutReservation
-    DeleteReservation Tick DigestMark DeleteSubnetWhenEmpty Inventory FenceNode WaiveNode
+    DeleteReservation Tick DigestMark DeleteSubnetWhenEmpty Inventory FenceNode DrainNode WaiveNode
     ObserveAbsence ResumeJanitor Reconcile);
 kinds!(refusal, REFUSALS, Refusal: NotSetUp SubnetUnknown NodeUnknown PodUnknown PodReplaced
     PodElsewhere PodWaiting SubnetOverlaps SubnetHoldsNode SubnetInvalid QosInvalid PodInvalid
@@ -43,6 +43,7 @@ kinds!(outcome, OUTCOMES, Outcome: Applied Refused);
 const RARE: &[&str] = &[
     "confirmed",
     "conflict",
+    "drained",
     "fenced",
     "finished",
     "gateway moved",
@@ -188,6 +189,19 @@ impl Counts {
     }
 }
 
+/// What is rare in a change of a node.
+fn rare_of_node(old: &Node, new: &Node) -> Option<&'static str> {
+    if !old.fenced && new.fenced {
+        Some("fenced")
+    } else if !old.drained && new.drained {
+        Some("drained")
+    } else if old.conflicts.is_empty() && !new.conflicts.is_empty() {
+        Some("conflict")
+    } else {
+        None
+    }
+}
+
 /// What is rare in a change.
 fn rare(change: &Change) -> Option<&'static str> {
     let Change { before, after, .. } = change;
@@ -239,15 +253,7 @@ fn rare(change: &Change) -> Option<&'static str> {
         }
         (Some(Object::Subnet(_)), None) => "subnet deleted",
         (Some(Object::Node(_)), None) => "node deleted",
-        (Some(Object::Node(old)), Some(Object::Node(new))) => {
-            if !old.fenced && new.fenced {
-                "fenced"
-            } else if old.conflicts.is_empty() && !new.conflicts.is_empty() {
-                "conflict"
-            } else {
-                return None;
-            }
-        }
+        (Some(Object::Node(old)), Some(Object::Node(new))) => return rare_of_node(old, new),
         (None, Some(Object::Sighting(_))) => "sighted",
         (Some(Object::Sighting(old)), Some(Object::Sighting(new))) if !old.twice && new.twice => {
             "sighted twice"

@@ -64,6 +64,7 @@ struct Node {
     uid: Uid,
     ready: bool,
     fenced: bool,
+    drained: bool,
     agent: Option<(ChassisName, IpAddr)>,
     epoch: u64,
     /// When it told last, or need not tell.
@@ -219,6 +220,7 @@ impl Naive {
             }
             Operation::RegisterNode { node, .. }
             | Operation::NodeReady { node, .. }
+            | Operation::DrainNode { node, .. }
             | Operation::FenceNode { node, .. }
             | Operation::WaiveNode(node) => named(node),
             Operation::Inventory(it) => return self.accepts_inventory(it),
@@ -295,10 +297,8 @@ impl Naive {
             }
             Operation::PutNode(spec) => self.put_node(&spec.name, &spec.uid),
             Operation::DeleteNode(name) => self.delete_node(name),
-            Operation::NodeReady { node, ready } => {
-                let mut nodes = self.nodes.iter_mut();
-                nodes.find(|it| it.name == *node).unwrap().ready = *ready;
-            }
+            Operation::NodeReady { node, ready } => self.node(node).ready = *ready,
+            Operation::DrainNode { node, drained } => self.node(node).drained = *drained,
             Operation::PutSettings(settings) => self.settings = Some(settings.clone()),
             Operation::PutWorkload(spec) => self.put_set(spec),
             Operation::DeleteWorkload(key, uid) => self.delete_set(key, uid),
@@ -338,6 +338,10 @@ impl Naive {
             | Operation::SetCentral(_)
             | Operation::Tick => {}
         }
+    }
+
+    fn node(&mut self, name: &NodeName) -> &mut Node {
+        self.nodes.iter_mut().find(|it| it.name == *name).unwrap()
     }
 
     fn operate_on_pod(&mut self, operation: &Operation) {
@@ -392,6 +396,7 @@ impl Naive {
         if let Some(known) = self.nodes.iter_mut().find(|it| it.name == *name) {
             if known.uid != *uid {
                 (known.ready, known.fenced, known.agent) = (false, false, None);
+                known.drained = false;
                 known.epoch += 1;
                 known.uid = uid.clone();
                 self.begin_life(name);
@@ -416,6 +421,7 @@ impl Naive {
             uid: uid.clone(),
             ready: false,
             fenced: false,
+            drained: false,
             agent: None,
             epoch: 0,
             told: None,
@@ -442,7 +448,7 @@ impl Naive {
         let ready: Vec<NodeName> = self
             .nodes
             .iter()
-            .filter(|it| it.ready && !it.fenced)
+            .filter(|it| it.ready && !it.fenced && !it.drained)
             .map(|it| it.name.clone())
             .collect();
         for subnet in &mut self.subnets {

@@ -426,6 +426,8 @@ fn others() -> impl Strategy<Value = Operation> {
             }),
         14 => (node_name(), prop::bool::weighted(0.6))
             .prop_map(|(name, ready)| Operation::NodeReady { node: node(name), ready }),
+        2 => (node_name(), any::<bool>())
+            .prop_map(|(name, drained)| Operation::DrainNode { node: node(name), drained }),
         3 => node_name().prop_map(|name| Operation::DeleteNode(node(name))),
         3 => (node_name(), select(&["c1", "c2"][..])).prop_map(|(name, chassis)| {
             let (chassis, encap) = (chassis.parse().unwrap(), "172.30.0.1".parse().unwrap());

@@ -78,7 +78,7 @@ pub use kubelet::IMAGE;
 pub use kubernetes::Kubernetes;
 pub use member::Member;
 pub(crate) use member::RaftConfig;
-pub use names::{LabName, Underlay};
+pub use names::{LabName, METRICS_PORT, Underlay};
 pub use node::Node;
 pub use options::{CentralMode, NODES_MAX, Options};
 pub use others::OthersCentral;

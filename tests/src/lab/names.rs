@@ -19,6 +19,9 @@ pub(super) const V6_LEN: u8 = 64;
 /// Where every member serves its API.
 pub(super) const API_PORT: u16 = 7400;
 
+/// Where agents tell their metrics.
+pub const METRICS_PORT: u16 = 7410;
+
 /// Where an apiserver asks it, if it does.
 pub(super) const WEBHOOK_PORT: u16 = 7443;
 

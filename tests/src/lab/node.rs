@@ -17,7 +17,9 @@ use super::files::remove_if_there;
 use super::kube_proxy::ProxyMode;
 use super::kubernetes::Kubernetes;
 use super::member::wait_for_socket;
-use super::names::{API_PORT, LabName, Underlay, V4_LEN, member_address, tunnel_address};
+use super::names::{
+    API_PORT, LabName, METRICS_PORT, Underlay, V4_LEN, member_address, tunnel_address,
+};
 use super::options::CentralMode;
 use super::others_pki;
 use super::pki::{self, TlsConfig};
@@ -382,6 +384,7 @@ impl Node {
             encap_ip: tunnel_address(self.index).to_string(),
             datapath_type: "netdev",
             mtu: POD_MTU,
+            metrics_listen: format!("0.0.0.0:{METRICS_PORT}"),
             tunnel: self.tunnel_mbit.map(|rate_mbit| TunnelConfig {
                 interface: Underlay::Tunnel.interface(),
                 rate_mbit,
@@ -434,6 +437,7 @@ struct AgentConfig {
     encap_ip: String,
     datapath_type: &'static str,
     mtu: u16,
+    metrics_listen: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel: Option<TunnelConfig>,
     tls: TlsConfig,

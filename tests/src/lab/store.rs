@@ -12,10 +12,11 @@ use atoll_api::proto::{Kind, StatusResponse};
 use atoll_api::{Client, Credentials, Endpoint};
 use atoll_model::{
     Allocation, NamespaceName, NodeName, NodeSpec as ModelNodeSpec, Object, ObjectKey, Operation,
-    Outcome, PodKey, PodSpec as ModelPodSpec, PortName, Precondition, Refusal, Uid,
+    Outcome, PodKey, PodSpec as ModelPodSpec, PortName, Precondition, Refusal, Sandbox, Uid,
 };
 
 use super::error::Refused;
+use super::pod::Pod;
 use super::request;
 use crate::wait::wait_until;
 
@@ -222,6 +223,24 @@ impl Store {
             Answer::Refused(Refusal::PodUnknown(_) | Refusal::PodReplaced { .. }) => Ok(()),
             answer => answer.accepted(),
         }
+    }
+
+    /// Ends a pod that is plugged in as if its node had never said so: nothing names it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] by the store, or that it did not answer.
+    pub async fn lose_pod(&self, pod: &Pod) -> Result<()> {
+        let (namespace, name) = (&pod.name.namespace, &pod.name.name);
+        let unbind = Operation::Unbind {
+            key: pod_key(namespace, name)?,
+            uid: Uid::new(&pod.uid)?,
+            node: NodeName::new(&format!("n{}", pod.node))?,
+            sandbox: Sandbox::new(&pod.container_id)?,
+            bound_at: None,
+        };
+        self.do_one(unbind).await?.accepted()?;
+        self.delete_pod(namespace, name, &pod.uid).await
     }
 
     /// What the store holds of a pod; `None` if nothing.

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that the functions here are a test's")]
 
+mod brake;
 mod cleanup;
 mod crowd;
 mod cut_off;
 mod hostile;
 mod killed;
+mod metrics;
 mod paused;
 mod restart;
 mod status;

@@ -76,7 +76,7 @@ async fn is_paused(lab: &Lab) -> Result<()> {
     .await
 }
 
-async fn said(lab: &Lab, word: &str) -> Result<String> {
+pub(crate) async fn said(lab: &Lab, word: &str) -> Result<String> {
     let node = lab.node(1)?;
     let mut command = node.space()?.command(program("atoll-node"));
     command.args([word, "--config"]).arg(node.dir().join("atoll-node.toml"));

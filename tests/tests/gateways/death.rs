@@ -97,7 +97,7 @@ pub(crate) async fn campaign(lab: &Lab, rounds: u32, report: &mut Report) -> Res
     Ok(())
 }
 
-fn count(many: usize) -> f64 {
+pub(crate) fn count(many: usize) -> f64 {
     f64::from(u32::try_from(many).unwrap_or(u32::MAX))
 }
 
@@ -172,7 +172,7 @@ async fn round(
 
 /// Whether a frame comes from a field's pods. A node that has forgotten a translation answers what
 /// still comes for it, as itself.
-fn is_of(field: &Field, frame: &Frame) -> bool {
+pub(crate) fn is_of(field: &Field, frame: &Frame) -> bool {
     frame.port == field.port && (field.holds(frame.from) || !frame.is_reset)
 }
 
@@ -191,7 +191,7 @@ async fn settled(lab: &Lab) -> Result<u8> {
 }
 
 /// Waits until the rules are in force on all nodes.
-async fn whole(lab: &Lab) -> Result<()> {
+pub(crate) async fn whole(lab: &Lab) -> Result<()> {
     wait_until(WHOLE, "all nodes to have the rules", || async {
         let said = atollctl(lab, &["ovn", "rollout", "--wait", "30"], "").await?;
         ensure!(said.status == 0, "{}", said.err);
@@ -234,7 +234,10 @@ async fn answered_again(talkers: &[(String, Talker)], begun: u128) -> Result<()>
 }
 
 /// The longest time between two answers since the fault, by kind of talk.
-fn outages(talkers: &[(String, Talker)], begun: u128) -> Result<BTreeMap<&'static str, f64>> {
+pub(crate) fn outages(
+    talkers: &[(String, Talker)],
+    begun: u128,
+) -> Result<BTreeMap<&'static str, f64>> {
     let mut longest: BTreeMap<&'static str, f64> = BTreeMap::new();
     for (who, talker) in talkers {
         let mut heard = talker.heard()?;

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "who waits for long wants to see how far it is")]
 
 mod death;
+mod drain;
 mod field;
 mod switches;
 
@@ -33,6 +34,17 @@ async fn a_gateway_that_dies_is_replaced_and_nobody_outside_sees_anything_wrong(
     let lab = up().await;
     let mut report = Report::new("gateway-failover", "make gateways");
     let done = death::campaign(&lab, told("ATOLL_GATEWAY_ROUNDS", 1), &mut report).await;
+    report.save().unwrap();
+    done.unwrap();
+    let failures = report.failures();
+    assert!(failures.is_empty(), "targets missed: {failures:#?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_drained_is_left_without_a_pause_until_it_is_undrained() {
+    let lab = up().await;
+    let mut report = Report::new("gateway-drained", "make gateways");
+    let done = drain::campaign(&lab, &mut report).await;
     report.save().unwrap();
     done.unwrap();
     let failures = report.failures();

@@ -185,6 +185,7 @@ fn a_node_carries_its_leg_and_its_chassis_once_it_has_one() {
         node_epoch: 0,
         ready: true,
         fenced: false,
+        drained: false,
         inventory_at: None,
         conflicts: Vec::new(),
         created: Revision(1),

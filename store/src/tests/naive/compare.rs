@@ -104,6 +104,7 @@ impl Naive {
             let known = state.node(&node.name).unwrap_or_else(|| panic!("no node {}", node.name));
             let found = (known.node_epoch, known.fenced, known.ready, known.inventory_at);
             assert_eq!(found, (node.epoch, node.fenced, node.ready, node.told), "{}", node.name);
+            assert_eq!(known.drained, node.drained, "{}", node.name);
         }
         let found = state.sightings().map(|it| (it.uid.clone(), it.since, it.twice, it.unplugged));
         let known = self.sightings.iter();
@@ -200,6 +201,7 @@ fn node_of(it: &Node) -> super::Node {
         uid: it.spec.uid.clone(),
         ready: it.ready,
         fenced: it.fenced,
+        drained: it.drained,
         agent: it.chassis.clone().zip(it.encap),
         epoch: it.node_epoch,
         told: it.inventory_at,

@@ -405,6 +405,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "a drained node is chosen",
+        bug: "a subnet goes to a node that is to be emptied",
+        edits: &[edit(
+            "store/src/gateway.rs",
+            "node.ready && !node.fenced && !node.drained;",
+            "node.ready && !node.fenced;",
+        )],
+        tests: &[SEQUENCES],
+    },
+    Mutant {
         name: "list from the wrong ordinal",
         bug: "the first entry of a list is taken for ordinal 0, wherever the set begins",
         edits: &[edit(
