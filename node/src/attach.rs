@@ -1,8 +1,9 @@
 //! One pod, from the plugin's call to packets: the order of the steps, and how each is undone.
 //!
 //! ADD: what the store decided (from the cache) → veth pair → port on the bridge → the flows are
-//! in (an event) → the report to the store is on disk. Nothing waits for a member: a node whose
-//! store is away still plugs announced pods in. The way back is [`detach`].
+//! in (an event), and nobody else answers for the pod's addresses → the report to the store is on disk.
+//! Nothing waits for a member: a node whose store is away still plugs announced pods in. The way back
+//! is [`detach`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::ovs::port::{self, PodPort};
 use crate::ovs::{Ovs, Session, transact};
 use crate::pause::Pause;
 use crate::queue::{Happened, Queue, Report};
+use crate::rivals::{self, Ears, Rival};
 use crate::step::{Step, reached};
 use crate::view::View;
 use crate::{check, detach, held, southbound, status};
@@ -212,15 +214,25 @@ impl Attacher {
             return Err(later("the store was restored meanwhile; what it says now counts"));
         }
         let plan = port::plug(&spec, &session.monitor.replica());
-        transact(session, &plan)
-            .await
+        let (plugged, ears) = tokio::join!(transact(session, &plan), Ears::open(&link));
+        plugged
             .map_err(|error| failed("the pod's port could not be added to the bridge", error))?;
         reached(Step::Plugged);
         let left = request.deadline.saturating_duration_since(Instant::now() + UNDO);
-        port::wait_installed(session, &spec, left)
-            .await
-            .map_err(|error| self.not_installed(&error))?;
+        let installed = port::wait_installed(session, &spec, left);
+        let rival = match ears {
+            Ok(ears) => rivals::look(&ears, installed).await,
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(pod = %decided.pod.spec.key, error, "nobody is asked for the pod's addresses");
+                installed.await.map(|()| None)
+            }
+        };
+        let rival = rival.map_err(|error| self.not_installed(&error))?;
         reached(Step::Installed);
+        if let Some(rival) = rival {
+            return Err(taken(decided, rival));
+        }
         // First: after the report nothing may fail, or the store knows of a port that is undone.
         let added = added(&link, &attached.host, decided)?;
         let report = Report {
@@ -297,6 +309,16 @@ enum Undecided {
     NotYet(String),
     /// The store knows the pod and cannot serve it at present.
     Waiting(String),
+}
+
+/// Told to people by `kubectl describe`, as often as kubelet tries.
+fn taken(decided: &Decided, Rival { address, mac }: Rival) -> CniError {
+    let (pod, subnet) = (&decided.pod.spec.key, &decided.subnet.spec.name);
+    let why = format!(
+        "address {address} of pod {pod} is in use: somebody else in subnet {subnet} answers for it, at \
+         {mac}; end that, or exclude the address there and delete the pod, so that it gets another one"
+    );
+    CniError::new(Code::ADDRESS_IN_USE, why)
 }
 
 fn added(link: &PodLink, host: &link::Link, decided: &Decided) -> Result<Added, CniError> {

@@ -13,7 +13,7 @@
 //! * [`neighbours`]: gateways that this node watches, on the leader's behalf;
 //! * [`attach`], [`detach`]: one pod, from the plugin's call to packets, and the way back, in steps
 //!   at each of which the agent may die ([`step`]); [`check`]: whether it is still so;
-//!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
+//!   `rivals`: whether somebody else has its addresses; [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
 //! * `southbound`: since when a new pod could not be installed;
 //! * `keep`: the loop that each of the following has;
 //! * [`over`]: pods that the store has given up are unplugged, asked for or not;
@@ -60,6 +60,7 @@ pub mod mirror;
 pub mod over;
 pub mod pause;
 pub mod priority;
+mod rivals;
 mod southbound;
 pub mod status;
 pub mod step;

@@ -6,7 +6,7 @@
 //!
 //! Two halves:
 //! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
-//!   shows it, and [`announce`] tells its neighbours;
+//!   shows it, [`announce`] tells its neighbours, and [`frames`] speaks with them;
 //! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that
 //!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be;
 //!   [`share`] has marked packets leave an interface first, and [`drop_waiting`] drops those that
@@ -26,6 +26,7 @@
 mod addresses;
 mod announce;
 mod ethtool;
+mod frames;
 mod host;
 mod interface;
 mod links;
@@ -42,6 +43,7 @@ mod waiting;
 pub use addresses::AddressError;
 pub use announce::announce;
 pub use ethtool::OffloadError;
+pub use frames::{FramesError, frames};
 pub use host::{host_ifname, host_mac};
 pub use interface::{ConfigureError, Configured, InterfaceSpec, configure, raise_silent};
 pub use links::{Link, LinkError, delete, find, list};
