@@ -10,6 +10,7 @@
 //! fence) leaves nothing behind. What is not in another cluster's state, an earlier one, or one
 //! that is still being put together after a restore, says nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,10 @@ async fn pass(attacher: &Attacher, view: &View) -> bool {
     // `Ovs` itself says that it is away.
     let Ok(session) = attacher.ovs.session(OVS).await else { return false };
     let mut is_done = true;
-    for plugged in port::all_plugged(&session.monitor.replica()) {
+    // A sandbox is unplugged whole, whichever of its interfaces says so.
+    let plugged = port::all_plugged(&session.monitor.replica()).into_iter();
+    let sandboxes: BTreeMap<String, Plugged> = plugged.map(|it| (it.sandbox.clone(), it)).collect();
+    for plugged in sandboxes.into_values() {
         if is_over(attacher, view, &plugged).await {
             is_done &= unplug(attacher, plugged).await;
         }
@@ -87,7 +91,8 @@ fn follows(view: &View, at: &Lineage) -> bool {
 
 /// As a DEL of that sandbox, which kubelet may ask for before or after, or at the same time.
 async fn unplug(attacher: &Attacher, plugged: Plugged) -> bool {
-    let Plugged { namespace, name, uid, sandbox, ifname, .. } = plugged;
+    let Plugged { namespace, name, uid, sandbox, ifname, attachment, .. } = plugged;
+    let ifname = attachment.unwrap_or(ifname);
     let deadline = Instant::now() + TIME;
     let request = DelRequest { container_id: sandbox, ifname, netns: None, pod: None, deadline };
     match attacher.del(request).await {
