@@ -24,7 +24,7 @@ use crate::ovs::port::{self, InstallError};
 use crate::ovs::{Ovs, Session, transact};
 use crate::pause::Pause;
 use crate::queue::{Happened, Queue, Report};
-use crate::rivals::{self, Ears, Rival};
+use crate::rivals::{self, Ears, Look, Rival};
 use crate::step::{Step, reached};
 use crate::view::View;
 use crate::{check, detach, held, southbound, status};
@@ -98,6 +98,9 @@ impl Attachments for Attacher {
             tracing::warn!(pod = %decided.pod.spec.key, %error, in_use, "ADD failed");
             if !in_use {
                 detach::undo(&self.attached, &request.container_id, &session).await;
+                if error.code == Code::ADDRESS_IN_USE {
+                    self.take_back(&request, &decided).await;
+                }
             }
         }
         let added = made?;
@@ -213,40 +216,41 @@ impl Attacher {
         }
         let replica = session.monitor.replica();
         let plan: Vec<_> = nics.iter().flat_map(|nic| port::plug(&nic.port, &replica)).collect();
-        let listening = join_all(nics.iter().map(|nic| Ears::open(&nic.link)));
+        let listening = join_all(nics.iter().map(|nic| Ears::open(&nic.link, &nic.gateways)));
         let (plugged, ears) = tokio::join!(transact(session, &plan), listening);
         plugged
             .map_err(|error| failed("the pod's port could not be added to the bridge", error))?;
         reached(Step::Plugged);
         let left = request.deadline.saturating_duration_since(Instant::now() + UNDO);
-        let rivals = nics.iter().zip(ears).map(|(nic, ears)| installed(session, nic, ears, left));
-        let rivals = try_join_all(rivals).await.map_err(|error| self.not_installed(&error))?;
+        let looks = nics.iter().zip(ears).map(|(nic, ears)| {
+            let installed = port::wait_installed(session, &nic.port, left);
+            Look::until(heard(nic, ears), self.config.rival_wait, installed)
+        });
+        let looks = try_join_all(looks).await.map_err(|error| self.not_installed(&error))?;
         reached(Step::Installed);
+        // First: after the report nothing may fail but by a rival, who is told of too.
+        let each = nics.iter().zip(&attached).map(|(nic, it)| nic.added(it.host.mac, it.host.mtu));
+        let added = nic::together(each.collect::<Result<_, _>>()?);
+        // At the same time: to wait for rivals is to cost nothing.
+        let report = self.queue.push(report(Happened::Plugged, request, decided));
+        let (reported, rivals) = tokio::join!(report, join_all(looks.into_iter().map(Look::end)));
+        reported.map_err(|error| failed("the report to the store cannot be kept", error))?;
         if let Some((nic, rival)) = nics.iter().zip(rivals).find_map(|(nic, it)| Some((nic, it?))) {
             return Err(taken(nic, rival));
         }
-        // First: after the report nothing may fail, or the store knows of a port that is undone.
-        let each = nics.iter().zip(&attached).map(|(nic, it)| nic.added(it.host.mac, it.host.mtu));
-        let added = nic::together(each.collect::<Result<_, _>>()?);
-        let report = Report {
-            happened: Happened::Plugged,
-            namespace: request.pod.namespace.clone(),
-            name: request.pod.name.clone(),
-            uid: decided.pod.spec.uid.to_string(),
-            sandbox: sandbox.to_string(),
-        };
-        // At the same time: the disk takes longer.
-        let announced =
-            try_join_all(nics.iter().map(|nic| link::announce(&nic.link.netns, &nic.link.ifname)));
-        let (reported, announced) = tokio::join!(self.queue.push(report), announced);
-        reported.map_err(|error| failed("the report to the store cannot be kept", error))?;
-        if let Err(error) = announced {
-            // Neighbours find out by themselves, some seconds later.
-            let error = format!("{:#}", anyhow::Error::from(error));
-            tracing::warn!(pod = %decided.pod.spec.key, error, "neighbours were not told of the pod");
-        }
+        // Nobody waits for it, and nobody answers.
+        tokio::spawn(announce(nics));
         reached(Step::Reported);
         Ok(added)
+    }
+
+    /// The store may have been told of what is undone now.
+    async fn take_back(&self, request: &AddRequest, decided: &Decided) {
+        let pushed = self.queue.push(report(Happened::Unplugged, request, decided)).await;
+        if let Err(error) = pushed {
+            let pod = &decided.pod.spec.key;
+            tracing::warn!(%pod, %error, "the report to the store cannot be kept; a DEL tells it");
+        }
     }
 
     fn not_installed(&self, error: &InstallError) -> CniError {
@@ -274,20 +278,31 @@ pub(crate) fn given(view: &View, pod: &Pod) -> Option<Vec<Given>> {
     (given.len() == 1 + pod.spec.request.interfaces.len()).then_some(given)
 }
 
-/// Waits until an interface's flows are in, and looks for rivals meanwhile.
-async fn installed(
-    session: &Session,
-    nic: &Nic,
-    ears: Result<Ears, rivals::ListenError>,
-    left: Duration,
-) -> Result<Option<Rival>, InstallError> {
-    let installed = port::wait_installed(session, &nic.port, left);
-    match ears {
-        Ok(ears) => rivals::look(&ears, installed).await,
-        Err(error) => {
-            let (pod, error) = (&nic.port.key, format!("{:#}", anyhow::Error::from(error)));
-            tracing::warn!(%pod, error, "nobody is asked for the pod's addresses");
-            installed.await.map(|()| None)
+fn report(happened: Happened, request: &AddRequest, decided: &Decided) -> Report {
+    Report {
+        happened,
+        namespace: request.pod.namespace.clone(),
+        name: request.pod.name.clone(),
+        uid: decided.pod.spec.uid.to_string(),
+        sandbox: request.container_id.clone(),
+    }
+}
+
+/// None if nobody can be asked, which keeps no pod from its network.
+fn heard(nic: &Nic, ears: Result<Ears, rivals::ListenError>) -> Option<Ears> {
+    let told = ears.map_err(|error| {
+        let (pod, error) = (&nic.port.key, format!("{:#}", anyhow::Error::from(error)));
+        tracing::warn!(%pod, error, "nobody is asked for the pod's addresses");
+    });
+    told.ok()
+}
+
+/// Neighbours who are not told find out by themselves, some seconds later.
+async fn announce(nics: Vec<Nic>) {
+    for Nic { link, port, .. } in nics {
+        if let Err(error) = link::announce(&link.netns, &link.ifname).await {
+            let (pod, error) = (port.key, format!("{:#}", anyhow::Error::from(error)));
+            tracing::warn!(%pod, error, "neighbours were not told of the pod");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use atoll_api::tls::{CredentialsError, OthersTls};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
@@ -32,6 +33,8 @@ struct Raw {
     datapath_type: String,
     #[serde(default = "default_mtu")]
     mtu: u16,
+    #[serde(default = "default_rival_wait_ms")]
+    rival_wait_ms: u64,
     tunnel: Option<RawTunnel>,
     tls: Option<CertificateFiles>,
     southbound_tls: Option<OthersTls>,
@@ -43,6 +46,12 @@ struct RawTunnel {
     interface: String,
     rate_mbit: u32,
 }
+
+/// Nearly nothing beside what an ADD takes; on a quiet node another one's answer takes 1 ms, seldom 4.
+const RIVAL_WAIT_MS_DEFAULT: u64 = 5;
+
+/// Each ADD takes as long, and a runtime waits for half a minute.
+const RIVAL_WAIT_MS_MAX: u64 = 5_000;
 
 const NO_TLS: &str = "is missing: an agent shows its node's certificate. Make one with `atolld pki \
                       issue --role node` and name the files here (ca, cert, key); --insecure-dev \
@@ -78,6 +87,10 @@ fn default_mtu() -> u16 {
     MTU_DEFAULT
 }
 
+fn default_rival_wait_ms() -> u64 {
+    RIVAL_WAIT_MS_DEFAULT
+}
+
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -101,6 +114,8 @@ pub struct Config {
     pub datapath_type: String,
     /// MTU of pods in bytes, unless their subnet says otherwise.
     pub mtu: u16,
+    /// How long an ADD waits at least for somebody else who answers for the pod's addresses.
+    pub rival_wait: Duration,
     /// Where what important pods send leaves first; nowhere unless it is asked for.
     pub tunnel: Option<Tunnel>,
     /// This node's certificate; `None` with `--insecure-dev`, and then every endpoint is loopback.
@@ -198,6 +213,10 @@ impl Config {
         if raw.mtu < 1280 {
             return Err(value("mtu", format!("{} is below IPv6's minimum of 1280", raw.mtu)));
         }
+        if raw.rival_wait_ms > RIVAL_WAIT_MS_MAX {
+            let rule = format!("{} is more than {RIVAL_WAIT_MS_MAX}", raw.rival_wait_ms);
+            return Err(value("rival_wait_ms", rule));
+        }
         let southbound = match raw.southbound_tls {
             None => raw.tls.clone(),
             Some(theirs) => {
@@ -216,6 +235,7 @@ impl Config {
             encap_ip: raw.encap_ip,
             datapath_type: raw.datapath_type,
             mtu: raw.mtu,
+            rival_wait: Duration::from_millis(raw.rival_wait_ms),
             tunnel: raw.tunnel.map(Tunnel::parse).transpose()?,
             tls: raw.tls,
             southbound,
@@ -297,6 +317,8 @@ mod tests {
         assert!(message("10.0.0.1:7400", "nowhere").starts_with("endpoints"));
         assert!(message("\"n1\"", "\"N 1\"").starts_with("node: node name"));
         assert!(message("node =", "mtu = 500\nnode =").starts_with("mtu"));
+        let slow = message("node =", "rival_wait_ms = 6000\nnode =");
+        assert!(slow.starts_with("rival_wait_ms"), "{slow}");
         assert!(message("node =", "datapath_type = \"x\"\nnode =").starts_with("datapath_type"));
         let tunnel = |lines: &str| message("[tls]", &format!("[tunnel]\n{lines}\n[tls]"));
         assert!(tunnel("interface = \"e/1\"\nrate_mbit = 1").starts_with("tunnel.interface"));

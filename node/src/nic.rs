@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
-use atoll_model::{Allocation, Pod, Sandbox, Subnet};
+use atoll_model::{Allocation, Family, Pod, Sandbox, Subnet};
 
 use crate::attach::failed;
 use crate::cni::AddRequest;
@@ -33,6 +33,8 @@ pub(crate) struct Given {
 pub(crate) struct Nic {
     pub(crate) link: PodLink,
     pub(crate) port: PodPort,
+    /// Of its subnet, for each family that it has.
+    pub(crate) gateways: Vec<IpAddr>,
     given: Given,
 }
 
@@ -90,7 +92,10 @@ fn nic(
         routes,
         turn_off_tx_checksums: config.is_userspace(),
     };
-    Ok(Nic { link, port, given: given.clone() })
+    let families = [Family::V4, Family::V6].into_iter();
+    let net = |family| allocation.addresses.get(family).and(subnet.spec.net(family));
+    let gateways = families.filter_map(net).map(|net| net.gateway).collect();
+    Ok(Nic { link, port, gateways, given: given.clone() })
 }
 
 /// The name in the pod: the runtime's for the first interface, the pod's own for a further one.

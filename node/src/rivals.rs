@@ -7,9 +7,9 @@
 //! duplicate address detection (RFC 4862), from the pod's interface.
 //!
 //! It has to cost next to nothing. While the ADD waits until its flows are in, it asks again and
-//! again, and with each question for the subnet's gateway too, which OVN answers on this node: what
-//! comes back says that questions get out, and how long a word takes on a node that is as busy as it
-//! is now ([`Patience`]).
+//! again, and with each question for the subnet's gateway too, which OVN answers on this node, and
+//! without the router hearing of it: what comes back says that questions get out, and how long a word
+//! takes on a node that is as busy as it is now ([`Patience`]).
 //!
 //! Who can be asked nothing, or is not heard, has no rival: a probe that fails never keeps a pod from
 //! its network.
@@ -19,7 +19,9 @@ mod patience;
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until};
 
@@ -55,7 +57,7 @@ pub(crate) struct Ears {
     socket: Option<UdpSocket>,
     own: Mac,
     addresses: Vec<IpAddr>,
-    /// Of IPv4 only: those of IPv6 are answered by `ovn-controller`, not by the switch.
+    /// Of IPv4 if the pod has that: for IPv6 `ovn-controller` answers, which takes longer.
     gateway: Option<IpAddr>,
     questions: Vec<Vec<u8>>,
 }
@@ -72,21 +74,19 @@ impl Drop for Ears {
 }
 
 impl Ears {
-    /// On the interface of a pod, which is there.
+    /// On the interface of a pod, which is there, in a subnet with these gateways.
     ///
     /// # Errors
     ///
     /// [`ListenError`].
-    pub(crate) async fn open(link: &PodLink) -> Result<Self, ListenError> {
+    pub(crate) async fn open(link: &PodLink, gateways: &[IpAddr]) -> Result<Self, ListenError> {
         let socket = UdpSocket::from_std(link::frames(&link.netns, &link.ifname).await?)?;
         let own = link.mac;
         let addresses: Vec<IpAddr> = link.addresses.iter().map(|it| it.ip()).collect();
-        let has_v4 = addresses.iter().any(IpAddr::is_ipv4);
-        let mut gateways = link.routes.iter().filter_map(|route| route.gateway);
-        let gateway = gateways.find(|it| it.is_ipv4() && has_v4);
+        let gateway = gateways.iter().copied().min();
         // The gateway last: its answer says that the others were sent.
-        let asked = addresses.iter().copied().chain(gateway);
-        let questions = asked.map(|address| frame::probe(own, address)).collect();
+        let probes = addresses.iter().map(|address| frame::probe(own, *address));
+        let questions = probes.chain(gateway.map(|it| frame::question(own, it))).collect();
         Ok(Self { socket: Some(socket), own, addresses, gateway, questions })
     }
 
@@ -116,50 +116,86 @@ impl Ears {
         }
     }
 
+    /// Among what was said and not heard yet.
+    fn rival_at_last(&self) -> Option<Rival> {
+        let mut said = std::iter::from_fn(|| self.heard().now_or_never());
+        said.find_map(|claim| self.rival(claim))
+    }
+
     fn rival(&self, claim: Claim) -> Option<Rival> {
         let Claim { address, mac } = claim;
         (mac != self.own && self.addresses.contains(&address)).then_some(Rival { address, mac })
     }
 }
 
-/// Waits until the flows are in, and until whoever has one of the pod's addresses would have said so.
-///
-/// # Errors
-///
-/// That of `installed`.
-pub(crate) async fn look<E>(
-    ears: &Ears,
-    installed: impl Future<Output = Result<(), E>>,
-) -> Result<Option<Rival>, E> {
-    let mut installed = std::pin::pin!(installed);
-    let begun = Instant::now();
-    let mut patience = Patience::new(begun);
-    while let Some(next) = patience.next(Instant::now()) {
-        tokio::select! {
-            done = &mut installed, if !patience.is_installed() => {
-                done?;
-                ears.ask();
-                patience.installed(Instant::now());
+/// A look for rivals that has begun.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// None if nobody can be asked.
+    ears: Option<Ears>,
+    patience: Patience,
+    found: Option<Rival>,
+}
+
+impl Look {
+    /// Looks until the flows are in, or a rival was heard and the flows are in.
+    ///
+    /// # Errors
+    ///
+    /// That of `installed`.
+    pub(crate) async fn until<E>(
+        ears: Option<Ears>,
+        least: Duration,
+        installed: impl Future<Output = Result<(), E>>,
+    ) -> Result<Self, E> {
+        let patience = Patience::new(Instant::now(), least);
+        let mut look = Self { ears, patience, found: None };
+        let mut installed = std::pin::pin!(installed);
+        loop {
+            tokio::select! {
+                // What was said is heard, however late it is.
+                biased;
+                () = look.step() => {}
+                done = &mut installed => {
+                    done?;
+                    look.ears.iter().for_each(Ears::ask);
+                    look.patience.installed(Instant::now());
+                    return Ok(look);
+                }
             }
-            claim = ears.heard() => match ears.rival(claim) {
-                Some(rival) => {
-                    tracing::debug!(?rival, took = ?begun.elapsed(), ?patience, "a rival");
-                    return Ok(Some(rival));
+        }
+    }
+
+    /// Whoever has one of the pod's addresses, if he says so in time.
+    pub(crate) async fn end(mut self) -> Option<Rival> {
+        while self.ears.is_some() && self.found.is_none() && !self.patience.is_over(Instant::now())
+        {
+            self.step().await;
+        }
+        tracing::trace!(patience = ?self.patience, found = ?self.found, "looked for rivals");
+        self.found.or_else(|| self.ears.as_ref().and_then(Ears::rival_at_last))
+    }
+
+    /// Until something happens, or it has to be asked again; for ever if nothing is to be found out. Cancel
+    /// safe.
+    async fn step(&mut self) {
+        let (Some(ears), None) = (&self.ears, &self.found) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            claim = ears.heard() => {
+                self.found = ears.rival(claim);
+                let is_gateway = Some(claim.address) == ears.gateway;
+                if is_gateway && self.patience.answered(Instant::now()) {
+                    ears.ask();
                 }
-                None if Some(claim.address) == ears.gateway => {
-                    if patience.answered(Instant::now()) {
-                        ears.ask();
-                    }
-                }
-                None => {}
-            },
-            () = sleep_until(next) => {
-                if patience.is_due(Instant::now()) {
+            }
+            () = sleep_until(self.patience.next()) => {
+                if self.patience.is_due(Instant::now()) {
                     ears.ask();
                 }
             }
         }
     }
-    tracing::trace!(took = ?begun.elapsed(), ?patience, "no rival");
-    Ok(None)
 }

@@ -24,7 +24,7 @@ const IN_USE: u64 = 105;
 const SOON: Duration = Duration::from_secs(30);
 
 /// How often a rival has to be heard: each time.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 8;
 
 /// In a subnet, the pod's addresses and the one that the rival has, on a node.
 struct Case {
@@ -51,7 +51,10 @@ const SUBNETS: [(&str, &str, &str); 3] = [
 #[tokio::test]
 async fn an_add_is_refused_while_somebody_else_answers_for_an_address_of_the_pod() {
     let name = format!("u{}", &Uuid::new_v4().simple().to_string()[..8]).parse().unwrap();
-    let lab = ScopedLab::up(Options { members: 1, nodes: 2, ..Options::new(name) }).await.unwrap();
+    // Nodes, rivals and whatever else this machine does share two cores: an answer may take its time.
+    let rival_wait_ms = Some(1_000);
+    let options = Options { members: 1, nodes: 2, rival_wait_ms, ..Options::new(name) };
+    let lab = ScopedLab::up(options).await.unwrap();
     let mut report = Report::new("duplicate", "cargo test -p atoll-tests --test duplicate");
     let done = shows(&lab, &mut report).await;
     report.save().unwrap();
@@ -73,11 +76,12 @@ async fn refused_and_then_not(lab: &Lab, case: &Case, report: &mut Report) -> Re
     let Case { subnet, rival: address, node, .. } = case;
     let peer = run_pod(lab, &format!("{subnet}/peer"), 1).await?;
     let rival = Rival::connect(lab, subnet, *node).await?;
+    rival.has(address, true).await?;
+    // As soon as the store knows the pod, OVN answers other pods for it, and only the pod itself not.
+    rival.is_heard(&peer, address).await?;
     let pod = announce(lab, case).await?;
     let before = settled(lab, 1).await?;
 
-    rival.has(address, true).await?;
-    rival.is_heard(&peer, address).await?;
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         times.push(is_refused(lab, &pod, &rival, case, &before).await?);
@@ -86,23 +90,12 @@ async fn refused_and_then_not(lab: &Lab, case: &Case, report: &mut Report) -> Re
     report.note(&what, "ms", millis(times.into_iter().max().unwrap_or_default()));
 
     rival.has(address, false).await?;
-    let mut times = Vec::new();
-    for _ in 0..ROUNDS {
-        make_sandbox(lab, &pod).await?;
-        let added = add(lab, &pod).await?;
-        times.push(added.took);
-        let said = added.done()?;
-        let ips = said["ips"].as_array().context("no addresses")?;
-        ensure!(ips.len() == case.pod.len(), "{said}");
-        del(lab, &pod).await?.done()?;
-        end_sandbox(lab, &pod).await?;
-    }
-    times.sort();
-    report.note(
-        &format!("{subnet}: an ADD without a rival, median"),
-        "ms",
-        millis(times[ROUNDS / 2]),
-    );
+    make_sandbox(lab, &pod).await?;
+    let said = add(lab, &pod).await?.done()?;
+    let ips = said["ips"].as_array().context("no addresses")?;
+    ensure!(ips.len() == case.pod.len(), "{said}");
+    del(lab, &pod).await?.done()?;
+    end_sandbox(lab, &pod).await?;
 
     // It was there first: a repetition says so, and takes nothing away.
     make_sandbox(lab, &pod).await?;

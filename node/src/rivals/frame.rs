@@ -35,6 +35,27 @@ pub(super) fn probe(own: Mac, address: IpAddr) -> Vec<u8> {
     }
 }
 
+/// Asks for a gateway of this node's, in words that the switch answers by itself.
+pub(super) fn question(own: Mac, gateway: IpAddr) -> Vec<u8> {
+    match gateway {
+        IpAddr::V4(address) => arp_probe(own, address),
+        // To nobody OVN lets no answer through.
+        IpAddr::V6(address) => solicitation_of(own, link_local(own), address, &source(own)),
+    }
+}
+
+/// The address that the kernel gives an interface by itself (RFC 4291, appendix A).
+fn link_local(Mac([a, b, c, d, e, f]): Mac) -> Ipv6Addr {
+    let [high, low] = [[a ^ 2, b, c, 0xff], [0xfe, d, e, f]].map(u32::from_be_bytes);
+    let own = (u128::from(high) << 32) | u128::from(low);
+    Ipv6Addr::from((0xfe80 << 112) | own)
+}
+
+/// The option by which an answer finds its way.
+fn source(own: Mac) -> Vec<u8> {
+    [&[1, 1][..], &own.0].concat()
+}
+
 fn arp_probe(own: Mac, address: Ipv4Addr) -> Vec<u8> {
     let request = [0, 1];
     let (nobody, unknown) = ([0; 4], [0; 6]);
@@ -53,13 +74,17 @@ fn arp_probe(own: Mac, address: Ipv4Addr) -> Vec<u8> {
 }
 
 fn solicitation(own: Mac, target: Ipv6Addr) -> Vec<u8> {
+    solicitation_of(own, Ipv6Addr::UNSPECIFIED, target, &[])
+}
+
+fn solicitation_of(own: Mac, from: Ipv6Addr, target: Ipv6Addr, options: &[u8]) -> Vec<u8> {
     let target = target.octets();
     let [.., a, b, c] = target;
-    let (from, mut to) = ([0; 16], [0; 16]);
+    let (from, mut to) = (from.octets(), [0; 16]);
     to[..2].copy_from_slice(&[0xff, 0x02]);
     to[11..].copy_from_slice(&[1, 0xff, a, b, c]);
-    let message = [&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0][..], &target].concat();
-    let length = u8::try_from(message.len()).expect("24 bytes");
+    let message = [&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0][..], &target, options].concat();
+    let length = u8::try_from(message.len()).expect("32 bytes at most");
     let header = [0x60, 0, 0, 0, 0, length, ICMPV6, HOP_LIMIT];
     let pseudo = [&from[..], &to, &[0, 0, 0, length, 0, 0, 0, ICMPV6], &message].concat();
     let group = [0x33, 0x33, 0xff, a, b, c];
@@ -170,6 +195,17 @@ mod tests {
         assert_eq!(claim(&frame), None);
         let whole = [&frame[22..54], &[0, 0, 0, 24, 0, 0, 0, ICMPV6], &frame[54..]].concat();
         assert_eq!(checksum(&whole), [0, 0], "{:02x?}", &frame[56..58]);
+    }
+
+    #[test]
+    fn a_gateway_answers_to_the_address_that_the_kernel_gives() {
+        let v4 = "10.16.0.1".parse().unwrap();
+        assert_eq!(question(OWN, v4), probe(OWN, v4));
+        let frame = question(OWN, "fd00:10:16::1".parse().unwrap());
+        assert_eq!(frame[22..38], bytes("fe8000000000000008 0000fffe000005"));
+        assert_eq!(frame[78..], bytes("0101 0a0000000005"));
+        let whole = [&frame[22..54], &[0, 0, 0, 32, 0, 0, 0, ICMPV6], &frame[54..]].concat();
+        assert_eq!(checksum(&whole), [0, 0]);
     }
 
     #[test]

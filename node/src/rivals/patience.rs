@@ -1,8 +1,8 @@
 //! When to ask, and how long a rival is waited for. Pure.
 //!
-//! Questions get out once the port's flows are in. The gateway's answer says so, or else
-//! `ovn-installed`, which comes some milliseconds later. From the first question that surely got out a
-//! rival has several times as long as the gateway takes.
+//! The gateway's answer says that questions get out. From the first one that surely did a rival has
+//! several times as long as the gateway takes. `ovn-installed` alone says little: on a busy node the
+//! switch may come to a frame tens of milliseconds later.
 
 use std::time::Duration;
 
@@ -12,20 +12,21 @@ use tokio::time::Instant;
 const AGAIN: Duration = Duration::from_millis(5);
 const AGAIN_MAX: Duration = Duration::from_millis(100);
 
-/// How long a rival has at least and at most.
-const LEAST: Duration = Duration::from_millis(3);
-const MOST: Duration = Duration::from_millis(50);
+/// How long a rival has at most because the gateway was slow.
+const MOST: Duration = Duration::from_millis(100);
 
 /// The gateway is in this node's switch; a rival may be behind a tunnel, and is another machine.
-const TIMES: u32 = 4;
+const TIMES: u32 = 8;
 
-/// Without a gateway's answer: a part of the wait for flows, which is longer on a busy node too.
-const PART: u32 = 10;
+/// How long a gateway may be silent when the flows are said to be in. One that is silent for longer is
+/// none, or its node has other sorrows: the pod must not wait for it.
+const SILENT: Duration = Duration::from_millis(200);
 
 /// One look for rivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Patience {
-    begun: Instant,
+    /// How long a rival has at least.
+    least: Duration,
     asked: Instant,
     again: Duration,
     /// When it was asked and surely got out.
@@ -37,27 +38,28 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Nothing was asked yet.
-    pub(super) fn new(now: Instant) -> Self {
-        let (sure, until) = (None, None);
-        Self { begun: now, asked: now, again: AGAIN, sure, until, is_installed: false }
+    pub(super) fn new(now: Instant, least: Duration) -> Self {
+        Self { least, asked: now, again: AGAIN, sure: None, until: None, is_installed: false }
     }
 
-    /// The flows are said to be in.
-    pub(super) fn is_installed(&self) -> bool {
-        self.is_installed
+    /// Whoever has something to say has had his time.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.is_installed && self.until.is_some_and(|until| now >= until)
     }
 
-    /// When there is something to do if nothing happens before; none when it is over.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        match self.until {
-            Some(until) if self.is_installed => (now < until).then_some(until),
-            _ => Some(self.asked + self.again),
+    /// When there is something to do if nothing happens before.
+    pub(super) fn next(&self) -> Instant {
+        let again = self.asked + self.again;
+        match self.until.filter(|_| self.is_installed) {
+            Some(until) if self.sure.is_some() => until,
+            Some(until) => again.min(until),
+            None => again,
         }
     }
 
     /// Whether to ask now.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        if self.is_installed || now < self.asked + self.again {
+        if now < self.asked + self.again || (self.is_installed && self.sure.is_some()) {
             return false;
         }
         self.asked = now;
@@ -71,10 +73,11 @@ impl Patience {
         let is_first = self.sure.is_none();
         let took = now - self.sure.unwrap_or(self.asked);
         let since = *self.sure.get_or_insert(now);
-        let until = since + (took * TIMES).clamp(LEAST, MOST);
-        self.until = self.until.max(Some(until));
+        let until = Some(since + (took * TIMES).min(MOST).max(self.least));
         if is_first {
-            (self.asked, self.again) = (now, AGAIN_MAX);
+            (self.asked, self.again, self.until) = (now, AGAIN_MAX, until);
+        } else {
+            self.until = self.until.max(until);
         }
         is_first
     }
@@ -82,14 +85,17 @@ impl Patience {
     /// The flows are said to be in, and it is asked.
     pub(super) fn installed(&mut self, now: Instant) {
         (self.is_installed, self.asked) = (true, now);
-        let waited = now - self.begun;
-        self.until = self.until.or(Some(now + (waited / PART).clamp(LEAST, MOST)));
+        if self.sure.is_none() {
+            (self.again, self.until) = (AGAIN, Some(now + SILENT));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LEAST: Duration = Duration::from_millis(5);
 
     fn ms(number: u64) -> Duration {
         Duration::from_millis(number)
@@ -99,54 +105,70 @@ mod tests {
     #[test]
     fn it_is_over_at_once_if_a_rival_had_its_time_before_the_flows_were_said_to_be_in() {
         let begun = Instant::now();
-        let mut patience = Patience::new(begun);
-        assert_eq!(patience.next(begun), Some(begun + AGAIN));
+        let mut patience = Patience::new(begun, LEAST);
+        assert_eq!(patience.next(), begun + AGAIN);
         assert!(patience.is_due(begun + ms(5)));
         assert!(patience.answered(begun + ms(6)), "asked again at once");
         assert!(!patience.answered(begun + ms(7)));
         assert!(!patience.is_due(begun + ms(11)), "nothing is to be found out any more");
-        patience.installed(begun + ms(12));
-        assert_eq!(patience.next(begun + ms(12)), None);
+        patience.installed(begun + ms(14));
+        assert!(patience.is_over(begun + ms(14)));
     }
 
-    /// Four times what the gateway took, and never less than the least.
+    /// Eight times what the gateway took, and never less than the least.
     #[test]
     fn a_busy_node_waits_longer() {
         let begun = Instant::now();
         let since = |took: u64| {
-            let mut patience = Patience::new(begun);
+            let mut patience = Patience::new(begun, LEAST);
             assert!(patience.is_due(begun + ms(5)));
             patience.answered(begun + ms(6));
             patience.answered(begun + ms(6 + took));
             patience.installed(begun + ms(6 + took));
-            patience.next(begun + ms(6 + took)).map(|until| until - begun - ms(6))
+            let until = patience.next();
+            assert!(patience.is_over(until) && !patience.is_over(until - ms(1)));
+            until - begun - ms(6)
         };
-        assert_eq!(since(1), Some(ms(4)));
-        assert_eq!(since(5), Some(ms(20)));
-        assert_eq!(since(40), Some(MOST));
+        assert_eq!(since(0), ms(8), "of the first answer");
+        assert_eq!(since(1), ms(8));
+        assert_eq!(since(5), ms(40));
+        assert_eq!(since(40), MOST);
     }
 
+    /// Seen where the switch came to no frame for 12 ms after its flows were said to be in.
     #[test]
-    fn without_a_gateway_the_wait_for_flows_says_how_busy_the_node_is() {
+    fn as_long_as_the_gateway_is_silent_nothing_is_known_of_rivals_either() {
         let begun = Instant::now();
-        for (waited, patient) in [(10, 3), (100, 10), (9_000, 50)] {
-            let mut patience = Patience::new(begun);
-            let installed = begun + ms(waited);
-            patience.installed(installed);
-            assert_eq!(patience.next(installed), Some(installed + ms(patient)));
-            assert_eq!(patience.next(installed + ms(patient)), None);
+        let mut patience = Patience::new(begun, LEAST);
+        patience.installed(begun);
+        assert!(!patience.is_due(begun + ms(4)) && patience.is_due(begun + ms(5)), "asked again");
+        assert!(!patience.is_over(begun + ms(12)));
+        patience.answered(begun + ms(12));
+        patience.answered(begun + ms(13));
+        let until = begun + ms(12) + (ms(7) * TIMES);
+        assert_eq!(patience.next(), until);
+        assert!(!patience.is_due(begun + ms(30)));
+        assert!(patience.is_over(until));
+        let mut silent = Patience::new(begun, LEAST);
+        silent.installed(begun);
+        let mut asked = 0;
+        let mut now = begun;
+        while !silent.is_over(now) {
+            now = silent.next();
+            asked += u32::from(silent.is_due(now));
         }
+        assert_eq!((now, asked), (begun + SILENT, 7));
     }
 
     /// An ADD may wait for its flows for most of a minute.
     #[test]
     fn it_asks_less_and_less_often() {
         let begun = Instant::now();
-        let mut patience = Patience::new(begun);
-        let mut asked = 0;
-        while let Some(next) = patience.next(begun).filter(|next| *next < begun + ms(20_000)) {
-            assert!(patience.is_due(next) && !patience.is_due(next));
-            asked += 1;
+        let mut patience = Patience::new(begun, LEAST);
+        let (mut asked, mut now) = (0, begun);
+        while now < begun + ms(20_000) {
+            now = patience.next();
+            asked += u32::from(patience.is_due(now));
         }
         assert!((200..220).contains(&asked), "{asked}");
     }

@@ -45,6 +45,7 @@ pub struct Node {
     central: CentralMode,
     kube_proxy: Option<ProxyMode>,
     tunnel_mbit: Option<u32>,
+    rival_wait_ms: Option<u64>,
 }
 
 impl Node {
@@ -58,6 +59,7 @@ impl Node {
             central: state.central,
             kube_proxy: state.kube_proxy,
             tunnel_mbit: state.tunnel_mbit,
+            rival_wait_ms: state.rival_wait_ms,
         }
     }
 
@@ -351,6 +353,7 @@ impl Node {
             encap_ip: tunnel_address(self.index).to_string(),
             datapath_type: "netdev",
             mtu: POD_MTU,
+            rival_wait_ms: self.rival_wait_ms,
             tunnel: self.tunnel_mbit.map(|rate_mbit| TunnelConfig {
                 interface: Underlay::Tunnel.interface(),
                 rate_mbit,
@@ -403,6 +406,8 @@ struct AgentConfig {
     encap_ip: String,
     datapath_type: &'static str,
     mtu: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rival_wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel: Option<TunnelConfig>,
     tls: TlsConfig,
