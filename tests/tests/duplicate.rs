@@ -107,9 +107,9 @@ async fn refused_and_then_not(lab: &Lab, case: &Case, report: &mut Report) -> Re
     ensure!(ports.contains(&host_end(&pod)), "{ports}");
     until_bound(lab, &pod, true).await?;
 
-    rival.disconnect().await?;
     end_pod(lab, &pod).await?;
     until_held(lab, 1, &before).await?;
+    rival.disconnect().await?;
     end_pod(lab, &peer).await
 }
 

@@ -278,7 +278,7 @@ async fn a_name_that_cannot_be_is_refused_and_nothing_is_left() {
         end_pod(&lab, &pod).await.unwrap();
     }
     let taken = announced(&lab, "shop/taken", 1).await.unwrap();
-    in_pod(&lab, &taken, &["ip", "link", "add", "net2", "type", "dummy"]).await.unwrap();
+    in_pod(&lab, &taken, &["ip", "link", "add", "net2", "type", "veth"]).await.unwrap();
     add(&lab, &taken).await.unwrap().refused(103, &["an interface net2 that is not ours"]).unwrap();
     until_held(&lab, 1, &before).await.unwrap();
     in_pod(&lab, &taken, &["ip", "link", "del", "net2"]).await.unwrap();
