@@ -69,7 +69,8 @@ impl From<PreviousInterface> for Interface {
 
 impl From<PreviousIp> for Address {
     fn from(previous: PreviousIp) -> Self {
-        Self { address: previous.address, gateway: previous.gateway }
+        let PreviousIp { address, gateway, interface } = previous;
+        Self { address, gateway, interface }
     }
 }
 

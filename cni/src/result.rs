@@ -75,6 +75,7 @@ impl AddResult {
 }
 
 fn printed_ip(ip: &Address, interface: Option<usize>, has_version: bool) -> PrintedIp {
+    let interface = ip.interface.or(interface);
     let version = if ip.address.address().is_ipv4() { "4" } else { "6" };
     PrintedIp {
         version: has_version.then_some(version),

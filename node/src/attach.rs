@@ -1,14 +1,16 @@
 //! One pod, from the plugin's call to packets: the order of the steps, and how each is undone.
 //!
 //! ADD: what the store decided (from the cache) → veth pair → port on the bridge → the flows are
-//! in (an event) → the report to the store is on disk. Nothing waits for a member: a node whose
-//! store is away still plugs announced pods in. The way back is [`detach`].
+//! in (an event), and nobody else answers for the pod's addresses → the report to the store is on disk.
+//! Nothing waits for a member: a node whose store is away still plugs announced pods in. The way back
+//! is [`detach`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_cni_wire::{Added, Address, CniError, Code, Interface, Prefix, Route as WireRoute};
-use atoll_model::{Allocation, Lineage, Pod, PodKey, PortName, Sandbox, Subnet, Uid, WaitReason};
+use atoll_cni_wire::{Added, CniError, Code};
+use atoll_model::{Allocation, Lineage, Pod, PodKey, WaitReason};
+use futures::future::{join_all, try_join_all};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,12 +18,13 @@ use tokio::time::Instant;
 use crate::attached::Attached;
 use crate::cni::{AddRequest, Attachments, CheckRequest, DelRequest, Held};
 use crate::config::Config;
-use crate::leg::pod_network;
-use crate::link::{self, Mac, PodLink, host_ifname, host_mac};
-use crate::ovs::port::{self, PodPort};
+use crate::link;
+use crate::nic::{self, Given, Nic};
+use crate::ovs::port::{self, InstallError};
 use crate::ovs::{Ovs, Session, transact};
 use crate::pause::Pause;
 use crate::queue::{Happened, Queue, Report};
+use crate::rivals::{self, Ears, Look, Rival};
 use crate::step::{Step, reached};
 use crate::view::View;
 use crate::{check, detach, drain, held, southbound, status};
@@ -59,10 +62,8 @@ pub struct Attacher {
 struct Decided {
     lineage: Lineage,
     pod: Arc<Pod>,
-    allocation: Arc<Allocation>,
-    /// Those of all interfaces, of which the first is plugged in.
-    all: Vec<Arc<Allocation>>,
-    subnet: Arc<Subnet>,
+    /// For all interfaces, the first one first.
+    given: Vec<Given>,
 }
 
 pub(crate) fn later(message: impl Into<String>) -> CniError {
@@ -86,14 +87,9 @@ impl Attachments for Attacher {
         let started = Instant::now();
         let decided = self.decided(&request).await?;
         let session = self.ovs.session(OVS).await.map_err(|error| later(error.to_string()))?;
-        let before = detach::own(&request.container_id, &session)?;
+        let before = detach::own(&request.container_id, 0, &session)?;
         if let Some(other) = before.as_ref().filter(|it| it.ifname != request.ifname) {
-            let why = format!(
-                "this sandbox has interface {} already, and a second one ({}) is not supported; \
-                 ask for one interface",
-                other.ifname, request.ifname
-            );
-            return Err(CniError::new(Code::NOT_PROVIDED, why));
+            return Err(second(&other.ifname, &request.ifname));
         }
         reached(Step::Decided);
         let made = self.make(&request, &decided, &session).await;
@@ -104,11 +100,17 @@ impl Attachments for Attacher {
             tracing::warn!(pod = %decided.pod.spec.key, %error, in_use, "ADD failed");
             if !in_use {
                 detach::undo(&self.attached, &request.container_id, &session).await;
+                if error.code == Code::ADDRESS_IN_USE {
+                    self.take_back(&request, &decided).await;
+                }
             }
         }
         let added = made?;
-        let (pod, address) = (&decided.pod.spec.key, &decided.allocation.addresses);
-        tracing::info!(%pod, %address, took = ?started.elapsed(), "pod attached");
+        let pod = &decided.pod.spec.key;
+        let addresses: Vec<String> =
+            decided.given.iter().map(|it| it.allocation.addresses.to_string()).collect();
+        let addresses = addresses.join(" ");
+        tracing::info!(%pod, %addresses, took = ?started.elapsed(), "pod attached");
         Ok(added)
     }
 
@@ -184,17 +186,11 @@ impl Attacher {
                 _ => Undecided::Waiting(why),
             });
         }
-        let allocation = view.allocation_of(pod);
-        let subnet = allocation.and_then(|allocation| view.subnet(&allocation.subnet));
-        match (allocation, subnet, view.lineage()) {
-            (Some(allocation), Some(subnet), Some(lineage)) => Ok(Decided {
-                lineage: lineage.clone(),
-                pod: pod.clone(),
-                allocation: allocation.clone(),
-                all: view.allocations_of(pod),
-                subnet: subnet.clone(),
-            }),
-            _ => not_yet(format!("the address of pod {key} has not arrived on this node")),
+        match (given(view, pod), view.lineage()) {
+            (Some(given), Some(lineage)) => {
+                Ok(Decided { lineage: lineage.clone(), pod: pod.clone(), given })
+            }
+            _ => not_yet(format!("the addresses of pod {key} have not all arrived on this node")),
         }
     }
 
@@ -204,57 +200,71 @@ impl Attacher {
         decided: &Decided,
         session: &Session,
     ) -> Result<Added, CniError> {
-        let spec = self.port(request, decided)?;
-        let link = self.link(request, decided)?;
+        let nics = nic::nics(&self.config, request, &decided.pod, &decided.given)?;
+        for number in 1..nics.len() {
+            detach::own(&request.container_id, number, session)?;
+        }
+        let sandbox = &nics.first().expect("a pod has a first interface").port.sandbox;
         let record = async {
-            let Decided { lineage, pod, all, .. } = decided;
-            let recorded = self.attached.add(&spec.sandbox, lineage, pod, all).await;
+            let Decided { lineage, pod, given } = decided;
+            let all: Vec<Arc<Allocation>> = given.iter().map(|it| it.allocation.clone()).collect();
+            let recorded = self.attached.add(sandbox, lineage, pod, &all).await;
             reached(Step::Recorded);
             recorded
         };
-        let (recorded, attached) = tokio::join!(record, link::attach(&link));
+        let links = join_all(nics.iter().map(|nic| link::attach(&nic.link)));
+        let (recorded, attached) = tokio::join!(record, links);
         reached(Step::Linked);
         recorded.map_err(|error| failed("what the pod has cannot be kept on this node", error))?;
-        let attached =
-            attached.map_err(|error| failed("the pod's interface could not be made", error))?;
+        let attached: Vec<link::Attached> = attached
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed("the pod's interface could not be made", error))?;
         // A store that was restored meanwhile was told what is plugged in, and this was not among it.
         let lineage = self.views.borrow().lineage().map(|now| now.cluster);
         if lineage != Some(decided.lineage.cluster) {
             return Err(later("the store was restored meanwhile; what it says now counts"));
         }
-        let plan = port::plug(&spec, &session.monitor.replica());
-        transact(session, &plan)
-            .await
+        let replica = session.monitor.replica();
+        let plan: Vec<_> = nics.iter().flat_map(|nic| port::plug(&nic.port, &replica)).collect();
+        let listening = join_all(nics.iter().map(|nic| Ears::open(&nic.link, &nic.gateways)));
+        let (plugged, ears) = tokio::join!(transact(session, &plan), listening);
+        plugged
             .map_err(|error| failed("the pod's port could not be added to the bridge", error))?;
         reached(Step::Plugged);
         let left = request.deadline.saturating_duration_since(Instant::now() + UNDO);
-        port::wait_installed(session, &spec, left)
-            .await
-            .map_err(|error| self.not_installed(&error))?;
+        let looks = nics.iter().zip(ears).map(|(nic, ears)| {
+            let installed = port::wait_installed(session, &nic.port, left);
+            Look::until(heard(nic, ears), self.config.rival_wait, installed)
+        });
+        let looks = try_join_all(looks).await.map_err(|error| self.not_installed(&error))?;
         reached(Step::Installed);
-        // First: after the report nothing may fail, or the store knows of a port that is undone.
-        let added = added(&link, &attached.host, decided)?;
-        let report = Report {
-            happened: Happened::Plugged,
-            namespace: request.pod.namespace.clone(),
-            name: request.pod.name.clone(),
-            uid: spec.uid.to_string(),
-            sandbox: spec.sandbox.to_string(),
-        };
-        // At the same time: the disk takes longer.
-        let announced = link::announce(&request.netns, &request.ifname);
-        let (reported, announced) = tokio::join!(self.queue.push(report), announced);
+        // First: after the report nothing may fail but by a rival, who is told of too.
+        let each = nics.iter().zip(&attached).map(|(nic, it)| nic.added(it.host.mac, it.host.mtu));
+        let added = nic::together(each.collect::<Result<_, _>>()?);
+        // At the same time: to wait for rivals is to cost nothing.
+        let report = self.queue.push(report(Happened::Plugged, request, decided));
+        let (reported, rivals) = tokio::join!(report, join_all(looks.into_iter().map(Look::end)));
         reported.map_err(|error| failed("the report to the store cannot be kept", error))?;
-        if let Err(error) = announced {
-            // Neighbours find out by themselves, some seconds later.
-            let error = format!("{:#}", anyhow::Error::from(error));
-            tracing::warn!(pod = %decided.pod.spec.key, error, "neighbours were not told of the pod");
+        if let Some((nic, rival)) = nics.iter().zip(rivals).find_map(|(nic, it)| Some((nic, it?))) {
+            return Err(taken(nic, rival));
         }
+        // Nobody waits for it, and nobody answers.
+        tokio::spawn(announce(nics));
         reached(Step::Reported);
         Ok(added)
     }
 
-    fn not_installed(&self, error: &port::InstallError) -> CniError {
+    /// The store may have been told of what is undone now.
+    async fn take_back(&self, request: &AddRequest, decided: &Decided) {
+        let pushed = self.queue.push(report(Happened::Unplugged, request, decided)).await;
+        if let Err(error) = pushed {
+            let pod = &decided.pod.spec.key;
+            tracing::warn!(%pod, %error, "the report to the store cannot be kept; a DEL tells it");
+        }
+    }
+
+    fn not_installed(&self, error: &InstallError) -> CniError {
         let node = self.views.borrow().node(&self.config.node).cloned();
         let missing = *self.southbound.borrow();
         let hint = match (node, missing) {
@@ -266,40 +276,56 @@ impl Attacher {
         };
         later(format!("{error}; {hint}"))
     }
+}
 
-    fn port(&self, request: &AddRequest, decided: &Decided) -> Result<PodPort, CniError> {
-        let sandbox = Sandbox::new(&request.container_id)
-            .map_err(|error| CniError::new(Code::INVALID_ENVIRONMENT, error.to_string()))?;
-        let Pod { spec, .. } = decided.pod.as_ref();
-        let uid: Uid = spec.uid.clone();
-        Ok(PodPort {
-            interface: host_ifname(&request.container_id),
-            port: PortName::of_pod(&spec.key),
-            key: spec.key.clone(),
-            uid,
-            netns: request.netns.display().to_string(),
-            sandbox,
-            ifname: request.ifname.clone(),
-            addresses: decided.allocation.addresses,
-            network: request.network.clone(),
-        })
-    }
+/// What the store gave to all interfaces of a pod, the first one first; none until all of it is here.
+pub(crate) fn given(view: &View, pod: &Pod) -> Option<Vec<Given>> {
+    let all = view.allocations_of(pod).into_iter();
+    let given = all.map(|allocation| {
+        let subnet = view.subnet(&allocation.subnet)?.clone();
+        Some(Given { allocation, subnet })
+    });
+    let given: Vec<Given> = given.collect::<Option<_>>()?;
+    (given.len() == 1 + pod.spec.request.interfaces.len()).then_some(given)
+}
 
-    fn link(&self, request: &AddRequest, decided: &Decided) -> Result<PodLink, CniError> {
-        let (addresses, routes) = pod_network(decided.allocation.addresses, &decided.subnet)
-            .map_err(|error| failed("the pod's addresses are unusable", error))?;
-        Ok(PodLink {
-            netns: request.netns.clone(),
-            ifname: request.ifname.clone(),
-            host_ifname: host_ifname(&request.container_id),
-            host_mac: host_mac(&request.container_id),
-            mac: Mac(decided.allocation.mac.octets()),
-            mtu: u32::from(decided.subnet.spec.mtu.unwrap_or(self.config.mtu)),
-            addresses,
-            routes,
-            turn_off_tx_checksums: self.config.is_userspace(),
-        })
+fn report(happened: Happened, request: &AddRequest, decided: &Decided) -> Report {
+    Report {
+        happened,
+        namespace: request.pod.namespace.clone(),
+        name: request.pod.name.clone(),
+        uid: decided.pod.spec.uid.to_string(),
+        sandbox: request.container_id.clone(),
     }
+}
+
+/// None if nobody can be asked, which keeps no pod from its network.
+fn heard(nic: &Nic, ears: Result<Ears, rivals::ListenError>) -> Option<Ears> {
+    let told = ears.map_err(|error| {
+        let (pod, error) = (&nic.port.key, format!("{:#}", anyhow::Error::from(error)));
+        tracing::warn!(%pod, error, "nobody is asked for the pod's addresses");
+    });
+    told.ok()
+}
+
+/// Neighbours who are not told find out by themselves, some seconds later.
+async fn announce(nics: Vec<Nic>) {
+    for Nic { link, port, .. } in nics {
+        if let Err(error) = link::announce(&link.netns, &link.ifname).await {
+            let (pod, error) = (port.key, format!("{:#}", anyhow::Error::from(error)));
+            tracing::warn!(%pod, error, "neighbours were not told of the pod");
+        }
+    }
+}
+
+/// A runtime, or a plugin that calls others, asks once more for a sandbox.
+fn second(has: &str, asked: &str) -> CniError {
+    let why = format!(
+        "this sandbox was added with interface {has}, and all that the pod has in this network came \
+         with it; a second one ({asked}) is not added. Further interfaces are asked for by the pod's \
+         own annotations, and this network belongs once into the runtime's list"
+    );
+    CniError::new(Code::NOT_PROVIDED, why)
 }
 
 /// Why there is nothing to plug in.
@@ -310,37 +336,12 @@ enum Undecided {
     Waiting(String),
 }
 
-fn added(link: &PodLink, host: &link::Link, decided: &Decided) -> Result<Added, CniError> {
-    let internal = |what: &str| CniError::new(Code::INTERNAL, format!("{what} is unusable"));
-    let mut ips = Vec::new();
-    for network in &link.addresses {
-        let address = Prefix::new(network.ip(), network.prefix());
-        let gateway = decided
-            .subnet
-            .spec
-            .nets
-            .iter()
-            .find(|net| net.cidr.contains(network.ip()))
-            .map(|net| net.gateway);
-        ips.push(Address { address: address.ok_or_else(|| internal("an address"))?, gateway });
-    }
-    let mut routes = Vec::new();
-    for route in &link.routes {
-        let to = Prefix::new(route.destination.network(), route.destination.prefix());
-        let destination = to.ok_or_else(|| internal("a route"))?;
-        routes.push(WireRoute { destination, gateway: route.gateway });
-    }
-    let pod = Interface {
-        name: link.ifname.clone(),
-        mac: link.mac.to_string(),
-        mtu: Some(link.mtu),
-        sandbox: Some(link.netns.display().to_string()),
-    };
-    let host = Interface {
-        name: host.name.clone(),
-        mac: host.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        mtu: Some(host.mtu),
-        sandbox: None,
-    };
-    Ok(Added { interfaces: vec![host, pod], ips, routes })
+/// Told to people by `kubectl describe`, as often as kubelet tries.
+fn taken(nic: &Nic, Rival { address, mac }: Rival) -> CniError {
+    let (pod, subnet) = (&nic.port.key, nic.subnet());
+    let why = format!(
+        "address {address} of pod {pod} is in use: somebody else in subnet {subnet} answers for it, at \
+         {mac}; end that, or exclude the address there and delete the pod, so that it gets another one"
+    );
+    CniError::new(Code::ADDRESS_IN_USE, why)
 }

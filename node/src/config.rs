@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use atoll_api::tls::{CredentialsError, OthersTls};
 use atoll_api::{CertificateFiles, Credentials, Endpoint, Identity};
@@ -32,6 +33,8 @@ struct Raw {
     datapath_type: String,
     #[serde(default = "default_mtu")]
     mtu: u16,
+    #[serde(default = "default_rival_wait_ms")]
+    rival_wait_ms: u64,
     tunnel: Option<RawTunnel>,
     metrics_listen: Option<String>,
     tls: Option<CertificateFiles>,
@@ -44,6 +47,12 @@ struct RawTunnel {
     interface: String,
     rate_mbit: u32,
 }
+
+/// Nearly nothing beside what an ADD takes; on a quiet node another one's answer takes 1 ms, seldom 4.
+const RIVAL_WAIT_MS_DEFAULT: u64 = 5;
+
+/// Each ADD takes as long, and a runtime waits for half a minute.
+const RIVAL_WAIT_MS_MAX: u64 = 5_000;
 
 const NO_TLS: &str = "is missing: an agent shows its node's certificate. Make one with `atolld pki \
                       issue --role node` and name the files here (ca, cert, key); --insecure-dev \
@@ -79,6 +88,10 @@ fn default_mtu() -> u16 {
     MTU_DEFAULT
 }
 
+fn default_rival_wait_ms() -> u64 {
+    RIVAL_WAIT_MS_DEFAULT
+}
+
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -102,6 +115,8 @@ pub struct Config {
     pub datapath_type: String,
     /// MTU of pods in bytes, unless their subnet says otherwise.
     pub mtu: u16,
+    /// How long an ADD waits at least for somebody else who answers for the pod's addresses.
+    pub rival_wait: Duration,
     /// Where what important pods send leaves first; nowhere unless it is asked for.
     pub tunnel: Option<Tunnel>,
     /// Where `GET /metrics` is answered; nowhere unless it is asked for.
@@ -205,6 +220,10 @@ impl Config {
             Some(text) => Some(metrics_address(&text, insecure_dev)?),
             None => None,
         };
+        if raw.rival_wait_ms > RIVAL_WAIT_MS_MAX {
+            let rule = format!("{} is more than {RIVAL_WAIT_MS_MAX}", raw.rival_wait_ms);
+            return Err(value("rival_wait_ms", rule));
+        }
         let southbound = match raw.southbound_tls {
             None => raw.tls.clone(),
             Some(theirs) => {
@@ -224,6 +243,7 @@ impl Config {
             datapath_type: raw.datapath_type,
             mtu: raw.mtu,
             metrics_listen,
+            rival_wait: Duration::from_millis(raw.rival_wait_ms),
             tunnel: raw.tunnel.map(Tunnel::parse).transpose()?,
             tls: raw.tls,
             southbound,
@@ -321,6 +341,8 @@ mod tests {
         assert!(message("10.0.0.1:7400", "nowhere").starts_with("endpoints"));
         assert!(message("\"n1\"", "\"N 1\"").starts_with("node: node name"));
         assert!(message("node =", "mtu = 500\nnode =").starts_with("mtu"));
+        let slow = message("node =", "rival_wait_ms = 6000\nnode =");
+        assert!(slow.starts_with("rival_wait_ms"), "{slow}");
         assert!(message("node =", "datapath_type = \"x\"\nnode =").starts_with("datapath_type"));
         let metrics = |at: &str| message("node =", &format!("metrics_listen = {at:?}\nnode ="));
         assert!(metrics("n1:7410").starts_with("metrics_listen: \"n1:7410\" is no IP address"));

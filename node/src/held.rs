@@ -1,5 +1,7 @@
 //! What this node holds of a network, for a `GC`.
 
+use std::collections::BTreeSet;
+
 use atoll_cni_wire::CniError;
 
 use crate::attach::{Attacher, OVS, failed, later};
@@ -25,10 +27,16 @@ fn of_network(network: &str, on_bridge: &[Plugged], recorded: Vec<String>) -> Ve
     let is_on_bridge = |sandbox: &String| on_bridge.iter().any(|it| it.sandbox == *sandbox);
     let rest = recorded.into_iter().filter(|sandbox| !is_on_bridge(sandbox));
     let rest = rest.map(|container_id| Held { container_id, ifname: None });
-    let plugged = on_bridge
+    // A further interface came with the one that the runtime asked for, and knows.
+    let asked = |it: &Plugged| it.attachment.clone().unwrap_or_else(|| it.ifname.clone());
+    let plugged: BTreeSet<(String, String)> = on_bridge
         .iter()
         .filter(|it| it.network == network)
-        .map(|it| Held { container_id: it.sandbox.clone(), ifname: Some(it.ifname.clone()) });
+        .map(|it| (it.sandbox.clone(), asked(it)))
+        .collect();
+    let plugged = plugged
+        .into_iter()
+        .map(|(container_id, ifname)| Held { container_id, ifname: Some(ifname) });
     plugged.chain(rest).collect()
 }
 
@@ -41,6 +49,7 @@ mod tests {
     fn only_what_is_of_the_network_or_of_nobody_is_held() {
         let on_bridge = [
             plugged("c1"),
+            Plugged { ifname: "net1".into(), attachment: Some("eth0".into()), ..plugged("c1") },
             Plugged { network: "other".into(), ..plugged("c2") },
             Plugged { network: String::new(), ..plugged("c3") },
         ];

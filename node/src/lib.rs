@@ -11,9 +11,10 @@
 //! * [`attached`], [`inventory`]: what is plugged in here, and the node's word on it when it is asked;
 //! * [`applied`]: as of which revision all that is in force, told to the leader;
 //! * [`neighbours`]: gateways that this node watches, on the leader's behalf;
+//! * `nic`: what is made of each of a pod's interfaces;
 //! * [`attach`], [`detach`]: one pod, from the plugin's call to packets, and the way back, in steps
 //!   at each of which the agent may die ([`step`]); [`check`]: whether it is still so;
-//!   [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
+//!   `rivals`: whether somebody else has its addresses; [`held`]: what a `GC` chooses from; [`status`]: whether the next one can work;
 //! * `southbound`: since when a new pod could not be installed;
 //! * `keep`: the loop that each of the following has;
 //! * [`over`]: pods that the store has given up are unplugged, asked for or not;
@@ -63,9 +64,11 @@ pub mod drain;
 pub mod held;
 pub mod leg;
 pub mod mirror;
+mod nic;
 pub mod over;
 pub mod pause;
 pub mod priority;
+mod rivals;
 mod southbound;
 pub mod status;
 pub mod step;

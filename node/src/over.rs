@@ -61,9 +61,11 @@ pub async fn keep(
 async fn pass(attacher: &Attacher, brake: &Brake, view: &View) -> bool {
     // `Ovs` itself says that it is away.
     let Ok(session) = attacher.ovs.session(OVS).await else { return false };
-    let plugged = port::all_plugged(&session.monitor.replica());
-    let (mut over, mut absent, all) = (Vec::new(), Vec::new(), plugged.len());
-    for plugged in plugged {
+    // A sandbox is unplugged whole, whichever of its interfaces says so.
+    let plugged = port::all_plugged(&session.monitor.replica()).into_iter();
+    let sandboxes: BTreeMap<String, Plugged> = plugged.map(|it| (it.sandbox.clone(), it)).collect();
+    let (mut over, mut absent, all) = (Vec::new(), Vec::new(), sandboxes.len());
+    for plugged in sandboxes.into_values() {
         match evidence(attacher, view, &plugged).await {
             Some(Evidence::Named) => over.push(plugged),
             Some(Evidence::Absence) if brake.is_released(&plugged.sandbox) => over.push(plugged),
@@ -127,7 +129,8 @@ fn follows(view: &View, at: &Lineage) -> bool {
 
 /// As a DEL of that sandbox, which kubelet may ask for before or after, or at the same time.
 async fn unplug(attacher: &Attacher, plugged: Plugged) -> bool {
-    let Plugged { namespace, name, uid, sandbox, ifname, .. } = plugged;
+    let Plugged { namespace, name, uid, sandbox, ifname, attachment, .. } = plugged;
+    let ifname = attachment.unwrap_or(ifname);
     let deadline = Instant::now() + TIME;
     let request = DelRequest { container_id: sandbox, ifname, netns: None, pod: None, deadline };
     match attacher.del(request).await {

@@ -250,7 +250,7 @@ async fn a_check_is_passed_on_with_what_add_said() {
     };
     assert_eq!(agent.ask(check(&added)).await.unwrap(), Response::Checked);
     let address = "10.16.0.5/16".parse().unwrap();
-    added.ips.push(atoll_cni_wire::Address { address, gateway: None });
+    added.ips.push(atoll_cni_wire::Address { address, gateway: None, interface: None });
     assert_eq!(code(agent.ask(check(&added)).await.unwrap()), Code::DIFFERS);
 }
 

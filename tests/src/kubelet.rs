@@ -1,11 +1,12 @@
 //! What kubelet and a container runtime do around the CNI plugin, one step at a time: for tests
 //! that stop between two of them. [`Lab::run_pod`] does all of it at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use atoll_node::step::Step;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -168,11 +169,25 @@ pub fn host_end(pod: &Pod) -> String {
 ///
 /// The store's.
 pub async fn announce(lab: &Lab, name: &str, node: u8) -> Result<Pod> {
+    announce_with(lab, name, node, Default::default()).await
+}
+
+/// Tells the store of a pod with annotations. Nothing of it is made.
+///
+/// # Errors
+///
+/// The store's, or that an annotation cannot be read.
+pub async fn announce_with(
+    lab: &Lab,
+    name: &str,
+    node: u8,
+    annotations: BTreeMap<String, String>,
+) -> Result<Pod> {
     let pod = unannounced(name, node)?;
     let PodName { namespace, name } = pod.name.clone();
     lab.store()?.ensure_namespace(&namespace).await?;
     let (uid, node) = (pod.uid.clone(), format!("n{node}"));
-    let (annotations, labels) = Default::default();
+    let labels = BTreeMap::new();
     let spec = PodSpec { namespace, name, uid, node, annotations, labels };
     lab.store()?.put_pod(&spec).await?;
     Ok(pod)
@@ -276,6 +291,30 @@ pub async fn pings(lab: &Lab, from: &Pod, to: &Pod) -> Result<()> {
     let mut ping = lab.node(from.node)?.space()?.command("ip");
     ping.args(["netns", "exec", &from.container_id, "ping"]);
     ping_from(ping, target, 56).await
+}
+
+/// Has the agent of node 1 die at a step of a call, which the runtime is told to try again.
+///
+/// # Errors
+///
+/// It does not die, or something else is told.
+pub async fn dies(lab: &Lab, pod: &Pod, verb: &str, step: Step) -> Result<()> {
+    let node = lab.node(1)?;
+    node.agent_dies_at(Some(&step.name()))?;
+    let pid = node.agent().pid().context("there is no agent")?;
+    let answer = Call::new(verb, Some(pod)).on(lab, 1).await?;
+    node.agent().wait_ended().await?;
+    // The kernel takes connections for a dead process a little longer, and resets them.
+    let socket = node.dir().join("run/atoll/cni.sock");
+    wait_until(SOON, "the agent's socket to be nobody's", async || {
+        let taken = std::os::unix::net::UnixStream::connect(&socket).is_ok();
+        ensure!(!taken, "a connection was taken");
+        Ok(())
+    })
+    .await?;
+    node.agent_dies_at(None)?;
+    ensure!(node.agent().pid() != Some(pid), "it did not die");
+    answer.refused(TRY_AGAIN_LATER, &["the runtime tries again"])
 }
 
 /// Runs a program on a node.

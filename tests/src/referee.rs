@@ -264,6 +264,12 @@ fn port(said: &Said, allocation: &Value, rows: &mut Listing) {
         .subnets
         .iter()
         .find(|it| text(it, "/metadata/name") == text(allocation, "/spec/subnet"));
+    // A pod asks for its IPv4 address as 0.0.0.0 before it has it.
+    let security = match (is_pod, text(allocation, "/spec/v4")) {
+        (false, _) => String::new(),
+        (true, "") => addresses.clone(),
+        (true, _) => format!("{addresses} 0.0.0.0"),
+    };
     let answers = |ip: &str, address: &str| {
         let own = subnet.filter(|it| is_answered(it) && is_pod && !address.is_empty());
         let cidrs = own.map(|it| list(text(it, "/spec/cidrBlock"))).unwrap_or_default();
@@ -274,7 +280,7 @@ fn port(said: &Said, allocation: &Value, rows: &mut Listing) {
         .one("type", "")
         .one("enabled", "")
         .one("addresses", &addresses)
-        .one("port_security", if is_pod { &addresses } else { "" })
+        .one("port_security", &security)
         .set("dhcpv4_options", answers("ip4", text(allocation, "/spec/v4")))
         .set("dhcpv6_options", answers("ip6", text(allocation, "/spec/v6")))
         .set("options", options);

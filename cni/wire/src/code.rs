@@ -43,6 +43,8 @@ impl Code {
     pub const PLUMBING: Self = Self(103);
     /// Ours: `CHECK` found something else than `ADD` said, and it will not mend by itself.
     pub const DIFFERS: Self = Self(104);
+    /// Ours: somebody else in the subnet answers for an address of the pod.
+    pub const ADDRESS_IN_USE: Self = Self(105);
     /// Ours: a defect of the agent itself.
     pub const INTERNAL: Self = Self(199);
 }

@@ -27,15 +27,16 @@ pub enum Response {
 /// The network of an attached pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
-    /// The host's end of the veth pair, then the pod's, which is the one with a sandbox.
+    /// For each interface of the pod, the first one first: the host's end of the veth pair, then the
+    /// pod's, which is the one with a sandbox.
     pub interfaces: Vec<Interface>,
     /// The pod's addresses.
     pub ips: Vec<Address>,
-    /// The pod's routes, the default route among them.
+    /// The routes of the pod's first interface, the default route among them.
     pub routes: Vec<Route>,
 }
 
-/// One end of the veth pair.
+/// One end of a veth pair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// Its name where it lives.
@@ -56,6 +57,9 @@ pub struct Address {
     pub address: Prefix,
     /// The subnet's gateway, if the pod has one.
     pub gateway: Option<IpAddr>,
+    /// Which of the interfaces has it; the pod's first end if nobody says.
+    #[serde(default)]
+    pub interface: Option<usize>,
 }
 
 /// One route of the pod.

@@ -72,7 +72,7 @@ fn ranges(allocation: &Allocation, subnet: &Subnet) -> (String, String) {
     (cidrs.join(","), gateways.join(","))
 }
 
-/// What a pod with this allocation should carry; `router` is the cluster's.
+/// What a pod with this allocation, for one of its interfaces, should carry; `router` is the cluster's.
 pub(super) fn annotations(
     allocation: &Allocation,
     subnet: &Subnet,
@@ -90,7 +90,9 @@ pub(super) fn annotations(
         NIC_TYPE.to_owned(),
         "true".to_owned(),
     ];
-    ANNOTATIONS.iter().map(|short| format!("{PREFIX}{short}")).zip(values).collect()
+    // As it was asked for: a further interface's with its name before it.
+    let name = allocation.interface.as_ref().map(|name| format!("{name}.")).unwrap_or_default();
+    ANNOTATIONS.iter().map(|short| format!("{name}{PREFIX}{short}")).zip(values).collect()
 }
 
 /// Whether a pod is to carry what its allocation says.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Allocation, NodeName, Object, ObjectKey, Origin, Owner, Pod as StoredPod, PodKey, PortName,
-    Subnet, SubnetName,
+    Allocation, InterfaceRequest, NodeName, Object, ObjectKey, Origin, Owner, Pod as StoredPod,
+    PodKey, PortName, Subnet, SubnetName,
 };
 use serde_json::Value;
 
@@ -49,8 +49,16 @@ impl<S: Store> Publisher<S> {
         let Some(Object::Settings(settings)) = self.store.get(&ObjectKey::Settings) else {
             return None;
         };
-        let annotations = desired::annotations(&allocation, &subnet, &settings.cluster_router);
-        let differs = observed::digest_of(&annotations) != seen.digest;
+        let router = &settings.cluster_router;
+        let mut annotations = desired::annotations(&allocation, &subnet, router);
+        let mut differs = observed::digest_of(&annotations) != seen.digest;
+        for InterfaceRequest { name, .. } in &pod.spec.request.interfaces {
+            let further = self.allocation(&PortName::of_interface(key, Some(name)))?;
+            let subnet = self.subnet(&further.subnet)?;
+            let further = desired::annotations(&further, &subnet, router);
+            differs |= seen.further.get(name.as_str()) != Some(&observed::digest_of(&further));
+            annotations.extend(further);
+        }
         let (key, uid) = (key.clone(), seen.uid.clone());
         differs.then_some(Write::Pod { key, uid, annotations })
     }

@@ -10,7 +10,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::objects;
-use crate::translate::{self, PREFIX};
+use crate::translate::{self, PREFIX, part};
 
 /// The label that names an IP's subnet.
 pub(super) const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";
@@ -22,6 +22,8 @@ pub(super) struct SeenAnnotations {
     pub(super) version: u64,
     /// Of the annotations that Atoll writes.
     pub(super) digest: u64,
+    /// The same of each further interface of a pod.
+    pub(super) further: BTreeMap<String, u64>,
 }
 
 /// An `IP` object, as it was last seen.
@@ -64,11 +66,18 @@ pub(super) struct SeenManifest {
 /// `written` are those that Atoll writes, without their prefix.
 pub(super) fn annotations(metadata: &ObjectMeta, written: &[&str]) -> Option<SeenAnnotations> {
     let uid = Uid::new(objects::uid(metadata)).ok()?;
-    let ours = objects::annotations(metadata)
-        .filter(|(key, _)| key.strip_prefix(PREFIX).is_some_and(|it| written.contains(&it)))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
-    Some(SeenAnnotations { uid, version: version(metadata), digest: digest_of(&ours) })
+    let mut ours: BTreeMap<&str, BTreeMap<String, String>> =
+        BTreeMap::from([("", BTreeMap::new())]);
+    for (key, value) in objects::annotations(metadata) {
+        let part = part(key).filter(|(_, short)| written.contains(short));
+        let Some((interface, _)) = part else { continue };
+        let of_it = ours.entry(interface.unwrap_or_default()).or_default();
+        of_it.insert(key.to_owned(), value.to_owned());
+    }
+    let digests = ours.iter().map(|(name, ours)| ((*name).to_owned(), digest_of(ours)));
+    let mut further: BTreeMap<String, u64> = digests.collect();
+    let digest = further.remove("")?;
+    Some(SeenAnnotations { uid, version: version(metadata), digest, further })
 }
 
 pub(super) fn ip(object: &DynamicObject) -> SeenIp {
@@ -185,6 +194,11 @@ mod tests {
         assert_eq!(seen(ours.clone()), seen(more));
         assert_ne!(seen(ours).digest, seen(json!({})).digest);
         assert_eq!(seen(json!({})).digest, digest_of(&BTreeMap::new()));
+        // Of a further interface by itself.
+        let further = json!({ "net1.ovn.kubernetes.io/allocated": "true", "net1.x/allocated": "" });
+        let further = seen(further);
+        assert_eq!(further.digest, seen(json!({})).digest);
+        assert_eq!(further.further.keys().collect::<Vec<_>>(), ["net1"]);
         assert_eq!(seen(json!({})).version, 7);
     }
 

@@ -3,13 +3,28 @@
 use std::net::IpAddr;
 
 use atoll_model::{
-    Addresses, MacAddress, NAMES_QOS, PodRequest, PodTraffic, QosName, Rate, SubnetName,
+    Addresses, InterfaceName, InterfaceRequest, MacAddress, NAMES_QOS, PodRequest, PodTraffic,
+    QosName, Rate, SubnetName,
 };
 
 use super::Unreadable;
 
-/// What begins so is meant for the network.
+/// What begins so is meant for the network; of a further interface with its name and a dot before it,
+/// as kube-ovn has it with its providers.
 pub(crate) const PREFIX: &str = "ovn.kubernetes.io/";
+
+/// Longest name of an interface in a pod: the kernel's.
+const IFNAME_BYTES_MAX: usize = 15;
+
+/// Which interface an annotation is for, the first one without a name, and the rest of its key; none if
+/// it is nobody's here.
+pub(crate) fn part(key: &str) -> Option<(Option<&str>, &str)> {
+    if let Some(short) = key.strip_prefix(PREFIX) {
+        return Some((None, short));
+    }
+    let (name, short) = key.split_once(PREFIX)?;
+    Some((Some(name.strip_suffix('.')?), short))
+}
 
 /// Asked for by users of kube-ovn, and not implemented: a pod that is half obeyed is worse than one
 /// that waits and says why.
@@ -56,12 +71,16 @@ pub(crate) fn read<'a>(
     let mut asked = Asked::default();
     let (mut ingress, mut egress) = (Rates::default(), Rates::default());
     for (key, value) in annotations {
-        let Some(short) = key.strip_prefix(PREFIX) else { continue };
+        let Some((interface, short)) = part(key) else { continue };
         let value = value.trim();
         if value.is_empty() {
             continue;
         }
         let wrong = |why: String| Unreadable(format!("annotation {key}={value}: {why}"));
+        if let Some(name) = interface {
+            further(&mut asked.request, name, short, value).map_err(wrong)?;
+            continue;
+        }
         let request = &mut asked.request;
         match short {
             "ip_address" => request.addresses = addresses(value).map_err(wrong)?,
@@ -87,6 +106,41 @@ pub(crate) fn read<'a>(
     asked.traffic.rates.ingress = ingress.rate();
     asked.traffic.rates.egress = egress.rate();
     Ok(asked)
+}
+
+/// What is asked for a further interface, which is there as soon as anything is.
+fn further(asked: &mut PodRequest, name: &str, short: &str, value: &str) -> Result<(), String> {
+    let mut request = PodRequest::default();
+    match short {
+        "ip_address" => request.addresses = addresses(value)?,
+        "mac_address" => request.mac = Some(mac(value)?),
+        "logical_switch" => request.subnet = Some(subnet(value)?),
+        "ip_pool" | "ingress_rate" | "ingress_burst" | "egress_rate" | "egress_burst" | "qos" => {
+            return Err("is for a pod's first interface only; leave it out".to_owned());
+        }
+        _ if NOT_IMPLEMENTED.contains(&short) => {
+            return Err("is not implemented; leave it out".to_owned());
+        }
+        // What Atoll writes itself.
+        _ => return Ok(()),
+    }
+    if name.len() > IFNAME_BYTES_MAX {
+        return Err(format!("{name} is to be an interface's name, and has more than 15 bytes"));
+    }
+    let name = InterfaceName::new(name).map_err(|error| error.to_string())?;
+    let all = &mut asked.interfaces;
+    let Some(known) = all.iter_mut().find(|it| it.name == name) else {
+        all.push(InterfaceRequest { name, request });
+        return Ok(());
+    };
+    let PodRequest { addresses, mac, subnet, .. } = request;
+    let known = &mut known.request;
+    if !addresses.is_empty() {
+        known.addresses = addresses;
+    }
+    known.mac = mac.or(known.mac);
+    known.subnet = subnet.or(known.subnet.take());
+    Ok(())
 }
 
 #[derive(Default)]
@@ -187,6 +241,42 @@ mod tests {
         assert_eq!(traffic.rates.ingress, Some(Rate { mbit: 30, burst_mbit: None }));
         assert_eq!(traffic.rates.egress, Some(Rate { mbit: 20, burst_mbit: Some(5) }));
         assert!(traffic.mirror);
+    }
+
+    #[test]
+    fn a_further_interface_is_asked_for_by_its_name() {
+        let of = |pairs: &[(&str, &str)]| read(pairs.iter().copied()).map(|asked| asked.request);
+        let request = of(&[
+            ("net1.ovn.kubernetes.io/allocated", "true"),
+            ("net1.ovn.kubernetes.io/ip_address", "10.1.0.9,fd00:1::9"),
+            ("net1.ovn.kubernetes.io/logical_switch", "blue"),
+            ("net1.ovn.kubernetes.io/mac_address", "0a:00:00:00:00:09"),
+            ("net2.ovn.kubernetes.io/logical_switch", "red"),
+            ("net3.ovn.kubernetes.io/logical_switch", " "),
+            ("net4.ovn.kubernetes.io/cidr", "10.1.0.0/16"),
+            ("ovn.kubernetes.io/logical_switch", "green"),
+        ])
+        .unwrap();
+        assert_eq!(request.subnet.unwrap().as_str(), "green");
+        let [one, two] = &request.interfaces[..] else { panic!("{:?}", request.interfaces) };
+        assert_eq!((one.name.as_str(), two.name.as_str()), ("net1", "net2"));
+        assert_eq!(one.request.addresses.to_string(), "10.1.0.9,fd00:1::9");
+        assert_eq!(one.request.subnet.as_ref().unwrap().as_str(), "blue");
+        assert_eq!(one.request.mac.unwrap().to_string(), "0a:00:00:00:00:09");
+        assert_eq!(two.request.subnet.as_ref().unwrap().as_str(), "red");
+        for (key, value, why) in [
+            ("net1.ovn.kubernetes.io/egress_rate", "5", "first interface only"),
+            ("net1.ovn.kubernetes.io/vip", "10.0.0.1", "is not implemented"),
+            ("net1.ovn.kubernetes.io/ip_address", "10.1", "is no address"),
+            ("Net1.ovn.kubernetes.io/logical_switch", "blue", "interface name"),
+            ("attachment.default.ovn.kubernetes.io/logical_switch", "blue", "more than 15 bytes"),
+        ] {
+            let error = of(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(&format!("{key}={value}")) && error.contains(why), "{error}");
+        }
+        for (key, value) in [("netovn.kubernetes.io/vip", "x"), ("team.example/vip", "x")] {
+            assert_eq!(of(&[(key, value)]).unwrap(), PodRequest::default(), "{key}");
+        }
     }
 
     #[test]

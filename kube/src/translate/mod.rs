@@ -10,7 +10,7 @@ mod workload;
 use atoll_model::{Labels, NAMES_QOS, NamespaceName, NodeName, ObjectKey, Operation, limits};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub(crate) use annotations::PREFIX;
+pub(crate) use annotations::{PREFIX, part};
 pub(crate) use manifest::{FINALIZER, is_held, is_reservation, manifest, manifest_name};
 pub(crate) use node::node;
 pub(crate) use pod::{has_own_network, pod, pod_key, pod_on};

@@ -239,7 +239,7 @@ fn is_asked_as_before(request: &Request, at: &str) -> bool {
 fn asked<'a>(object: &'a Value, at: &str) -> (BTreeMap<&'a str, &'a Value>, Option<&'a Value>) {
     let all = object.pointer(&format!("{at}/metadata/annotations")).and_then(Value::as_object);
     let ours = all.into_iter().flatten().map(|(key, value)| (key.as_str(), value));
-    let ours = ours.filter(|(key, _)| key.starts_with(translate::PREFIX)).collect();
+    let ours = ours.filter(|(key, _)| translate::part(key).is_some()).collect();
     (ours, object.pointer(&format!("{at}/spec/hostNetwork")))
 }
 

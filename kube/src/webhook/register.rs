@@ -164,9 +164,7 @@ fn asks(at: &str) -> Vec<MatchCondition> {
     vec![
         condition(
             "asks",
-            format!(
-                "{now} && object{at}.metadata.annotations.exists(it, it.startsWith('{PREFIX}'))"
-            ),
+            format!("{now} && object{at}.metadata.annotations.exists(it, it.contains('{PREFIX}'))"),
         ),
         condition(
             "anew",
@@ -279,7 +277,7 @@ mod tests {
         assert_eq!(rules, expected);
         let crons = expressions(&webhooks(&object)[3]);
         let at = "object.spec.jobTemplate.spec.template.metadata.annotations";
-        assert!(crons.contains(&format!("{at}.exists(it, it.startsWith('{PREFIX}'))")), "{crons}");
+        assert!(crons.contains(&format!("{at}.exists(it, it.contains('{PREFIX}'))")), "{crons}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::Pod;
+use atoll_model::{Pod, PortName};
 use atoll_ovsdb::Replica;
 
 use super::Concern;
@@ -14,11 +14,13 @@ const NAMED: usize = 20;
 
 pub(super) fn compare(view: &View, replica: &Replica) -> Concern {
     let plugged = port::all_plugged(replica);
-    let by_sandbox: BTreeMap<&str, &Plugged> =
-        plugged.iter().map(|it| (it.sandbox.as_str(), it)).collect();
-    let known = view.pods().count();
-    let installed = plugged.iter().filter(|it| it.installed).count();
-    let believed = format!("{known} decided, {} plugged in, {installed} installed", plugged.len());
+    let mut by_sandbox: BTreeMap<&str, Vec<&Plugged>> = BTreeMap::new();
+    for it in &plugged {
+        by_sandbox.entry(it.sandbox.as_str()).or_default().push(it);
+    }
+    let (known, count) = (view.pods().count(), by_sandbox.len());
+    let whole = by_sandbox.values().filter(|all| all.iter().all(|it| it.installed));
+    let believed = format!("{known} decided, {count} plugged in, {} installed", whole.count());
     let mut differs: Vec<String> = plugged.iter().filter_map(|it| wrong(view, it)).collect();
     differs.extend(view.pods().filter_map(|pod| gone(pod, &by_sandbox)));
     if differs.len() > NAMED {
@@ -51,11 +53,17 @@ fn wrong(view: &View, plugged: &Plugged) -> Option<String> {
     }
 }
 
-/// A pod that the store has plugged in, and Open vSwitch has not.
-fn gone(pod: &Pod, plugged: &BTreeMap<&str, &Plugged>) -> Option<String> {
+/// A pod that the store has plugged in, and Open vSwitch has not, or not with all its interfaces.
+fn gone(pod: &Pod, plugged: &BTreeMap<&str, Vec<&Plugged>>) -> Option<String> {
     let binding = pod.bound.as_ref()?;
-    let sandbox = binding.sandbox.as_str();
-    (!plugged.contains_key(sandbox)).then(|| {
-        format!("{}: the store has it plugged in by {sandbox}, and it is not", pod.spec.key)
-    })
+    let (key, sandbox) = (&pod.spec.key, binding.sandbox.as_str());
+    let Some(plugged) = plugged.get(sandbox) else {
+        return Some(format!("{key}: the store has it plugged in by {sandbox}, and it is not"));
+    };
+    let mut further = pod.spec.request.interfaces.iter().map(|it| &it.name);
+    let lost = further.find(|name| {
+        let port = PortName::of_interface(key, Some(name));
+        !plugged.iter().any(|it| it.port == port.as_str())
+    })?;
+    Some(format!("{key}: its interface {lost} is not plugged in"))
 }

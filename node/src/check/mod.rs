@@ -13,11 +13,14 @@ mod stored;
 use std::time::Duration;
 
 use atoll_cni_wire::{CniError, Code};
+use atoll_model::{PodKey, PortName};
+use atoll_ovsdb::Replica;
 use tokio::time::Instant;
 
-use crate::attach::{Attacher, OVS, failed, later};
-use crate::cni::CheckRequest;
+use crate::attach::{Attacher, OVS, failed, given, later};
+use crate::cni::{AddRequest, CheckRequest};
 use crate::link::{LookError, NamespaceError, host_ifname, look};
+use crate::nic;
 use crate::ovs::{self, Session};
 use stored::Stored;
 
@@ -41,9 +44,12 @@ pub(crate) async fn check(attacher: &Attacher, request: &CheckRequest) -> Result
     if !recorded.contains(sandbox) && plugged.as_ref().is_none_or(|it| it.sandbox != *sandbox) {
         return Err(never_added(request));
     }
-    let mut found = linked(request, &interface).await?;
-    let is_on_bridge = ovs::port::is_on_bridge(&interface, &replica);
-    found.extend(port::differences(request, &interface, plugged.as_ref(), is_on_bridge));
+    let first = Checked { request: request.clone(), port: port_of(request), interface };
+    let mut found = differs(&first, &replica).await?;
+    let all: Vec<Checked> = std::iter::once(first).chain(further(attacher, request)?).collect();
+    for further in &all[1..] {
+        found.extend(differs(further, &replica).await?);
+    }
     // Nothing is worth waiting for where the pod has to be made anew.
     let settle = if found.is_empty() { SETTLE } else { Duration::ZERO };
     let until = (Instant::now() + settle).min(request.attachment.deadline);
@@ -52,10 +58,59 @@ pub(crate) async fn check(attacher: &Attacher, request: &CheckRequest) -> Result
         Stored::Differs(why) => found.extend(why),
         Stored::Passing(why) => passing.push(why),
     }
-    if plugged.is_some() {
-        passing.extend(not_installed(&session, &interface, until).await);
+    for Checked { interface, .. } in &all {
+        if ovs::port::plugged(interface, &replica).is_some() {
+            passing.extend(not_installed(&session, interface, until).await);
+        }
     }
     verdict(request, found, passing)
+}
+
+/// One of the pod's interfaces, and what it should be.
+struct Checked {
+    /// With what ADD said of it.
+    request: CheckRequest,
+    /// The logical switch port.
+    port: String,
+    /// The end on the node.
+    interface: String,
+}
+
+fn port_of(request: &CheckRequest) -> String {
+    let pod = &request.attachment.pod;
+    let key = PodKey::parse(&format!("{}/{}", pod.namespace, pod.name));
+    key.map(|key| PortName::of_pod(&key).to_string()).unwrap_or_default()
+}
+
+/// The further interfaces as the store gives them: what the runtime hands back may be of others, which
+/// add interfaces of the same names. What the store does not know is told by [`stored`].
+fn further(attacher: &Attacher, request: &CheckRequest) -> Result<Vec<Checked>, CniError> {
+    let attachment = &request.attachment;
+    let view = attacher.views.borrow();
+    let Some((key, uid, _)) = view.bound(&attachment.container_id) else { return Ok(Vec::new()) };
+    let pod = view.pod(key).filter(|pod| pod.spec.uid == *uid);
+    let Some((pod, given)) = pod.and_then(|pod| Some((pod, given(&view, pod)?))) else {
+        return Ok(Vec::new());
+    };
+    let nics = nic::nics(&attacher.config, attachment, pod, &given)?.into_iter().skip(1);
+    let checked = nics.map(|nic| {
+        let previous = nic.added(Some(nic.link.host_mac), nic.link.mtu)?;
+        let attachment = AddRequest { ifname: nic.link.ifname.clone(), ..attachment.clone() };
+        let request = CheckRequest { attachment, previous };
+        let (port, interface) = (nic.port.port.to_string(), nic.link.host_ifname);
+        Ok(Checked { request, port, interface })
+    });
+    checked.collect()
+}
+
+/// What of its links and its port is not so.
+async fn differs(checked: &Checked, replica: &Replica) -> Result<Vec<String>, CniError> {
+    let Checked { request, port, interface } = checked;
+    let mut found = linked(request, interface).await?;
+    let (plugged, is_on_bridge) =
+        (ovs::port::plugged(interface, replica), ovs::port::is_on_bridge(interface, replica));
+    found.extend(port::differences(request, (interface, port), plugged.as_ref(), is_on_bridge));
+    Ok(found)
 }
 
 fn never_added(request: &CheckRequest) -> CniError {

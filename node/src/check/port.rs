@@ -1,7 +1,5 @@
 //! The pod's port on the bridge, and its marks.
 
-use atoll_model::{PodKey, PortName};
-
 use crate::cni::{AddRequest, CheckRequest};
 use crate::ovs::BRIDGE;
 use crate::ovs::port::Plugged;
@@ -9,7 +7,7 @@ use crate::ovs::port::Plugged;
 /// The port on the bridge and its marks.
 pub(super) fn differences(
     request: &CheckRequest,
-    interface: &str,
+    (interface, port): (&str, &str),
     plugged: Option<&Plugged>,
     is_on_bridge: bool,
 ) -> Vec<String> {
@@ -20,10 +18,8 @@ pub(super) fn differences(
     let Some(plugged) = plugged else {
         return vec![format!("Open vSwitch's port {interface} does not carry our mark")];
     };
-    let key = PodKey::parse(&format!("{}/{}", pod.namespace, pod.name));
-    let port = key.map(|key| PortName::of_pod(&key).to_string()).unwrap_or_default();
     let mut marks = vec![
-        ("iface-id", &plugged.port, &port),
+        ("iface-id", plugged.port.as_str(), port),
         ("sandbox", &plugged.sandbox, container_id),
         ("ifname", &plugged.ifname, ifname),
     ];
@@ -51,7 +47,7 @@ mod tests {
     #[test]
     fn whatever_of_the_port_is_not_so_is_named() {
         let of = |plugged: Option<Plugged>, is_on_bridge| {
-            differences(&request(), "c1_h", plugged.as_ref(), is_on_bridge)
+            differences(&request(), ("c1_h", "p.a"), plugged.as_ref(), is_on_bridge)
         };
         assert_eq!(of(Some(plugged("c1")), true), Vec::<String>::new());
         assert_eq!(of(None, false), ["Open vSwitch has no port c1_h on br-int"]);

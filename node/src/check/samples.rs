@@ -23,7 +23,11 @@ pub(super) fn request() -> CheckRequest {
             said("c1_h", "0A:00:00:00:00:01", None),
             said("eth0", "0a:00:00:00:00:02", Some("/n")),
         ],
-        ips: vec![Address { address: "10.99.0.2/24".parse().unwrap(), gateway }],
+        ips: vec![Address {
+            address: "10.99.0.2/24".parse().unwrap(),
+            gateway,
+            interface: Some(1),
+        }],
         routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), gateway }],
     };
     let attachment = AddRequest {

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attached::Attached;
 use crate::config::Config;
 use crate::firewall::{self, Firewall};
-use crate::link::{self, Namespace, host_ifname, host_mac};
+use crate::link::{self, Namespace, host_ends};
 use crate::ovs::settings::OVN0;
 use crate::ovs::{Ovs, Session, port, transact};
 pub(crate) use files::Files;
@@ -107,12 +107,11 @@ impl Found {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             recorded => recorded.context("cannot read the records of what is plugged in")?,
         };
+        let ends: BTreeSet<_> = recorded.iter().flat_map(|sandbox| host_ends(sandbox)).collect();
         let present = link::list(&Namespace::Own).await?;
         let links = present.iter().filter_map(|link| {
             let is_plugged = plugged.iter().any(|it| it.interface == link.name);
-            let is_recorded = recorded.iter().any(|sandbox| {
-                host_ifname(sandbox) == link.name && link.mac == Some(host_mac(sandbox))
-            });
+            let is_recorded = link.mac.is_some_and(|mac| ends.contains(&(link.name.clone(), mac)));
             (is_plugged || is_recorded)
                 .then(|| (link.name.clone(), link.mac.filter(|_| !is_plugged)))
         });

@@ -6,7 +6,7 @@
 //!
 //! Two halves:
 //! * a pod: [`attach`] makes its veth pair complete in one go, [`detach`] removes it, [`look`]
-//!   shows it, and [`announce`] tells its neighbours;
+//!   shows it, [`announce`] tells its neighbours, and [`frames`] speaks with them;
 //! * the node: [`configure`], [`raise_silent`] and [`reconcile_routes`] keep interfaces that
 //!   somebody else made (`ovn0` and `mirror0`, which are Open vSwitch's) as they should be;
 //!   [`share`] has marked packets leave an interface first, and [`drop_waiting`] drops those that
@@ -26,6 +26,7 @@
 mod addresses;
 mod announce;
 mod ethtool;
+mod frames;
 mod host;
 mod interface;
 mod links;
@@ -42,14 +43,15 @@ mod waiting;
 pub use addresses::AddressError;
 pub use announce::announce;
 pub use ethtool::OffloadError;
-pub use host::{host_ifname, host_mac};
+pub use frames::{FramesError, frames};
+pub use host::{PAIRS_MAX, host_end, host_ends, host_ifname, host_mac};
 pub use interface::{ConfigureError, Configured, InterfaceSpec, configure, raise_silent};
 pub use links::{Link, LinkError, delete, find, list};
 pub use look::{LookError, Seen, SeenLink, look, seen};
 pub use mac::{Mac, ParseMacError};
 pub use namespace::{Namespace, NamespaceError, Sockets};
 pub use netlink::NetlinkError;
-pub use pod::{AttachError, Attached, PodLink, attach, detach};
+pub use pod::{AttachError, Attached, PodLink, attach, detach, detach_all};
 pub use routes::{ROUTE_PROTOCOL, Route, RouteChanges, RouteError, reconcile_routes};
 pub use shares::{ShareError, Shares, share, shared, unshare};
 pub use sysctl::{SysctlError, enable_forwarding, relax_reverse_path_filter};

@@ -141,14 +141,25 @@ pub async fn attach(spec: &PodLink) -> Result<Attached, AttachError> {
 ///
 /// [`LinkError`].
 pub async fn detach(host_ifname: &str, mac: Option<Mac>) -> Result<bool, LinkError> {
-    let name = host_ifname.to_owned();
+    Ok(detach_all(vec![(host_ifname.to_owned(), mac)]).await? > 0)
+}
+
+/// The same of several, in this order; how many there were.
+///
+/// # Errors
+///
+/// [`LinkError`]; those before the failure are gone.
+pub async fn detach_all(ends: Vec<(String, Option<Mac>)>) -> Result<usize, LinkError> {
     Namespace::Own
         .run(async move |sockets| {
-            let found = find_on(&sockets.inside, &name).await?;
-            match found.filter(|link| mac.is_none() || link.mac == mac) {
-                Some(link) => delete_found(&sockets.inside, &link).await,
-                None => Ok(false),
+            let mut count = 0;
+            for (name, mac) in ends {
+                let found = find_on(&sockets.inside, &name).await?;
+                if let Some(link) = found.filter(|link| mac.is_none() || link.mac == mac) {
+                    count += usize::from(delete_found(&sockets.inside, &link).await?);
+                }
             }
+            Ok(count)
         })
         .await
 }

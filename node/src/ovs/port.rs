@@ -25,6 +25,8 @@ pub struct PodPort {
     pub sandbox: Sandbox,
     /// The interface's name in the pod.
     pub ifname: String,
+    /// Of a further interface: the one that the runtime asked for, with which it came.
+    pub attachment: Option<String>,
     /// Its addresses, for people.
     pub addresses: Addresses,
     /// Name of the network in the runtime's configuration; empty if nobody said it.
@@ -46,6 +48,8 @@ pub struct Plugged {
     pub sandbox: String,
     /// The interface's name in the pod.
     pub ifname: String,
+    /// Of a further interface: the one that the runtime asked for, with which it came.
+    pub attachment: Option<String>,
     /// The logical switch port.
     pub port: String,
     /// Name of the network in the runtime's configuration; empty if nobody said it.
@@ -108,7 +112,7 @@ pub fn plug(spec: &PodPort, replica: &Replica) -> Vec<Operation> {
         .flat_map(|name| unplug(name, replica))
         .collect();
     let (pod, addresses) = (spec.key.name(), spec.addresses.to_string());
-    let ids = [
+    let mut ids = vec![
         ("iface-id", spec.port.as_str()),
         ("iface-id-ver", spec.uid.as_str()),
         ("vendor", VENDOR),
@@ -120,6 +124,7 @@ pub fn plug(spec: &PodPort, replica: &Replica) -> Vec<Operation> {
         ("ip", addresses.as_str()),
         ("network", spec.network.as_str()),
     ];
+    ids.extend(spec.attachment.as_deref().map(|attachment| ("attachment", attachment)));
     if let Some((uuid, row)) =
         replica.find("Interface", "name", &Datum::from(spec.interface.as_str()))
     {
@@ -134,20 +139,23 @@ pub fn plug(spec: &PodPort, replica: &Replica) -> Vec<Operation> {
         }
         return plan;
     }
+    // Several may be plugged in at once; an id of a container may hold what such a name may not.
+    let named = |row: &str| format!("{row}_{}", spec.interface.replace(['.', '-'], "_"));
+    let (pod_interface, pod_port) = (named("interface"), named("port"));
     let interface =
         row([("name", Datum::from(spec.interface.as_str())), ("external_ids", Datum::map(ids))]);
     let port = row([
         ("name", Datum::from(spec.interface.as_str())),
-        ("interfaces", Datum::named_uuid("pod_interface")),
+        ("interfaces", Datum::named_uuid(pod_interface.as_str())),
         ("external_ids", Datum::map([("vendor", VENDOR)])),
     ]);
     plan.extend([
-        insert("Interface", "pod_interface", interface),
-        insert("Port", "pod_port", port),
+        insert("Interface", &pod_interface, interface),
+        insert("Port", &pod_port, port),
         Operation::mutate(
             "Bridge",
             vec![Condition::equal("name", BRIDGE)],
-            vec![Mutation::insert("ports", Datum::named_uuid("pod_port"))],
+            vec![Mutation::insert("ports", Datum::named_uuid(pod_port.as_str()))],
         ),
     ]);
     plan
@@ -185,7 +193,7 @@ pub fn holder(name: &str, replica: &Replica) -> Holder {
     }
 }
 
-/// Every pod that is plugged in, in no order.
+/// Every interface of a pod that is plugged in, in no order.
 #[must_use]
 pub fn all_plugged(replica: &Replica) -> Vec<Plugged> {
     let named = |row: &Row| plugged_by(row.get("name").and_then(Datum::as_str)?, row);
@@ -204,12 +212,19 @@ fn plugged_by(interface: &str, row: &Row) -> Option<Plugged> {
             uid: text("iface-id-ver"),
             sandbox: text("sandbox"),
             ifname: text("ifname"),
+            attachment: id(row, "attachment").map(ToOwned::to_owned),
             port: text("iface-id"),
             network: text("network"),
             installed: id(row, "ovn-installed") == Some("true"),
             error: error(row),
         }
     })
+}
+
+/// What is plugged in for a sandbox, in no order.
+#[must_use]
+pub fn of_sandbox(sandbox: &str, replica: &Replica) -> Vec<Plugged> {
+    all_plugged(replica).into_iter().filter(|plugged| plugged.sandbox == sandbox).collect()
 }
 
 /// Whether the integration bridge has a port of an interface.
@@ -288,6 +303,7 @@ pub(crate) mod samples {
             uid: "u1".into(),
             sandbox: sandbox.into(),
             ifname: "eth0".into(),
+            attachment: None,
             port: "p.a".into(),
             network: "atoll".into(),
             installed: true,

@@ -87,6 +87,7 @@ pub use pki::{OPERATOR, VIEWER};
 pub use place::Place;
 pub use pod::{Pod, PodName, PodOptions, PodPhase};
 pub use process::{Daemon, Process};
+pub use request::interface_in;
 pub use scoped::{DownOnDrop, ScopedLab};
 pub use shell::{Space, run};
 pub use status::Status;

@@ -49,6 +49,7 @@ pub struct Node {
     kubelets: bool,
     kube_proxy: Option<ProxyMode>,
     tunnel_mbit: Option<u32>,
+    rival_wait_ms: Option<u64>,
 }
 
 impl Node {
@@ -63,6 +64,7 @@ impl Node {
             kubelets: state.kubelets,
             kube_proxy: state.kube_proxy,
             tunnel_mbit: state.tunnel_mbit,
+            rival_wait_ms: state.rival_wait_ms,
         }
     }
 
@@ -385,6 +387,7 @@ impl Node {
             datapath_type: "netdev",
             mtu: POD_MTU,
             metrics_listen: format!("0.0.0.0:{METRICS_PORT}"),
+            rival_wait_ms: self.rival_wait_ms,
             tunnel: self.tunnel_mbit.map(|rate_mbit| TunnelConfig {
                 interface: Underlay::Tunnel.interface(),
                 rate_mbit,
@@ -438,6 +441,8 @@ struct AgentConfig {
     datapath_type: &'static str,
     mtu: u16,
     metrics_listen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rival_wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel: Option<TunnelConfig>,
     tls: TlsConfig,

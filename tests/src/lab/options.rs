@@ -64,6 +64,8 @@ pub struct Options {
     pub agents_later: bool,
     /// Mbit/s of nodes' tunnel interfaces, on which important pods go first.
     pub tunnel_mbit: Option<u32>,
+    /// How long an ADD waits at least for somebody else with an address of the pod, if not the default.
+    pub rival_wait_ms: Option<u64>,
 }
 
 impl Options {
@@ -85,6 +87,7 @@ impl Options {
             bare: false,
             agents_later: false,
             tunnel_mbit: None,
+            rival_wait_ms: None,
         }
     }
 

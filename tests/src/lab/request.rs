@@ -7,12 +7,21 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use atoll_model::{MacAddress, PodRequest, PodTraffic, Rate, SubnetName};
+use atoll_model::{
+    InterfaceName, InterfaceRequest, MacAddress, PodRequest, PodTraffic, Rate, SubnetName,
+};
 
 use super::error::Usage;
 
-/// What begins so is meant for the network.
-const PREFIX: &str = "ovn.kubernetes.io/";
+/// What is before the slash of an annotation that is meant for the network; of a further interface with
+/// its name and a dot before it.
+const DOMAIN: &str = "ovn.kubernetes.io";
+
+/// The annotation by which a pod asks for a further interface, in a subnet.
+#[must_use]
+pub fn interface_in(name: &str, subnet: &str) -> (String, String) {
+    (format!("{name}.{DOMAIN}/logical_switch"), subnet.to_owned())
+}
 
 /// What a pod asks for itself, and of its traffic.
 pub(super) type Asked = (PodRequest, PodTraffic);
@@ -22,23 +31,19 @@ pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<Asked, Usag
     let mut request = PodRequest::default();
     let mut traffic = PodTraffic::default();
     for (key, value) in annotations {
-        let Some(short) = key.strip_prefix(PREFIX) else { continue };
         let wrong = |why: String| Usage(format!("annotation {key}={value}: {why}"));
+        let Some((domain, short)) = key.split_once('/') else { continue };
+        if let Some(name) = domain.strip_suffix(DOMAIN).and_then(|it| it.strip_suffix('.')) {
+            let further = further(&mut request, name).map_err(wrong)?;
+            if !address(further, short, value).map_err(wrong)? {
+                return Err(wrong("the lab does not know it of a further interface".to_owned()));
+            }
+            continue;
+        }
+        if domain != DOMAIN || address(&mut request, short, value).map_err(wrong)? {
+            continue;
+        }
         match short {
-            "ip_address" => {
-                for address in value.split(',').map(str::trim) {
-                    let address = address.parse::<IpAddr>();
-                    request.addresses.set(address.map_err(|error| wrong(error.to_string()))?);
-                }
-            }
-            "mac_address" => {
-                let mac = value.parse::<MacAddress>();
-                request.mac = Some(mac.map_err(|error| wrong(error.to_string()))?);
-            }
-            "logical_switch" => {
-                let subnet = SubnetName::new(value);
-                request.subnet = Some(subnet.map_err(|error| wrong(error.to_string()))?);
-            }
             "mirror" => {
                 traffic.mirror =
                     value.parse().map_err(|_| wrong("neither true nor false".into()))?;
@@ -49,6 +54,40 @@ pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<Asked, Usag
         }
     }
     Ok((request, traffic))
+}
+
+/// What is asked for a further interface; new ones behind those that are known.
+fn further<'a>(request: &'a mut PodRequest, name: &str) -> Result<&'a mut PodRequest, String> {
+    let name = InterfaceName::new(name).map_err(|error| error.to_string())?;
+    let all = &mut request.interfaces;
+    let known = all.iter().position(|it| it.name == name);
+    let position = known.unwrap_or_else(|| {
+        all.push(InterfaceRequest { name, request: PodRequest::default() });
+        all.len() - 1
+    });
+    Ok(&mut all[position].request)
+}
+
+/// What any interface may ask for. False if it is something else.
+fn address(request: &mut PodRequest, short: &str, value: &str) -> Result<bool, String> {
+    match short {
+        "ip_address" => {
+            for address in value.split(',').map(str::trim) {
+                let address = address.parse::<IpAddr>();
+                request.addresses.set(address.map_err(|error| error.to_string())?);
+            }
+        }
+        "mac_address" => {
+            let mac = value.parse::<MacAddress>();
+            request.mac = Some(mac.map_err(|error| error.to_string())?);
+        }
+        "logical_switch" => {
+            let subnet = SubnetName::new(value);
+            request.subnet = Some(subnet.map_err(|error| error.to_string())?);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn rate(mbit: &str) -> Result<Rate, String> {
@@ -73,6 +112,26 @@ mod tests {
         let (request, _) = one("ovn.kubernetes.io/logical_switch", "blue").unwrap();
         assert_eq!(request.subnet.unwrap().as_str(), "blue");
         assert_eq!(one("team.example/owner", "me").unwrap(), Asked::default());
+    }
+
+    #[test]
+    fn a_pod_may_ask_for_further_interfaces() {
+        let asked = BTreeMap::from([
+            interface_in("net1", "blue"),
+            interface_in("net2", "red"),
+            ("net1.ovn.kubernetes.io/ip_address".to_owned(), "10.1.0.9".to_owned()),
+            ("ovn.kubernetes.io/ip_address".to_owned(), "10.16.0.9".to_owned()),
+        ]);
+        let (request, _) = read(&asked).unwrap();
+        assert_eq!(request.addresses.to_string(), "10.16.0.9");
+        let [one, two] = &request.interfaces[..] else { panic!("{request:?}") };
+        let subnet = |it: &InterfaceRequest| it.request.subnet.clone().unwrap().to_string();
+        assert_eq!((one.name.as_str(), subnet(one).as_str()), ("net1", "blue"));
+        assert_eq!((two.name.as_str(), subnet(two).as_str()), ("net2", "red"));
+        assert_eq!(one.request.addresses.to_string(), "10.1.0.9");
+        for key in ["net1.ovn.kubernetes.io/egress_rate", "Net1.ovn.kubernetes.io/mac_address"] {
+            assert!(read(&BTreeMap::from([(key.to_owned(), "5".to_owned())])).is_err(), "{key}");
+        }
     }
 
     #[test]

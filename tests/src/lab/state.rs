@@ -53,6 +53,9 @@ pub(super) struct State {
     pub(super) agents_later: bool,
     #[serde(default)]
     pub(super) tunnel_mbit: Option<u32>,
+    /// How long an ADD waits at least for somebody else with an address of the pod.
+    #[serde(default)]
+    pub(super) rival_wait_ms: Option<u64>,
     /// Where Atoll's programs are.
     pub(super) binaries: PathBuf,
 }
@@ -146,6 +149,7 @@ mod tests {
             bare: false,
             agents_later: false,
             tunnel_mbit: None,
+            rival_wait_ms: None,
             binaries: PathBuf::from("/usr/bin"),
         }
     }

@@ -74,6 +74,7 @@ impl Reservation {
             bare: options.bare,
             agents_later: options.agents_later,
             tunnel_mbit: options.tunnel_mbit,
+            rival_wait_ms: options.rival_wait_ms,
             binaries,
         };
         state.create()?;

@@ -10,8 +10,8 @@ use atoll_tests::lab::{FaultTarget, FaultVerb, Lab, Pod};
 use atoll_tests::wait::wait_until;
 use serde_json::json;
 
-use super::killed::dies;
 use super::{SOON, healthy, up};
+use atoll_tests::kubelet::dies;
 
 /// How long the plugin is to wait where nothing can come of it.
 const WAIT_MS: u64 = 6_000;

@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, ensure};
 use atoll_node::step::Step;
 use atoll_tests::kubelet::{
-    Call, Held, TRY_AGAIN_LATER, add, announce, del, end_pod, end_sandbox, make_sandbox, pings,
-    run_pod, settled, take_in, until_bound, until_held,
+    Held, add, announce, del, dies, end_pod, end_sandbox, make_sandbox, pings, run_pod, settled,
+    take_in, until_bound, until_held,
 };
 use atoll_tests::lab::{Lab, Pod};
 use atoll_tests::wait::wait_until;
@@ -28,26 +28,6 @@ async fn whatever_step_an_agent_dies_at_the_next_one_finishes_it() {
         until_gone(&lab, &before).await.with_context(|| step.name()).unwrap();
     }
     healthy(&lab, &beside).await.unwrap();
-}
-
-/// Has the agent die at a step of a call, which the runtime is told to try again.
-pub(crate) async fn dies(lab: &Lab, pod: &Pod, verb: &str, step: Step) -> Result<()> {
-    let node = lab.node(1)?;
-    node.agent_dies_at(Some(&step.name()))?;
-    let pid = node.agent().pid().context("there is no agent")?;
-    let answer = Call::new(verb, Some(pod)).on(lab, 1).await?;
-    node.agent().wait_ended().await?;
-    // The kernel takes connections for a dead process a little longer, and resets them.
-    let socket = node.dir().join("run/atoll/cni.sock");
-    wait_until(SOON, "the agent's socket to be nobody's", async || {
-        let taken = std::os::unix::net::UnixStream::connect(&socket).is_ok();
-        ensure!(!taken, "a connection was taken");
-        Ok(())
-    })
-    .await?;
-    node.agent_dies_at(None)?;
-    ensure!(node.agent().pid() != Some(pid), "it did not die");
-    answer.refused(TRY_AGAIN_LATER, &["the runtime tries again"])
 }
 
 async fn until_gone(lab: &Lab, before: &Held) -> Result<()> {

@@ -81,6 +81,14 @@ fn a_pod_carries_what_kube_ovn_would_have_it_carry() {
 }
 
 #[test]
+fn what_a_further_interface_has_is_written_where_it_was_asked_for() {
+    let net1 = Allocation { interface: Some("net1".parse().unwrap()), ..allocation(&["10.1.0.9"]) };
+    let all = annotations(&net1, &subnet(), "ovn-cluster");
+    assert_eq!(all["net1.ovn.kubernetes.io/ip_address"], "10.1.0.9");
+    assert!(all.keys().all(|key| key.starts_with("net1.")), "{all:?}");
+}
+
+#[test]
 fn an_allocation_is_shown_by_its_own_pod_as_long_as_that_runs() {
     let it = allocation(&["10.1.0.9"]);
     assert!(is_shown(&pod(), &it));

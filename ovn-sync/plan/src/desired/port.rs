@@ -111,9 +111,8 @@ impl Build<'_> {
     fn pod_port(&mut self, allocation: &Allocation, pod: &Pod, answers: &Answers) -> Uuid {
         let key = pod.spec.key.to_string();
         let uid = ("iface-id-ver", pod.spec.uid.to_string());
-        // A pod sends and receives with its own addresses only.
         let port = Port {
-            security: Value::one(addresses(allocation)),
+            security: Value::one(security(allocation)),
             answers: [Family::V4, Family::V6].map(|family| of_port(answers, allocation, family)),
             options: vec![self.requested_chassis(&pod.spec.node), uid],
             ids: self.ids(
@@ -175,6 +174,13 @@ struct Port {
     answers: [Value; 2],
     options: Vec<(&'static str, String)>,
     ids: Value,
+}
+
+/// A pod sends and receives with its own addresses only; and asks, as nobody, whether somebody else
+/// has its IPv4 address (RFC 5227). For IPv6 OVN allows that by itself.
+fn security(allocation: &Allocation) -> String {
+    let nobody = allocation.addresses.get(Family::V4).map_or("", |_| " 0.0.0.0");
+    format!("{}{nobody}", addresses(allocation))
 }
 
 /// `MAC v4 v6`, as OVN writes a port's addresses.

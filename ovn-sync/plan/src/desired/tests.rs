@@ -110,7 +110,7 @@ fn a_pod_has_a_port_that_only_its_own_sandbox_on_its_own_node_can_claim() {
     let all = rows(&state);
     let port = row(&all, Table::LogicalSwitchPort, "web.default");
     assert_eq!(port["addresses"], Value::one(addresses.as_str()));
-    assert_eq!(port["port_security"], Value::one(addresses.as_str()));
+    assert_eq!(port["port_security"], Value::one(format!("{addresses} 0.0.0.0").as_str()));
     assert_eq!(
         port["options"],
         Value::map([

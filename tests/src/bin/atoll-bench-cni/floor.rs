@@ -85,6 +85,7 @@ impl Floor {
             netns: request.netns.display().to_string(),
             sandbox: Sandbox::new(&request.container_id)?,
             ifname: request.ifname.clone(),
+            attachment: None,
             addresses: ips,
             network: request.network.clone(),
         };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use atoll_tests::lab::{
     CentralMode, FaultTarget, FaultVerb, LabName, Options, Place, PodName, PodOptions, ProxyMode,
+    interface_in,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -157,6 +158,9 @@ pub(crate) struct RunPod {
     /// A label.
     #[arg(long = "label", value_name = "K=V", value_parser = pair)]
     labels: Vec<(String, String)>,
+    /// A subnet that it has a further interface in: net1, net2 and so on.
+    #[arg(long = "interface", value_name = "SUBNET")]
+    interfaces: Vec<String>,
     /// Its uid; without it, a random one.
     #[arg(long)]
     uid: Option<String>,
@@ -167,8 +171,12 @@ pub(crate) struct RunPod {
 
 impl RunPod {
     pub(crate) fn options(self) -> PodOptions {
-        let Self { pod, node, annotations, labels, uid, ifname } = self;
-        let annotations: BTreeMap<_, _> = annotations.into_iter().collect();
+        let Self { pod, node, annotations, labels, interfaces, uid, ifname } = self;
+        let named = |(number, subnet): (usize, &String)| {
+            interface_in(&format!("net{}", number + 1), subnet)
+        };
+        let further = interfaces.iter().enumerate().map(named);
+        let annotations: BTreeMap<_, _> = annotations.into_iter().chain(further).collect();
         let labels: BTreeMap<_, _> = labels.into_iter().collect();
         PodOptions { name: pod, node, annotations, labels, uid, ifname }
     }
@@ -227,7 +235,8 @@ mod tests {
     #[test]
     fn a_pod_takes_what_the_network_may_want_to_know() {
         let line = "atoll-lab pod run shop/web --node 2 --label app=web --label tier= \
-                    --annotation ovn.kubernetes.io/ip_address=10.16.0.9 --uid u --ifname net1";
+                    --annotation ovn.kubernetes.io/ip_address=10.16.0.9 --uid u --ifname net1 \
+                    --interface blue --interface red";
         let cli = parse(line).unwrap();
         let Command::Pod(Pod::Run(run)) = cli.command else { panic!("{cli:?}") };
         let options = run.options();
@@ -235,6 +244,8 @@ mod tests {
         assert_eq!(options.labels["app"], "web");
         assert_eq!(options.labels["tier"], "");
         assert_eq!(options.annotations["ovn.kubernetes.io/ip_address"], "10.16.0.9");
+        assert_eq!(options.annotations["net1.ovn.kubernetes.io/logical_switch"], "blue");
+        assert_eq!(options.annotations["net2.ovn.kubernetes.io/logical_switch"], "red");
         assert_eq!(options.uid.as_deref(), Some("u"));
     }
 
