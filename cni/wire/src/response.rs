@@ -58,7 +58,7 @@ pub struct Address {
     /// The subnet's gateway, if the pod has one.
     pub gateway: Option<IpAddr>,
     /// Which of the interfaces has it; the pod's first end if nobody says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<usize>,
 }
 
@@ -178,6 +178,7 @@ mod tests {
             ips: vec![Address {
                 address: "fd00:10::5/64".parse().unwrap(),
                 gateway: Some("fd00:10::1".parse().unwrap()),
+                interface: None,
             }],
             routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), gateway: None }],
         });

@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{
-    FIRST_RELIST_PAUSE, Follower, Guard, LONGEST_RELIST_PAUSE, RESUMES_MAX, Seen,
-};
+use super::{FIRST_RELIST_PAUSE, Follower, Guard, LONGEST_RELIST_PAUSE, RESUMES_MAX, Seen};
 use crate::fake::{Asked, Fake, apiserver};
 use crate::objects::{self, Pod};
 
