@@ -19,7 +19,7 @@ const MOST: Duration = Duration::from_millis(100);
 const TIMES: u32 = 8;
 
 /// How long a gateway may be silent when the flows are said to be in. One that is silent for longer is
-/// none, or its node has other sorrows: the pod must not wait for it.
+/// none, or its node has other sorrows: the pod must not wait for it, unless it is told to wait longer.
 const SILENT: Duration = Duration::from_millis(200);
 
 /// One look for rivals.
@@ -86,7 +86,7 @@ impl Patience {
     pub(super) fn installed(&mut self, now: Instant) {
         (self.is_installed, self.asked) = (true, now);
         if self.sure.is_none() {
-            (self.again, self.until) = (AGAIN, Some(now + SILENT));
+            (self.again, self.until) = (AGAIN, Some(now + SILENT.max(self.least)));
         }
     }
 }
@@ -158,6 +158,9 @@ mod tests {
             asked += u32::from(silent.is_due(now));
         }
         assert_eq!((now, asked), (begun + SILENT, 7));
+        let mut patient = Patience::new(begun, SILENT * 5);
+        patient.installed(begun);
+        assert!(!patient.is_over(begun + SILENT) && patient.is_over(begun + SILENT * 5));
     }
 
     /// An ADD may wait for its flows for most of a minute.
