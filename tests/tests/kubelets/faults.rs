@@ -3,7 +3,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::lab::{FaultTarget, FaultVerb, Node, Place, run};
-use atoll_tests::people::atollctl;
 use atoll_tests::probe::Flow;
 use atoll_tests::report::Target;
 use atoll_tests::wait::wait_until;
@@ -170,9 +169,8 @@ async fn nothing_left(session: &Session, gone: &Seen) -> Result<()> {
     .await
 }
 
-/// Nobody on the node says that its pod has ended, so that nobody else gets its addresses until an
-/// operator has fenced the node. Then the other node has the pod, and keeps it when the first one
-/// goes on and puts its own away.
+/// Nobody on the node says that its pod has ended; who deletes it by force does. The other node has
+/// the pod then, and keeps it when the first one goes on and puts its own away.
 async fn frozen(session: &mut Session) -> Result<()> {
     session.shell.chapter("A node's kubelet and agent stand still while its pod moves");
     let shell = &session.shell;
@@ -185,12 +183,6 @@ async fn frozen(session: &mut Session) -> Result<()> {
     shell.note(&format!("kubelet and agent of {} are frozen (SIGSTOP)", old.node));
     shell.types(&format!("kubectl cordon {}", old.node)).await?;
     shell.types("kubectl -n bank delete pod db-0 --force --grace-period 0").await?;
-    let events = "kubectl -n bank events --for pod/db-0";
-    shell.until(events, |said| said.contains("when the node of its last owner confirms")).await?;
-    let fence = ["node", "fence", &old.node, "--yes"];
-    let said = atollctl(&session.lab, &fence, "").await?;
-    ensure!(said.status == 0, "{}", said.err);
-    shell.note(&format!("atollctl {}: {}\n", fence.join(" "), said.out.trim()));
     let new = shell.pod("bank", "db-0", |new| new.uid != old.uid).await?;
     ensure!(new.node != old.node && new.addresses == old.addresses, "{new:?}");
     let web = shell.pods("shop", "web", 3).await?;
