@@ -170,7 +170,7 @@ pub(crate) fn added() -> Added {
     let ip = |address: &str, gateway: &str| Address {
         address: address.parse().unwrap(),
         gateway: Some(gateway.parse().unwrap()),
-        interface: None,
+        interface: Some(1),
     };
     let route = |destination: &str, gateway: Option<&str>| Route {
         destination: destination.parse().unwrap(),
