@@ -79,6 +79,9 @@ pub(crate) struct List<K> {
     pub(crate) items: Vec<K>,
     /// How new it is.
     pub(crate) resource_version: u64,
+    /// How new the newest was that this follower had heard of before. That of a list is less only if
+    /// the apiserver has gone back in time.
+    pub(crate) heard: u64,
     /// The last entry that this member had applied before it asked, and the cluster's clock then.
     pub(crate) began: (Revision, u64),
     /// When that was.
@@ -121,8 +124,9 @@ where
         let mut failures = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut refusals = Backoff::new(FIRST_RELIST_PAUSE, LONGEST_RELIST_PAUSE);
         let mut is_refused = false;
+        let mut heard = 0;
         loop {
-            let listed = self.list().await;
+            let listed = self.list(heard).await;
             let mut place = match listed {
                 Ok(list) => {
                     failures.reset();
@@ -140,6 +144,7 @@ where
             loop {
                 let begun = tokio::time::Instant::now();
                 let ended = self.watch(&mut place, &mut failures).await;
+                heard = place.parse().map_or(heard, |place| heard.max(place));
                 if begun.elapsed() >= LIVED {
                     is_refused = false;
                     refusals.reset();
@@ -163,7 +168,7 @@ where
         }
     }
 
-    async fn list(&self) -> Result<List<K>, String> {
+    async fn list(&self, heard: u64) -> Result<List<K>, String> {
         let (began, began_at) = (self.store.applied(), Instant::now());
         let mut parameters = ListParams::default().limit(PAGE);
         let mut items: Vec<K> = Vec::new();
@@ -188,7 +193,7 @@ where
                     format!("a list without a usable resource version: {version:?}")
                 })?;
                 self.newest().await?;
-                return Ok(List { items, resource_version, began, began_at });
+                return Ok(List { items, resource_version, heard, began, began_at });
             }
         }
     }

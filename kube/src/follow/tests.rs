@@ -86,7 +86,9 @@ fn line(seen: Seen<Pod>) -> String {
     match seen {
         Seen::List(list) => {
             let names: Vec<String> = list.items.iter().map(name).collect();
-            format!("list {} at {}", names.join(" "), list.resource_version)
+            let older = list.resource_version < list.heard;
+            let heard = older.then(|| format!(" after {}", list.heard)).unwrap_or_default();
+            format!("list {} at {}{heard}", names.join(" "), list.resource_version)
         }
         Seen::Put(pod) => format!("put {}", name(&pod)),
         Seen::Gone(pod) => format!("gone {}", name(&pod)),
@@ -176,7 +178,7 @@ async fn a_place_that_cannot_be_resumed_for_long_is_made_good_by_a_list() {
     answers.extend((0..resumes).map(|_| failed(504)));
     answers.push(page(&["a"], 20, ""));
     let told = told(answers, 2).await;
-    assert_eq!(told.lines, ["list a at 500", "list a at 20"]);
+    assert_eq!(told.lines, ["list a at 500", "list a at 20 after 500"]);
     assert_eq!(
         told.asked.iter().filter(|it| it.starts_with("watch=true&resourceVersion=500")).count(),
         resumes
@@ -261,7 +263,7 @@ async fn a_place_in_the_future_is_made_good_by_a_list() {
         who("own", 20),
     ];
     let told = follow_as(answers, 2, &Arc::default(), Some("own")).await;
-    assert_eq!(told.lines, ["list a at 500", "list b at 20"]);
+    assert_eq!(told.lines, ["list a at 500", "list b at 20 after 500"]);
     assert!(told.at[1] < Duration::from_secs(1), "{:?}", told.at);
 }
 

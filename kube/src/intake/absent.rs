@@ -57,7 +57,7 @@ impl<S: Store> Intake<S> {
             tracing::info!(pods = doubtful, "a complete list does not hold pods that were there");
             self.ask_again(Kind::Pod, list.began_at + ASK_AGAIN);
         }
-        let (began, began_ms) = list.began;
+        let ((began, began_ms), heard) = (list.began, list.heard);
         let list = PodList {
             apiserver: self.apiserver.clone(),
             resource_version: list.resource_version,
@@ -68,7 +68,12 @@ impl<S: Store> Intake<S> {
             vec![Operation::ObserveAbsence { list: list.clone(), absent: absent.to_vec() }]
         };
         let mut parts = absent.chunks(ABSENT).map(observe);
-        let first = parts.next().unwrap_or_else(|| observe(&[]));
+        let mut first = parts.next().unwrap_or_else(|| observe(&[]));
+        if list.resource_version < heard {
+            // The store knows how new lists were, and watches had come further: it has to stop there.
+            let list = PodList { resource_version: heard, ..list.clone() };
+            first.insert(0, Operation::ObserveAbsence { list, absent: Vec::new() });
+        }
         self.rest = parts.collect();
         self.want(Wanted { key: ObjectKey::Janitor, operations: first });
     }

@@ -87,7 +87,7 @@ mod tests {
 
         fn list(&mut self, items: Vec<DynamicObject>) {
             let (began, began_at) = ((Revision(0), 0), Instant::now());
-            self.see(Seen::List(List { items, resource_version: 9, began, began_at }));
+            self.see(Seen::List(List { items, resource_version: 9, heard: 0, began, began_at }));
         }
 
         /// What is reserved for pod shop/web-0.

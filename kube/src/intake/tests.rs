@@ -28,6 +28,8 @@ struct Scene {
     passed: Duration,
     began: Instant,
     version: u64,
+    /// What watches have told before a list, if anything.
+    heard: u64,
 }
 
 fn read<K: DeserializeOwned>(value: Value) -> K {
@@ -70,7 +72,7 @@ impl Scene {
         let store = Fake::new();
         let intake = Intake::new(store.clone(), TERM, "apiserver".parse().unwrap());
         let (passed, began, version) = (Duration::ZERO, Instant::now(), 10);
-        let mut scene = Self { store, intake, passed, began, version };
+        let mut scene = Self { store, intake, passed, began, version, heard: 0 };
         scene.intake.manifests(Seen::Put(subnet("shop", "10.50.0.0/16")));
         scene.list_nodes(&["n1", "n2"]);
         scene.list(pods);
@@ -97,7 +99,8 @@ impl Scene {
     fn complete<K>(&mut self, items: Vec<K>) -> Seen<K> {
         self.version += 1;
         let (resource_version, began) = (self.version, self.store.applied());
-        Seen::List(List { items, resource_version, began, began_at: self.began + self.passed })
+        let (heard, began_at) = (self.heard, self.began + self.passed);
+        Seen::List(List { items, resource_version, heard, began, began_at })
     }
 
     fn list(&mut self, pods: &[&str]) {
@@ -154,6 +157,19 @@ fn a_pod_ends_when_two_lists_a_minute_apart_and_its_node_say_so() {
     scene.list(&["web"]);
     assert!(!scene.has("db"));
     assert!(scene.has("web"));
+}
+
+/// etcd was restored: a list is newer than the last one and older than what watches had told.
+#[test]
+fn a_list_that_is_older_than_what_was_heard_stops_the_janitor() {
+    let mut scene = Scene::new(&["web"]);
+    scene.heard = 500;
+    scene.list(&[]);
+    assert!(!scene.is_doubted("web"));
+    let Some(Object::Janitor(janitor)) = scene.store.get(&ObjectKey::Janitor) else { panic!() };
+    let stopped = janitor.stopped.as_ref().expect("the janitor goes on").to_string();
+    assert!(stopped.contains("resource version"), "{stopped}");
+    assert_eq!(janitor.resource_version, 500);
 }
 
 #[test]

@@ -47,7 +47,13 @@ impl Scene {
         assert_eq!(store.apply(vec![Operation::PutNode(node)]), Proposed::Applied);
         let (began, began_at) = (store.applied(), std::time::Instant::now());
         let items = Vec::new();
-        publisher.saw_ips(&Seen::List(List { items, resource_version: 1, began, began_at }));
+        publisher.saw_ips(&Seen::List(List {
+            items,
+            resource_version: 1,
+            heard: 0,
+            began,
+            began_at,
+        }));
         let metadata = json!({ "name": "web.shop", "uid": "u", "resourceVersion": "7",
                                "finalizers": ["team/keeps-it"] });
         let spec = json!({ "podName": "web", "namespace": "shop", "subnet": "ovn-default",
