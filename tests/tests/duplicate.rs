@@ -84,7 +84,8 @@ async fn refused_and_then_not(lab: &Lab, case: &Case, report: &mut Report) -> Re
 
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        times.push(is_refused(lab, &pod, &rival, case, &before).await?);
+        let refused = is_refused(lab, &pod, &rival, case, &before).await;
+        times.push(refused.with_context(|| format!("ADD {}", times.len() + 1))?);
     }
     let what = format!("rival at {address} on node {node}: an ADD that is refused, longest");
     report.note(&what, "ms", millis(times.into_iter().max().unwrap_or_default()));
@@ -102,7 +103,8 @@ async fn refused_and_then_not(lab: &Lab, case: &Case, report: &mut Report) -> Re
     add(lab, &pod).await?.done()?;
     until_bound(lab, &pod, true).await?;
     rival.has(address, true).await?;
-    add(lab, &pod).await?.refused(IN_USE, &[bare(address)])?;
+    let again = add(lab, &pod).await?.refused(IN_USE, &[bare(address)]);
+    again.context("an ADD that is repeated")?;
     let ports = on_node(lab, 1, &["ovs-vsctl", "list-ports", "br-int"]).await?;
     ensure!(ports.contains(&host_end(&pod)), "{ports}");
     until_bound(lab, &pod, true).await?;

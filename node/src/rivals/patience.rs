@@ -31,6 +31,8 @@ pub(super) struct Patience {
     again: Duration,
     /// When it was asked and surely got out.
     sure: Option<Instant>,
+    /// It is known how long the gateway takes.
+    is_timed: bool,
     /// Until when somebody may answer, as far as is known.
     until: Option<Instant>,
     is_installed: bool,
@@ -39,7 +41,15 @@ pub(super) struct Patience {
 impl Patience {
     /// Nothing was asked yet.
     pub(super) fn new(now: Instant, least: Duration) -> Self {
-        Self { least, asked: now, again: AGAIN, sure: None, until: None, is_installed: false }
+        Self {
+            least,
+            asked: now,
+            again: AGAIN,
+            sure: None,
+            is_timed: false,
+            until: None,
+            is_installed: false,
+        }
     }
 
     /// Whoever has something to say has had his time.
@@ -50,16 +60,12 @@ impl Patience {
     /// When there is something to do if nothing happens before.
     pub(super) fn next(&self) -> Instant {
         let again = self.asked + self.again;
-        match self.until.filter(|_| self.is_installed) {
-            Some(until) if self.sure.is_some() => until,
-            Some(until) => again.min(until),
-            None => again,
-        }
+        self.until.filter(|_| self.is_installed).map_or(again, |until| again.min(until))
     }
 
-    /// Whether to ask now.
+    /// Whether to ask now. It is asked again to the end: a question or its answer may be lost.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        if now < self.asked + self.again || (self.is_installed && self.sure.is_some()) {
+        if now < self.asked + self.again {
             return false;
         }
         self.asked = now;
@@ -70,14 +76,17 @@ impl Patience {
     /// The gateway has answered. True if it is to be asked once more: with the first answer only, from
     /// which on questions get out.
     pub(super) fn answered(&mut self, now: Instant) -> bool {
+        if self.is_timed {
+            return false;
+        }
         let is_first = self.sure.is_none();
         let took = now - self.sure.unwrap_or(self.asked);
         let since = *self.sure.get_or_insert(now);
         let until = Some(since + (took * TIMES).min(MOST).max(self.least));
         if is_first {
-            (self.asked, self.again, self.until) = (now, AGAIN_MAX, until);
+            (self.asked, self.again, self.until) = (now, AGAIN, until);
         } else {
-            self.until = self.until.max(until);
+            (self.is_timed, self.until) = (true, self.until.max(until));
         }
         is_first
     }
@@ -110,7 +119,7 @@ mod tests {
         assert!(patience.is_due(begun + ms(5)));
         assert!(patience.answered(begun + ms(6)), "asked again at once");
         assert!(!patience.answered(begun + ms(7)));
-        assert!(!patience.is_due(begun + ms(11)), "nothing is to be found out any more");
+        assert!(patience.is_due(begun + ms(11)), "as long as it waits");
         patience.installed(begun + ms(14));
         assert!(patience.is_over(begun + ms(14)));
     }
@@ -125,8 +134,12 @@ mod tests {
             patience.answered(begun + ms(6));
             patience.answered(begun + ms(6 + took));
             patience.installed(begun + ms(6 + took));
-            let until = patience.next();
-            assert!(patience.is_over(until) && !patience.is_over(until - ms(1)));
+            let until = patience.until.unwrap();
+            assert!(
+                patience.next() <= until
+                    && patience.is_over(until)
+                    && !patience.is_over(until - ms(1))
+            );
             until - begun - ms(6)
         };
         assert_eq!(since(0), ms(8), "of the first answer");
@@ -146,8 +159,8 @@ mod tests {
         patience.answered(begun + ms(12));
         patience.answered(begun + ms(13));
         let until = begun + ms(12) + (ms(7) * TIMES);
-        assert_eq!(patience.next(), until);
-        assert!(!patience.is_due(begun + ms(30)));
+        assert!(!patience.answered(begun + ms(60)), "to a later question");
+        assert_eq!(patience.until, Some(until));
         assert!(patience.is_over(until));
         let mut silent = Patience::new(begun, LEAST);
         silent.installed(begun);
