@@ -86,8 +86,10 @@ fn line(seen: Seen<Pod>) -> String {
     match seen {
         Seen::List(list) => {
             let names: Vec<String> = list.items.iter().map(name).collect();
-            let older = list.resource_version < list.heard;
-            let heard = older.then(|| format!(" after {}", list.heard)).unwrap_or_default();
+            let heard = match list.heard {
+                heard if heard > list.resource_version => format!(" after {heard}"),
+                _ => String::new(),
+            };
             format!("list {} at {}{heard}", names.join(" "), list.resource_version)
         }
         Seen::Put(pod) => format!("put {}", name(&pod)),
