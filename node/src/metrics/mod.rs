@@ -1,5 +1,5 @@
 //! What this agent does and how it fares, as numbers: counted where it happens, told by
-//! [`serve`](serve::keep) to whoever asks with a certificate.
+//! `serve` to whoever asks with a certificate.
 //!
 //! * [`Meter`]: what is counted, cheap to clone and to be given to each loop;
 //! * `readings`: what is looked up when somebody asks;
