@@ -291,7 +291,6 @@ impl Feed {
         } = it;
         self.flag(*ready);
         self.flag(*fenced);
-        self.flag(*drained);
         self.option(*inventory_at, Self::revision);
         self.each(conflicts.iter(), Self::text);
         let NodeSpec { name, uid, addresses, labels } = spec;
@@ -304,6 +303,11 @@ impl Feed {
         self.number(*node_epoch);
         self.revision(*created);
         self.revision(*changed);
+        if *drained {
+            // At the end and not otherwise: members of a release that knows no drain have the same
+            // digest as long as no node is drained.
+            self.flag(true);
+        }
     }
 
     pub(crate) fn pod_key(&mut self, key: &PodKey) {
