@@ -102,8 +102,15 @@ fn inode(path: &Path) -> Option<u64> {
 
 /// Whether a process runs: it exists and is not merely waiting to be reaped.
 pub(super) fn is_running(pid: i32) -> bool {
+    // A process that is killed has its files, and their locks, until its last thread is gone, which may
+    // be one that waits for a disk while the first is over.
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.any(|task| is_alive(&task.path().join("stat")))
+}
+
+fn is_alive(stat: &Path) -> bool {
     // "pid (name) S …"; the name may hold any character, so the last parenthesis counts.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = fs::read_to_string(stat).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
