@@ -130,6 +130,8 @@ where
             let mut place = match listed {
                 Ok(list) => {
                     failures.reset();
+                    // Also if it went back: that is told once, and from there on it goes forward.
+                    heard = list.resource_version;
                     let place = list.resource_version.to_string();
                     if self.tell(Seen::List(list)).await.is_err() {
                         return;

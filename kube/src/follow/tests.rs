@@ -269,6 +269,21 @@ async fn a_place_in_the_future_is_made_good_by_a_list() {
     assert!(told.at[1] < Duration::from_secs(1), "{:?}", told.at);
 }
 
+/// Whoever resumes the janitor after that must not have it stopped by each later list.
+#[tokio::test(start_paused = true)]
+async fn that_an_apiserver_went_back_is_told_once() {
+    let answers = vec![
+        page(&["a"], 500, ""),
+        failed(410),
+        page(&["a"], 20, ""),
+        (200, vec![event("ADDED", object("b", 25)), event("ERROR", status(410))]),
+        page(&["a", "b"], 30, ""),
+    ];
+    let told = told(answers, 4).await;
+    let lines = ["list a at 500", "list a at 20 after 500", "put b", "list a b at 30"];
+    assert_eq!(told.lines, lines);
+}
+
 /// An address that leads to another cluster from one moment to the next.
 #[tokio::test(start_paused = true)]
 async fn nothing_of_another_apiserver_is_told() {

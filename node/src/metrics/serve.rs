@@ -68,9 +68,8 @@ async fn serve(
     let incoming = listen()?;
     tracing::info!(%address, "metrics are served");
     let routes = axum::Router::new().route("/metrics", get(answer).with_state(registry));
-    let server = Server::builder().concurrency_limit_per_connection(CONCURRENCY);
+    let mut server = Server::builder().concurrency_limit_per_connection(CONCURRENCY);
     let ended = cancel.cancelled_owned();
-    let mut server = server;
     let serving = server.add_routes(Routes::from(routes));
     Ok(serving.serve_with_incoming_shutdown(incoming, ended).await?)
 }
