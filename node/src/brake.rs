@@ -123,9 +123,13 @@ impl Brake {
         self.releases.subscribe()
     }
 
-    /// Of the subnets that are held those that were released: they are held no more.
+    /// Of the subnets that are held those that were released: they are held no more, and what is held
+    /// later under their names is not released.
     pub(crate) fn let_go_subnets(&self) -> BTreeSet<String> {
-        let (released, held) = (self.released_subnets(), self.held.borrow().subnets.clone());
+        let mut lock = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        let released = std::mem::take(&mut lock.subnets);
+        drop(lock);
+        let held = self.held.borrow().subnets.clone();
         self.hold_subnets(held.difference(&released).cloned().collect());
         held.intersection(&released).cloned().collect()
     }
@@ -334,6 +338,8 @@ mod tests {
         releases.mark_unchanged();
         assert!(brake.is_released("s1") && !brake.is_released("s4"));
         assert_eq!(brake.released_subnets(), subnets(&["blue"]));
+        assert_eq!(brake.let_go_subnets(), subnets(&["blue"]));
+        assert!(brake.released_subnets().is_empty(), "another one of that name is held again");
         brake.look();
         assert!(!releases.has_changed().unwrap(), "it is taken in once");
     }
